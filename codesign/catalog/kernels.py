@@ -1,0 +1,103 @@
+"""Kernel constants of one engine on one accelerator, gaps filled by declared rules.
+
+For each constant the first table that has it wins: the engine's own row of the chip; the base engine's row; the same two for the chips
+that this chip is declared to be `like`; last the priors (chip, vendor, default).  Inside a table a dtype may stand for a close relative
+(`dtype_like`).  What was borrowed is wider: residual = sqrt(residual^2 + transfer^2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from codesign.catalog import loader
+from codesign.catalog.schema import DTYPES, OPS
+
+ANY = "any"
+GEMM_DTYPES = (*DTYPES, "w8a16", "w4a16")
+"""Operand formats of matrix products; wXa16 = X-bit weights, 16-bit arithmetic."""
+KEYS = {
+    **dict.fromkeys(("gemm", "experts"), GEMM_DTYPES),
+    "training": ("bf16", "fp8", "fp4"),
+    **dict.fromkeys(("attention_decode", "mla_decode", "attention_prefill"), ("bf16", "fp8")),
+    "nccl": ("all_reduce", "all_gather", "all_to_all", "scale_out"),
+    "all_to_all": ("scale_up", "scale_out"),
+}
+"""Cells that every accelerator gets.  all_reduce is keyed by group size, for the sizes that were measured."""
+TRANSFER = 0.15
+"""Residual of constants borrowed by a chip file that says `like: another chip` itself; the engine files state theirs."""
+
+
+def kernel_constants(engine: str | Path | Mapping[str, Any], accelerator: str | Mapping[str, Any]) -> dict[str, Any]:
+    """{op: {dtype or tier: {constant: SI value}}}, plus all_reduce {group size: {...}} and `origin` {"op.key": where from}.
+
+    Constants per op are those of `schema.OPS`; `residual` is the median relative error of the fit.
+    """
+    if isinstance(engine, str) and isinstance(accelerator, str):
+        return loader.copy(_resolved(engine, accelerator))
+    chip = accelerator if isinstance(accelerator, Mapping) else loader.load("accelerators", accelerator)
+    return _resolve(_chain(loader.load("engines", engine)), chip)
+
+
+@lru_cache(256)
+def _resolved(engine: str, accelerator: str) -> dict[str, Any]:
+    return _resolve(_chain(loader.load("engines", engine)), loader.load("accelerators", accelerator))
+
+
+def _chain(engine: dict[str, Any]) -> list[dict[str, Any]]:
+    """The engine, its base, the base's base, ..."""
+    engines = [engine]
+    while base := engines[-1].get("base"):
+        engines.append(loader.load("engines", base))
+    return engines
+
+
+def _resolve(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, Any]:
+    tables = _tables(engines, chip)
+    relatives = {dtype: names for engine in reversed(engines) for dtype, names in engine.get("dtype_like", {}).items()}
+    constants: dict[str, Any] = {"origin": {}}
+    for op, keys in KEYS.items():
+        constants[op] = {}
+        for key in keys:
+            cell, origin = _cell(tables, op, (key, *relatives.get(key, ()), ANY))
+            constants[op][key], constants["origin"][f"{op}.{key}"] = cell, origin
+    for where, transfer, table in tables:  # group sizes of different tables are never mixed
+        if "all_reduce" in table:
+            sizes = table["all_reduce"].items()
+            constants["all_reduce"] = {int(n): {**c, "residual": math.hypot(c["residual"], transfer)} for n, c in sizes}
+            constants["origin"]["all_reduce"] = where
+            break
+    return constants
+
+
+def _tables(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> list[tuple[str, float, dict[str, Any]]]:
+    """(where, transfer residual, {op: {key: cell}}) in the order of preference."""
+    name, vendor = chip["name"], str(chip.get("vendor", "")).lower()
+    own = {"chips": [loader.find("accelerators", chip["like"]).name] if "like" in chip else [], "residual": TRANSFER}
+    like = next((e["like"][name] for e in engines if name in e.get("like", {})), own)
+    chips = [(name, 0.0), *((other, like["residual"]) for other in like["chips"])]
+    tables = [
+        (f"{engine['name']} {other}" + (f" (like {other})" if transfer else ""), transfer, engine["kernels"][other])
+        for other, transfer in chips
+        for engine in engines
+        if other in engine.get("kernels", {})
+    ]
+    groups = [*(other for other, _ in chips), vendor, "default"]
+    priors = [(e["name"], g, e["priors"][g]) for g in groups for e in engines if g in e.get("priors", {})]
+    return tables + [(f"{engine} prior {group}", 0.0, table) for engine, group, table in priors]
+
+
+def _cell(tables: list[tuple[str, float, dict[str, Any]]], op: str, keys: tuple[str, ...]) -> tuple[dict[str, float], str]:
+    cell: dict[str, float] = {}
+    origin = "none"
+    for where, transfer, table in tables:
+        row = table.get(op, {})
+        found = next((row[key] for key in keys if key in row), {})
+        for constant in OPS[op].keys() & found.keys() - cell.keys():
+            borrowed = constant == "residual" and transfer
+            cell[constant] = math.hypot(found[constant], transfer) if borrowed else found[constant]
+            origin = where if origin == "none" else origin
+    return cell, origin

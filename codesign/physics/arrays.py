@@ -1,0 +1,50 @@
+"""Structures of arrays: a frozen dataclass whose fields are arrays (or nested structures) that broadcast together."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+
+class Arrays:
+    """Base of every structure of arrays.  A size-1 field stands for all rows, so it is never copied per row."""
+
+    def map(self, function) -> Any:
+        """The same structure with `function` applied to every array in it."""
+        changed = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            changed[f.name] = value.map(function) if isinstance(value, Arrays) else function(value)
+        return replace(self, **changed)  # type: ignore[type-var]
+
+    def take(self, index) -> Any:
+        """Rows `index` of every field along the first axis; scalars stay scalars."""
+        return self.map(lambda v: v if np.size(v) == 1 else np.take(np.ravel(v), index))
+
+    def column(self) -> Any:
+        """Every per-row field as a column (A, 1), ready to broadcast against layouts (1, L)."""
+        return self.map(lambda v: v if np.size(v) == 1 else np.reshape(v, (-1, 1)))
+
+    def compact(self) -> Any:
+        """Fields that are equal in all rows become scalars: they cost one value instead of a pass over memory."""
+        return self.map(_compact)
+
+
+def _compact(value):
+    array = np.asarray(value)
+    if array.size == 0:
+        return value
+    first = array.flat[0]
+    return first if array.size == 1 or bool(np.all(array == first)) else array
+
+
+def stack(records: list[Any]) -> Any:
+    """(H,) structure from H scalar structures of one type, so that a hardware choice is an index into it."""
+    head = records[0]
+    merged = {}
+    for f in fields(head):
+        values = [getattr(r, f.name) for r in records]
+        merged[f.name] = stack(values) if isinstance(values[0], Arrays) else np.array(values)
+    return replace(head, **merged)

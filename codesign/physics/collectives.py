@@ -1,0 +1,88 @@
+"""Time of a collective: latency and transfer over two tiers (scale-up inside the domain, scale-out between domains).
+
+Every function returns (latency [s], transfer [s]).  `n` is the size of the group, `inside` how many of its members share
+one scale-up domain.  A group of one costs nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codesign.physics.hardware import Chip
+
+
+def members_inside(n, stride, chip: Chip):
+    """Members of a group of n devices, `stride` apart, that share one scale-up domain: min(n, max(1, domain / stride)).
+
+    >>> from types import SimpleNamespace as S
+    >>> float(members_inside(16, 1, S(scale_up_size=8))), float(members_inside(4, 8, S(scale_up_size=8)))
+    (8.0, 1.0)
+    """
+    return np.minimum(n, np.maximum(np.floor(chip.scale_up_size / stride), 1.0))
+
+
+def scale_up_bandwidth(n, chip: Chip):
+    """Bandwidth [byte/s, one direction] that one device reaches inside a group of n members of its domain.
+
+    switch: the whole link; full mesh: (n - 1) links of the pair (an MI300X pair sees 64 GB/s, not 448).
+    """
+    return np.minimum(chip.scale_up.bytes_per_s, np.maximum(n - 1.0, 1.0) * chip.scale_up_peer_bytes_per_s)
+
+
+def all_reduce(n_bytes, n, chip: Chip, stride=1):
+    """All-reduce of `n_bytes` per device over a group of n.
+
+    inside one domain: min(one-shot  a1 + (n-1) b / (e1 link),  two-shot  a2 + 2 (n-1)/n b / (e2 link));
+    across domains:    reduce-scatter and all-gather inside, ring of 2 (m-1)/m (b / n_inside) over the m domains outside.
+    Source of the two regimes: engine all-reduce kernels in ai-dynamo/aiconfigurator @095f58a tables.
+    """
+    inside = members_inside(n, stride, chip)
+    outside = n / inside
+    link = scale_up_bandwidth(inside, chip)
+    ring = 2.0 * (inside - 1.0) / inside * n_bytes / (chip.scale_up.all_reduce * link)
+    one_shot = (inside - 1.0) * n_bytes / (chip.one_shot * link)
+    one_t0 = chip.one_shot_t0_s + chip.one_shot_t0_per_rank_s * inside
+    take_one = (one_t0 + one_shot <= chip.scale_up.all_reduce_t0_s + ring) & (outside <= 1.0)
+    latency = np.where(take_one, one_t0, chip.scale_up.all_reduce_t0_s) * (inside > 1.0)
+    transfer = np.where(take_one, one_shot, ring)
+    if np.any(outside > 1.0):
+        crossing = outside > 1.0
+        far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
+        latency = latency + crossing * chip.scale_out.all_reduce_t0_s
+        transfer = transfer + np.where(crossing, far, 0.0)
+    return latency, transfer
+
+
+def shard_exchange(n_bytes, n, chip: Chip, stride=1):
+    """Reduce-scatter or all-gather of `n_bytes` (the full tensor) over n: half of a ring all-reduce, both tiers."""
+    inside = members_inside(n, stride, chip)
+    outside = n / inside
+    near = (inside - 1.0) / inside * n_bytes / (chip.scale_up.all_reduce * scale_up_bandwidth(inside, chip))
+    far = (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
+    latency = chip.scale_up.all_reduce_t0_s * (inside > 1.0) + chip.scale_out.all_reduce_t0_s * (outside > 1.0)
+    return latency, near + far
+
+
+def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, stride=1):
+    """Dispatch (or combine) of `n_tok` tokens per device to the experts of a group of n.
+
+    t = a + tok k d bytes share / (e link), with the share that leaves the device, 1 - 1/n, inside the domain and the
+    remote share 1 - inside/n over scale-out; the two tiers run at the same time, the slower one counts.  k is at most n
+    copies (one per rank).  On a torus each byte travels side/4 hops on average, so the link carries side/4 as much.
+    Fits DeepEP on H100 (e 0.91-0.97 of the NIC) and NVLink two-sided on GB200 (0.5-0.66); ai-dynamo/aiconfigurator @095f58a.
+    """
+    inside = members_inside(n, stride, chip)
+    crossing = inside < n
+    payload = n_tok * np.minimum(n_active, n) * d_model * bytes_per_element
+    hops = np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
+    near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
+    far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
+    latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
+    return latency, np.maximum(near, far)
+
+
+def hop(n_bytes, stride, chip: Chip):
+    """Point-to-point send of `n_bytes` to the device `stride` further on (next pipeline stage)."""
+    near = 2.0 * stride <= chip.scale_up_size
+    bandwidth = np.where(near, chip.scale_up.bytes_per_s, chip.scale_out.bytes_per_s)
+    return np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), n_bytes / bandwidth

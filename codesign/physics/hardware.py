@@ -1,0 +1,142 @@
+"""A chip and its network as numbers that broadcast, and the kernel rates it reaches at given precisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.physics.arrays import Arrays
+from codesign.physics.kernels import Rate
+from codesign.physics.precision import Precision, compute_bits
+
+
+@dataclass(frozen=True)
+class ByBits(Arrays):
+    """One constant at 16, 8 and 4 bit operands."""
+
+    at_16: np.ndarray
+    at_8: np.ndarray
+    at_4: np.ndarray
+
+    def pick(self, bits):
+        """The constant at operand width `bits` (4, 8, 16)."""
+        return np.where(np.asarray(bits) == 16, self.at_16, np.where(np.asarray(bits) == 8, self.at_8, self.at_4))
+
+
+@dataclass(frozen=True)
+class KernelFit(Arrays):
+    """Fixed time [s] and achieved fractions of the dense peak and of the HBM bandwidth, by operand width."""
+
+    t0_s: ByBits
+    compute: ByBits
+    memory: ByBits
+
+
+@dataclass(frozen=True)
+class Link(Arrays):
+    """One tier of the network as one device sees it, per direction.
+
+    `latency_s` is the fixed time of a message round of that tier, `all_to_all` and `all_reduce` the achieved fractions.
+    """
+
+    bytes_per_s: np.ndarray
+    all_reduce: np.ndarray
+    all_to_all: np.ndarray
+    all_reduce_t0_s: np.ndarray
+    all_to_all_t0_s: np.ndarray
+    p2p_t0_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chip(Arrays):
+    """One accelerator inside its system, under one engine.  Every field scalar or (H,); peaks are dense, links per direction."""
+
+    peak_flop_per_s: ByBits
+    has_8_bit: np.ndarray
+    has_4_bit: np.ndarray
+    hbm_bytes: np.ndarray
+    hbm_bytes_per_s: np.ndarray
+    reserve_bytes: np.ndarray  # runtime, graphs, communication buffers
+    usable_frac: np.ndarray  # share of HBM that the engine may fill
+    scale_up_size: np.ndarray
+    scale_up_peer_bytes_per_s: np.ndarray  # full mesh: link between one pair; inf on a switch
+    torus_side: np.ndarray  # devices along one torus axis; inf when not a torus
+    scale_up: Link
+    scale_out: Link
+    one_shot_t0_s: np.ndarray  # fused one-shot all-reduce kernel of the engine
+    one_shot_t0_per_rank_s: np.ndarray
+    one_shot: np.ndarray  # its achieved fraction of the link
+    gemm: KernelFit
+    gemm_k_half: np.ndarray  # depth k at which a GEMM reaches half of its plateau (shards narrower than this starve)
+    decode_attention: KernelFit
+    mla_decode: KernelFit
+    prefill_attention: KernelFit
+    prefill_s0_tok: np.ndarray  # F (1 + s0/S): short prompts fill the chip badly
+    experts: KernelFit
+    expert_m0_tok: np.ndarray  # eP = plateau m / (m + m0), m tokens per expert and device
+    elementwise_n: np.ndarray  # elementwise kernels per block (norms, residual, activation, quantise) that are not fused
+    train_compute: ByBits  # training GEMMs, fraction of the dense peak, by operand width
+    train_attention: np.ndarray
+    step_overhead_s: np.ndarray
+    sequence_overhead_s: np.ndarray
+    token_imbalance: np.ndarray  # tokens on the fullest expert rank / mean, at large batch
+    dp_overlap: np.ndarray  # share of the gradient exchange that hides behind the backward pass
+    tdp_w: np.ndarray
+    all_in_w: np.ndarray
+    usd_per_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Kernels(Arrays):
+    """Rates of the kernels of one design on one chip: the constants after its precision has been chosen."""
+
+    gemm: Rate
+    experts: Rate
+    attention: Rate  # decode attention over the cache: KV heads, or the MLA latent
+    prefill: Rate
+    elementwise: Rate
+
+
+def _rate(fit: KernelFit, chip: Chip, math_bits, fit_bits=None) -> Rate:
+    bits = math_bits if fit_bits is None else fit_bits
+    return Rate(
+        t0_s=fit.t0_s.pick(bits),
+        flop_per_s=fit.compute.pick(math_bits) * chip.peak_flop_per_s.pick(math_bits),
+        bytes_per_s=fit.memory.pick(bits) * chip.hbm_bytes_per_s,
+    )
+
+
+def kernels(chip: Chip, precision: Precision, is_mla, training: bool = False) -> Kernels:
+    """Kernel rates at the design's precision.
+
+    GEMMs multiply at the wider of weight and activation bits that the chip has; attention math runs at the activation
+    bits; the cache is streamed at the bandwidth achieved for its own width.  Training replaces the compute fractions of
+    GEMMs, experts and attention by those fitted on training runs (other kernels, other shapes, a sustained clock).
+    """
+    gemm_bits = compute_bits(precision.weight_bits, precision.act_bits, chip.has_8_bit, chip.has_4_bit)
+    math_bits = compute_bits(8, precision.act_bits, chip.has_8_bit, chip.has_4_bit)
+    kv_bits = np.where(np.asarray(precision.kv_bits) >= 16, 16, 8)
+    gemm, experts = _rate(chip.gemm, chip, gemm_bits), _rate(chip.experts, chip, gemm_bits)
+    prefill = _rate(chip.prefill_attention, chip, math_bits)
+    if training:
+        trained = chip.train_compute.pick(gemm_bits) * chip.peak_flop_per_s.pick(gemm_bits)
+        gemm = Rate(gemm.t0_s, trained, gemm.bytes_per_s)
+        experts = Rate(experts.t0_s, trained, experts.bytes_per_s)
+        prefill = Rate(prefill.t0_s, chip.train_attention * chip.peak_flop_per_s.at_16, prefill.bytes_per_s)
+    return Kernels(
+        gemm=gemm,
+        experts=experts,
+        attention=_decode_rate(chip, math_bits, kv_bits, np.asarray(is_mla)),
+        prefill=prefill,
+        elementwise=Rate(chip.gemm.t0_s.at_16, np.inf, chip.gemm.memory.at_16 * chip.hbm_bytes_per_s),
+    )
+
+
+def _decode_rate(chip: Chip, math_bits, kv_bits, is_mla) -> Rate:
+    heads, latent = (_rate(fit, chip, math_bits, kv_bits) for fit in (chip.decode_attention, chip.mla_decode))
+    return Rate(
+        np.where(is_mla, latent.t0_s, heads.t0_s),
+        np.where(is_mla, latent.flop_per_s, heads.flop_per_s),
+        np.where(is_mla, latent.bytes_per_s, heads.bytes_per_s),
+    )

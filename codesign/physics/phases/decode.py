@@ -1,0 +1,100 @@
+"""One decode step: every sequence in flight gets its next token (or its next few, with multi-token prediction)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.physics import memory, operators
+from codesign.physics.arrays import Arrays
+from codesign.physics.experts import touched_fullest, touched_mean
+from codesign.physics.kernels import Ledger
+from codesign.physics.layout import Layout
+from codesign.physics.operators import Scene
+
+
+@dataclass(frozen=True)
+class Load(Arrays):
+    """What one replica decodes: sequences in flight over all its ranks, context per sequence, tokens per step and sequence."""
+
+    batch: np.ndarray
+    context_tok: np.ndarray
+    q_tok: np.ndarray | float = 1.0
+
+
+def sequences_per_rank(batch, layout: Layout):
+    """Sequences of the fullest attention rank, all pipeline stages together: ceil(batch / n_dp)."""
+    return np.ceil(batch / layout.n_dp)
+
+
+def micro_batch(batch, layout: Layout):
+    """Sequences that one stage of the fullest rank works on at a time: with n_pp stages, n_pp micro-batches are in flight."""
+    return np.ceil(sequences_per_rank(batch, layout) / layout.n_pp)
+
+
+def group_tokens(load: Load, layout: Layout):
+    """Tokens per step of one whole expert group: batch q / (n_edp n_pp), at least one sequence."""
+    return np.maximum(load.batch / (layout.n_edp * layout.n_pp), 1.0) * load.q_tok
+
+
+def fullest_experts(scene: Scene, layout: Layout, load: Load):
+    """Experts read per MoE layer by the fullest device in one step; 0 for dense models."""
+    if not scene.has_moe():
+        return 0.0
+    ffn = scene.census.ffn
+    return touched_fullest(ffn.n_experts, ffn.n_active_experts, group_tokens(load, layout), layout.n_ep)
+
+
+def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False) -> Ledger:
+    """Serial time of one step through the whole model: T = sum over operators of t0 + max(compute, memory), + network.
+
+    Shapes: scene (A, 1) or (N,), layout and load (1, L) or (N,); `touched` from `fullest_experts`.  Returns a ledger whose
+    `time_s` [s] is the step.  Assumes CUDA graphs (launch cost inside t0) and no overlap of compute with communication.
+    """
+    ledger = Ledger(detail)
+    n_seq = micro_batch(load.batch, layout)
+    n_tok = n_seq * load.q_tok
+    for _, mixer, cached in scene.mixers():
+        operators.projections(ledger, scene, layout, mixer, n_tok)
+        operators.decode_attention(ledger, scene, layout, mixer, cached, n_seq, load.context_tok, load.q_tok)
+    if scene.has_dense_ffn():
+        operators.dense_ffn(ledger, scene, layout, n_tok)
+    if scene.has_moe():
+        n_group = group_tokens(load, layout)
+        operators.routed_experts(ledger, scene, layout, n_group, touched)
+        operators.shared_experts(ledger, scene, layout, n_tok)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group)
+    operators.tensor_reductions(ledger, scene, layout, n_tok)
+    operators.elementwise(ledger, scene, layout, n_tok)
+    operators.lm_head(ledger, scene, layout, n_tok)
+    operators.pipeline_hops(ledger, scene, layout, n_tok)
+    overhead = scene.chip.step_overhead_s + scene.chip.sequence_overhead_s * n_seq
+    ledger.fixed("scheduler", overhead)
+    return ledger
+
+
+def weights_read(scene: Scene, layout: Layout, touched):
+    """Weight bytes that one device reads per step, over its stage: all dense weights, `touched` experts, the LM head."""
+    dense, _ = memory.block_params(scene, layout)
+    ffn = scene.census.ffn
+    experts = ffn.n_moe_layers * touched * ffn.expert_params / layout.n_etp
+    share = memory.stage_share(scene.census, layout)
+    return (share * (dense + experts) + scene.census.head_params / layout.n_tp) * scene.weight_bytes
+
+
+def mean_experts(scene: Scene, layout: Layout, load: Load):
+    """Experts read per MoE layer by the mean device."""
+    ffn = scene.census.ffn
+    return touched_mean(ffn.n_experts, ffn.n_active_experts, group_tokens(load, layout), layout.n_ep)
+
+
+def memory_classes(scene: Scene, layout: Layout, load: Load, held_tok) -> dict[str, np.ndarray]:
+    """Bytes per class on the fullest device with every sequence holding `held_tok` tokens of cache."""
+    n_seq = sequences_per_rank(load.batch, layout)
+    return {
+        "weights": memory.serving_weights(scene, layout),
+        "kv": memory.kv_cache(scene, layout, n_seq, held_tok),
+        "activations": memory.serving_activations(scene, layout, micro_batch(load.batch, layout) * load.q_tok),
+        "reserve": scene.chip.reserve_bytes,
+    }

@@ -1,0 +1,197 @@
+"""One optimizer step of training: micro-batches through a pipeline, gradients exchanged, weights updated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.physics import collectives, memory, operators
+from codesign.physics.arrays import Arrays
+from codesign.physics.kernels import Ledger
+from codesign.physics.layout import Layout
+from codesign.physics.operators import ACT_BYTES, Scene
+
+RECOMPUTE = ("none", "selective", "full")
+GRADIENT_BYTES = 4.0  # Megatron-LM accumulates and reduces bf16 training's gradients in fp32
+OPTIMIZER_BYTES = 12.0  # fp32 master weights and two Adam moments (ZeRO, arXiv 1910.02054 section 3.1)
+OPTIMIZER_TRAFFIC_BYTES = 30.0  # read gradient, master, 2 moments; write master, 2 moments and the 16-bit weight
+
+
+@dataclass(frozen=True)
+class Job(Arrays):
+    """A training job: sequence length, sequences per micro-batch and rank, global batch in sequences, memory options."""
+
+    seq_tok: np.ndarray
+    micro_batch: np.ndarray
+    global_batch: np.ndarray
+    recompute: np.ndarray  # index into RECOMPUTE
+    zero: np.ndarray  # ZeRO stage 0-3
+    n_interleave: np.ndarray | float = 1.0  # virtual stages per device
+
+
+def n_micro(job: Job, layout: Layout):
+    """Micro-batches per pipeline and step: global_batch / (n_dp micro_batch)."""
+    return job.global_batch / (layout.n_dp * job.micro_batch)
+
+
+@dataclass
+class Step:
+    """Times [s] of one optimizer step."""
+
+    step_s: np.ndarray
+    micro_s: np.ndarray
+    bubble_s: np.ndarray
+    exchange_s: np.ndarray
+    update_s: np.ndarray
+    ledger: Ledger
+
+
+def step(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Step:
+    """T = n_micro t_micro (1 + (pp - 1) / (v n_micro)) + exposed gradient exchange + optimizer + fixed cost per step.
+
+    t_micro: forward and backward of one micro-batch on the fullest stage.  1F1B and its interleaved form: arXiv 2104.04473
+    section 2.2.  Exchange hides behind at most one micro-batch and at most the share that the engine overlaps.
+    """
+    ledger = micro_batch(scene, layout, job, detail)
+    micro_s = ledger.time_s
+    count = n_micro(job, layout)
+    bubble_s = micro_s * (layout.n_pp - 1.0) / job.n_interleave
+    exchange = gradient_exchange(scene, layout, job, count)
+    exposed = exchange - np.minimum(scene.chip.dp_overlap * exchange, micro_s)
+    dense, experts = shard_params(scene, layout)
+    dense_ways, expert_ways = zero_ways(layout, job, at_stage=1)
+    update_s = OPTIMIZER_TRAFFIC_BYTES * (dense / dense_ways + experts / expert_ways) / scene.chip.hbm_bytes_per_s
+    total = count * micro_s + bubble_s + exposed + update_s + scene.chip.step_overhead_s
+    return Step(total, micro_s, bubble_s, exposed, update_s, ledger)
+
+
+def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Ledger:
+    """Forward, backward and recomputation of one micro-batch on the fullest stage.
+
+    GEMMs run 3 times (forward, input and weight gradients), attention 3.5 (its backward recomputes the scores,
+    arXiv 2307.08691 section 3), collectives twice; full recomputation adds one forward of everything, selective
+    recomputation redoes the cheap operators between GEMMs (arXiv 2205.05198 section 4), counted in `norms and glue`.
+    """
+    ledger = Ledger(detail)
+    share = memory.stage_share(scene.census, layout)
+    again = np.where(job.recompute == 2, 1.0, 0.0)
+    gemm, attention, traffic = share * (3.0 + again), share * (3.5 + again), share * (2.0 + again)
+    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
+    for _, mixer, cached in scene.mixers():
+        operators.projections(ledger, scene, layout, mixer, n_tok, share=gemm)
+        operators.prefill_attention(ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share=attention)
+    if scene.has_dense_ffn():
+        operators.dense_ffn(ledger, scene, layout, n_tok, share=gemm)
+    if scene.has_moe():
+        n_group = job.micro_batch * job.seq_tok * layout.n_dp / layout.n_edp
+        local_experts = scene.census.ffn.n_experts / layout.n_ep
+        operators.routed_experts(ledger, scene, layout, n_group, local_experts, share=gemm, imbalance=1.0)
+        operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share=traffic)
+    operators.tensor_reductions(ledger, scene, layout, n_tok, share=traffic)
+    glue = share * (3.0 + np.where(job.recompute >= 1, 1.0, 0.0))
+    operators.elementwise(ledger, scene, layout, n_tok / layout.n_tp, share=glue)
+    operators.lm_head(ledger, scene, layout, n_tok, repeat=3.0)
+    context_exchange(ledger, scene, layout, n_tok, share * 2.0)
+    operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
+    return ledger
+
+
+def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share) -> None:
+    """Context parallel: keys and values of the sequence gathered over n_cp in every attention layer (all-gather form)."""
+    if np.all(np.asarray(layout.n_cp) == 1):
+        return
+    for _, mixer, _ in scene.mixers():
+        kv = 2.0 * mixer.kv_shards * mixer.d_qk / np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1.0))
+        n_bytes = n_tok * layout.n_cp * kv * ACT_BYTES
+        latency, transfer = collectives.shard_exchange(n_bytes, layout.n_cp, scene.chip, layout.n_tp)
+        ledger.network("CP exchange", latency, transfer, repeat=mixer.n_layers * share)
+
+
+def shard_params(scene: Scene, layout: Layout):
+    """(dense, expert) parameters on the fullest device before ZeRO: its stage's blocks and the tables it holds."""
+    dense, experts = memory.block_params(scene, layout)
+    share = memory.stage_share(scene.census, layout)
+    return share * dense + memory.table_params(scene, layout), share * experts
+
+
+def zero_ways(layout: Layout, job: Job, at_stage):
+    """Ways that (dense, expert) state is sharded when ZeRO is at least `at_stage`: dp cp for dense weights, edp for experts."""
+    on = job.zero >= at_stage
+    return np.where(on, layout.n_dp * layout.n_cp, 1.0), np.where(on, layout.n_edp, 1.0)
+
+
+def gradient_exchange(scene: Scene, layout: Layout, job: Job, count):
+    """Seconds of data-parallel communication per step, before overlap.
+
+    ZeRO 0-2: reduce-scatter of fp32 gradients and all-gather of 16-bit weights (ZeRO 0: the same ring as an all-reduce).
+    ZeRO 3 gathers the weights in forward and backward of every micro-batch and scatters gradients: 2 + 2 + 4 bytes each.
+    """
+    dense, experts = shard_params(scene, layout)
+    per_step = np.where(job.zero == 0, 2.0 * GRADIENT_BYTES, GRADIENT_BYTES + ACT_BYTES)
+    n_bytes = np.where(job.zero == 3, count * (2.0 * ACT_BYTES + GRADIENT_BYTES), per_step)
+    n_dense = layout.n_dp * layout.n_cp
+    lat_d, t_dense = collectives.shard_exchange(n_bytes * dense, n_dense, scene.chip, layout.n_tp)
+    lat_e, t_expert = collectives.shard_exchange(n_bytes * experts, layout.n_edp, scene.chip, layout.n_etp * layout.n_ep)
+    return lat_d + t_dense + np.where(experts > 0, lat_e + t_expert, 0.0)
+
+
+def model_flop(scene: Scene, job: Job):
+    """FLOP that one step needs: 3 x (2 W tok + causal attention), LM head at every position, no recomputation."""
+    census = scene.census
+    tok = job.global_batch * job.seq_tok
+    weights = census.n_matmul_params_per_tok + census.head_params
+    attention = 0.0
+    for _, mixer, _ in scene.mixers():
+        pairs = operators.causal_pairs(job.seq_tok, 0.0, mixer.span_tok) / job.seq_tok
+        index = (job.seq_tok + 1.0) / 2.0 * mixer.index_flop_per_pair
+        per_tok = pairs * mixer.flop_per_pair_prefill + index + mixer.state_flop_per_tok
+        attention = attention + mixer.n_layers * per_tok
+    return 3.0 * tok * (2.0 * weights + attention)
+
+
+def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
+    """Bytes of activations kept per token and layer on one device (flash attention, sequence parallel inside TP).
+
+    none:       2 (2 d [norm inputs] + 2 (h d_qk + h d_v) + 2 kv + d + d + 3 x FFN width) / tp
+    selective:  norm outputs and the activation product are redone: 2 (2 d + 2 (h d_qk + h d_v) + 2 kv + 2 x FFN width) / tp
+    full:       2 d / tp, the layer's input.
+    After arXiv 2205.05198 equations 1-6, with gated FFN and GQA widths instead of the 4 h and 5 a s terms.
+    """
+    census, ffn = scene.census, scene.census.ffn
+    d = census.d_model
+    heads = 0.0
+    for _, mixer, _ in scene.mixers():
+        width = mixer.n_heads * (mixer.d_qk + mixer.d_v) + 2.0 * mixer.kv_shards * mixer.d_qk
+        heads = heads + mixer.n_layers / census.n_layers * width
+    moe_share = ffn.n_moe_layers / census.n_layers
+    routed = ffn.n_active_experts * ffn.d_expert + ffn.d_shared
+    width = (1.0 - moe_share) * ffn.d_ff + moe_share * routed
+    copies = moe_share * ffn.n_active_experts * d  # dispatched copies of the token
+    kept = np.where(job.recompute == 0, 4.0, 2.0) * d + heads + np.where(job.recompute == 0, 3.0, 2.0) * width + copies
+    return ACT_BYTES * np.where(job.recompute == 2, d, kept) / layout.n_tp
+
+
+def memory_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
+    """Bytes per class on the fullest device (the first stage holds the most micro-batches in flight)."""
+    dense, experts = shard_params(scene, layout)
+    ways3, ways2, ways1 = (zero_ways(layout, job, at_stage=s) for s in (3, 2, 1))
+    in_flight = np.minimum(layout.n_pp * (1.0 + (layout.n_pp - 1.0) / (layout.n_pp * job.n_interleave) * (job.n_interleave > 1)),
+                           np.maximum(n_micro(job, layout), 1.0))  # fmt: skip
+    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
+    layers = np.ceil(scene.census.n_layers / layout.n_pp)
+    stored = in_flight * layers * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
+    one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
+    logits = n_tok * scene.census.vocab / layout.n_tp * 6.0  # 16-bit logits and their fp32 softmax
+    return {
+        "weights": ACT_BYTES * (dense / ways3[0] + experts / ways3[1]),
+        "gradients": GRADIENT_BYTES * (dense / ways2[0] + experts / ways2[1]),
+        "optimizer": OPTIMIZER_BYTES * (dense / ways1[0] + experts / ways1[1]),
+        "activations": stored + np.where(job.recompute > 0, one_layer, 0.0) + logits,
+        "reserve": scene.chip.reserve_bytes,
+    }
+
+
+def _without_recompute(job: Job) -> Job:
+    return Job(job.seq_tok, job.micro_batch, job.global_batch, np.float64(0.0), job.zero, job.n_interleave)

@@ -1,0 +1,239 @@
+"""One point, no study: `codesign evaluate`.  A scenario mapping in, plain numbers out (JSON keys of the public interface)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codesign import catalog
+from codesign.physics import memory
+from codesign.physics.architecture import census, fill, kv_bytes_per_tok, problems
+from codesign.physics.kernels import BOUNDS, Ledger, dominant
+from codesign.physics.layout import Layout, make_layout
+from codesign.physics.operators import Scene, make_scene
+from codesign.physics.phases import decode, prefill, train
+from codesign.physics.precision import Precision, compute_bits
+from codesign.scenario import make_chip
+from codesign.spec.errors import Diagnostic, UserError, nearest
+
+PHASES = ("prefill", "decode", "train")
+TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
+DEFAULTS: dict[str, Any] = {
+    "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
+    "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
+    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0,
+    "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
+    "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
+}  # fmt: skip
+
+
+def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
+    """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
+
+    `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
+    """
+    s = _checked(scenario)
+    model = catalog.load("models", s["model"])
+    counts = _counts(model)
+    chip = make_chip(s["system"] or s["accelerator"], s["engine"], scale_up_size=s["scale_up_size"], usd_per_h=s["usd_per_h"])
+    layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
+    default = model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+    bits = {k: float(s[k] if s[k] is not None else default[k]) for k in ("weight_bits", "kv_bits", "act_bits")}
+    precision = Precision(**{k: np.float64(v) for k, v in bits.items()})
+    phases = s["phase"].split(",")
+    out: dict[str, Any] = {
+        "architecture": {
+            "n_params": float(counts.n_params),
+            "n_active_params": float(counts.n_active_params),
+            "n_active_params_excl_in": float(counts.n_active_params_excl_in),
+            "n_active_params_excl_both": float(counts.n_active_params_excl_both),
+            "kv_bytes_per_tok": float(kv_bytes_per_tok(counts, precision.kv_bits)),
+        },
+        "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
+        "precision": bits,
+    }
+    scene = make_scene(counts, chip, precision)
+    if "prefill" in phases:
+        out["prefill"] = _prefill(scene, layout, s, detail)
+    if "decode" in phases:
+        stall = out["prefill"]["forward_s"] / float(layout.n_pp) if "prefill" in phases else 0.0
+        out["decode"] = _decode(scene, layout, s, stall, detail)
+    if "train" in phases:
+        out["train"] = _train(counts, chip, layout, s, detail)
+    return out
+
+
+def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults filled in; all problems of the scenario at once."""
+    found = [Diagnostic(f"unknown key '{k}'", hint=_did_you_mean(k)) for k in scenario if k not in DEFAULTS]
+    s = DEFAULTS | {k: v for k, v in scenario.items() if v is not None and k in DEFAULTS}
+    if s["model"] is None:
+        found.append(Diagnostic("no model given", hint="--model NAME, or the path of a config.json; `codesign list models`"))
+    if s["system"] is None and s["accelerator"] is None:
+        found.append(Diagnostic("no hardware given", hint="--accelerator NAME or --system NAME; `codesign list accelerators`"))
+    unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
+    if unknown:
+        found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, separated by commas"))
+    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len"):
+        if s[key] is not None and not (_is_count(s[key]) and s[key] >= 1):
+            found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least 1"))
+    if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
+        found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
+    for key in ("weight_bits", "kv_bits", "act_bits"):
+        if s[key] is not None and s[key] not in (4, 8, 16):
+            found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))
+    if s["recompute"] not in train.RECOMPUTE:
+        found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
+    if s["zero"] not in (0, 1, 2, 3):
+        found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
+    if s["train_precision"] not in TRAIN_BITS:
+        found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
+    if found:
+        raise UserError(found)
+    return s
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, float)) and float(value).is_integer()
+
+
+def _did_you_mean(key: str) -> str | None:
+    close = nearest(key, DEFAULTS)
+    return f"did you mean '{close}'?" if close else None
+
+
+def _counts(model: Mapping[str, Any]):
+    if reason := model.get("not_evaluable"):
+        raise UserError([Diagnostic(f"model '{model['name']}' cannot be evaluated: {reason}")])
+    arch = fill(model["architecture"])
+    broken = [Diagnostic(f"model '{model['name']}': {name}") for name, mask in problems(arch).items() if np.any(mask)]
+    if broken:
+        raise UserError(broken)
+    return census(arch)
+
+
+def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
+    """Unset degrees are 1; for MoE an unset n_ep spreads the experts over the stage, a given n_ep implies n_dp."""
+    tp, cp, pp, etp = s["n_tp"], s["n_cp"], s["n_pp"], s["n_etp"]
+    dp, ep = s["n_dp"], s["n_ep"]
+    if ep is not None and dp is None and has_moe:
+        dp = max(1, (etp * ep) // (tp * cp))
+    dp = dp or 1
+    if ep is None:
+        ep = tp * cp * dp // etp if has_moe else 1
+    layout = make_layout(*(np.int64(v) for v in (tp, cp, dp, pp, etp, ep)))
+    if not bool(layout.is_consistent):
+        raise UserError([Diagnostic(
+            f"n_tp n_cp n_dp = {tp * cp * dp} is not a multiple of n_etp n_ep = {etp * ep}",
+            hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
+        )])  # fmt: skip
+    return Layout(*(np.float64(v) for v in vars(layout).values()))
+
+
+def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str, Any]:
+    capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
+    total, fits, overflow = memory.verdict(classes, capacity)
+    out = {"memory_bytes": float(total), "capacity_bytes": float(capacity), "fits": bool(fits), "overflow": str(overflow) or None}
+    if detail:
+        out["memory"] = [{"class": k, "bytes": float(v)} for k, v in classes.items()]
+    return out
+
+
+def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
+    causes = {k: float(v) for k, v in ledger.totals().items()}
+    out: dict[str, Any] = {"bound": str(dominant({k: v for k, v in causes.items()})), "causes": causes}
+    if detail:
+        keys = ("compute_s", "memory_s", "network_s", "fixed_s", "time_s", "flop", "bytes")
+        out["operators"] = [
+            {"name": op.name, "bound": BOUNDS[int(op.bound)], **{k: float(getattr(op, k)) for k in keys}}
+            for op in ledger.ops
+            if float(op.time_s) > 0
+        ]
+    return out
+
+
+def _usd_per_mtok(chip, n_devices, tok_per_s) -> float | None:
+    usd = float(chip.usd_per_s * n_devices / tok_per_s * 1e6)
+    return usd if np.isfinite(usd) else None
+
+
+def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
+    prompt = prefill.Prompt(np.float64(s["isl"] - s["prefix"]), np.float64(s["prefix"]))
+    ledger = prefill.forward(scene, layout, prompt, prefill.fullest_experts(scene, layout, prompt), detail=True)
+    tok_per_s = float(prefill.tokens_per_s(ledger.time_s, layout, prompt))
+    matmul, attention = prefill.flop(scene, prompt)
+    return {
+        "ttft_s": float(prefill.ttft(ledger.time_s, layout, prompt)),
+        "tok_per_s": tok_per_s,
+        "forward_s": float(ledger.time_s),
+        "usd_per_mtok": _usd_per_mtok(scene.chip, layout.n_devices, tok_per_s),
+        "flop_matmul": float(matmul),
+        "flop_attention": float(attention),
+        **_verdict(prefill.memory_classes(scene, layout, prompt), scene, detail),
+        **_explained(ledger, detail),
+    }
+
+
+def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], stall_prefill_s: float, detail: bool) -> dict[str, Any]:
+    load = decode.Load(np.float64(s["batch"]), np.float64(s["isl"] + s["osl"] / 2.0), 1.0)
+    touched = decode.fullest_experts(scene, layout, load)
+    ledger = decode.step(scene, layout, load, touched, detail=True)
+    per_rank = decode.sequences_per_rank(load.batch, layout)
+    stall_s = per_rank * s["accepted"] / s["osl"] * stall_prefill_s
+    tpot_s = float((ledger.time_s + stall_s) / s["accepted"])
+    tok_per_s = s["batch"] / tpot_s
+    classes = decode.memory_classes(scene, layout, load, np.float64(s["isl"] + s["osl"]))
+    mean = decode.mean_experts(scene, layout, load) if scene.has_moe() else 0.0
+    return {
+        "step_s": float(ledger.time_s),
+        "tpot_s": tpot_s,
+        "interference_s": float(stall_s),
+        "tok_per_s": float(tok_per_s),
+        "weight_bytes": float(decode.weights_read(scene, layout, touched)),
+        "weight_bytes_mean": float(decode.weights_read(scene, layout, mean)),
+        "kv_bytes": float(memory.kv_cache(scene, layout, per_rank, load.context_tok)),
+        "usd_per_mtok": _usd_per_mtok(scene.chip, layout.n_devices, tok_per_s),
+        **_verdict(classes, scene, detail),
+        **_explained(ledger, detail),
+    }
+
+
+def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
+    bits = np.float64(TRAIN_BITS[s["train_precision"]])
+    scene = make_scene(counts, chip, Precision(bits, np.float64(16.0), bits), training=True)
+    global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
+    zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
+    job = train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+    micro = float(train.n_micro(job, layout))
+    if micro < 1 or not micro.is_integer():
+        raise UserError([Diagnostic(
+            f"global_batch = {global_batch} is not a whole number of micro-batches: n_dp x micro_batch = {int(layout.n_dp) * s['micro_batch']}",
+            hint="choose a multiple of n_dp x micro_batch",
+        )])  # fmt: skip
+    result = train.step(scene, layout, job, detail=True)
+    step_s, n_devices = float(result.step_s), float(layout.n_devices)
+    tok = float(job.global_batch * job.seq_tok)
+    peak = float(chip.peak_flop_per_s.pick(compute_bits(bits, bits, chip.has_8_bit, chip.has_4_bit)))
+    flop = float(train.model_flop(scene, job))
+    tok_per_s = tok / step_s
+    return {
+        "step_s": step_s,
+        "tok_per_s_per_device": tok_per_s / n_devices,
+        "mfu_frac": flop / (step_s * n_devices * peak),
+        "flop": flop,
+        "global_batch": int(global_batch),
+        "n_micro": int(micro),
+        "parts_s": {
+            "micro_batches": micro * float(result.micro_s),
+            "bubble": float(result.bubble_s),
+            "gradient_exchange": float(result.exchange_s),
+            "optimizer": float(result.update_s),
+        },
+        "usd_per_mtok": _usd_per_mtok(chip, n_devices, tok_per_s),
+        **_verdict(train.memory_classes(scene, layout, job), scene, detail),
+        **_explained(result.ledger, detail),
+    }
+
+

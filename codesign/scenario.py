@@ -1,0 +1,155 @@
+"""From catalog records to the arrays that physics reads: chips under an engine, models, precisions, traffic.
+
+The only room that knows both vocabularies.  Nothing is computed here but unit bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codesign import catalog
+from codesign.physics.hardware import ByBits, Chip, KernelFit, Link
+from codesign.physics.precision import Precision
+from codesign.service.traffic import Traffic
+from codesign.spec.errors import Diagnostic, UserError
+
+DTYPE = {16: "bf16", 8: "fp8", 4: "fp4"}
+NO_PRICE = float("nan")
+ELEMENTWISE_KERNELS = 2.0  # per block: the two fused add-and-norm kernels that every engine launches
+GEMM_K_HALF = 115.0  # our fit of H200 bf16 GEMM by depth at m = n = 4096, ai-dynamo/aiconfigurator @095f58a, after t0
+PIPELINE_HOP_S = 10e-6  # point-to-point latency, ai-dynamo/aiconfigurator @095f58a systems/*.yaml p2p_latency
+DP_OVERLAP = 0.9  # share of gradient exchange that Megatron-style bucketing can hide; estimate
+TOKEN_IMBALANCE = 1.3  # fullest expert rank / mean, prefill-size batches, power-law routing; same tables, 1.1-1.7
+
+
+def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any] = "generic", **overrides: float) -> Chip:
+    """Scalar Chip of an accelerator or system under an engine.
+
+    overrides: `scale_up_size` (a smaller or larger domain), `usd_per_h` (your own price).
+    """
+    record = catalog.hardware(hardware)
+    if reason := record.get("not_evaluable"):
+        raise UserError([Diagnostic(f"hardware '{record['name']}' cannot be evaluated: {reason}")])
+    engine_record = catalog.load("engines", engine)
+    ideal = engine_record["name"] == "ideal"
+    k = catalog.kernel_constants(engine, record)
+    scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0} | engine_record.get("scheduler", {})
+    memory = {"reserve": 0.0, "usable_fraction": 1.0} | engine_record.get("memory", {})
+    peaks = _peaks(record["peak"])
+    reduce = _reduction(k["all_reduce"])
+    far, near = k["all_to_all"]["scale_out"], k["all_to_all"]["scale_up"]
+    outer = k["nccl"]["scale_out"]
+    scale_up, price = record["scale_up"], record.get("price") or {}
+    usd_per_h = overrides.get("usd_per_h")
+    rent = price.get("rent")
+    return Chip(
+        peak_flop_per_s=peaks,
+        has_8_bit=np.bool_("fp8" in record["peak"]),
+        has_4_bit=np.bool_("fp4" in record["peak"]),
+        hbm_bytes=_f(record["hbm"].get("usable") or record["hbm"]["capacity"]),
+        hbm_bytes_per_s=_f(record["hbm"]["bandwidth"]),
+        reserve_bytes=_f(memory["reserve"]),
+        usable_frac=_f(memory["usable_fraction"]),
+        scale_up_size=_f(overrides.get("scale_up_size") or scale_up.get("size", 1)),
+        scale_up_peer_bytes_per_s=_f(scale_up.get("peer_bandwidth", np.inf)),
+        torus_side=_f(max(scale_up["torus_dims"]) if scale_up.get("torus_dims") else np.inf),
+        scale_up=Link(
+            bytes_per_s=_f(scale_up["bandwidth"]),
+            all_reduce=_f(reduce["two_shot"]),
+            all_to_all=_f(near["efficiency"]),
+            all_reduce_t0_s=_f(reduce["two_shot_t0"]),
+            all_to_all_t0_s=_f(near["t0"]),
+            p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
+        ),
+        scale_out=Link(
+            bytes_per_s=_f((record.get("scale_out") or {}).get("bandwidth") or scale_up["bandwidth"]),
+            all_reduce=_f(outer["efficiency"]),
+            all_to_all=_f(far["efficiency"]),
+            all_reduce_t0_s=_f(outer["t0"]),
+            all_to_all_t0_s=_f(far["t0"]),
+            p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
+        ),
+        one_shot_t0_s=_f(reduce["one_shot_t0"]),
+        one_shot_t0_per_rank_s=_f(reduce["one_shot_t0_per_rank"]),
+        one_shot=_f(reduce["one_shot"]),
+        gemm=_fit(k["gemm"]),
+        gemm_k_half=_f(0.0 if ideal else GEMM_K_HALF),
+        decode_attention=_fit(k["attention_decode"], compute=k["attention_prefill"]),
+        mla_decode=_fit(k["mla_decode"]),
+        prefill_attention=_fit(k["attention_prefill"], memory=k["attention_decode"]),
+        prefill_s0_tok=_f(k["attention_prefill"]["bf16"].get("s0", 0.0)),
+        experts=_fit(k["experts"]),
+        expert_m0_tok=_f(k["experts"]["bf16"].get("m0", 0.0)),
+        elementwise_n=_f(0.0 if ideal else ELEMENTWISE_KERNELS),
+        train_compute=_by_bits(lambda d: k["training"][d]["compute"]),
+        train_attention=_f(k["attention_prefill"]["bf16"]["compute"]),
+        step_overhead_s=_f(scheduler["step_overhead"]),
+        sequence_overhead_s=_f(scheduler["per_sequence_overhead"]),
+        token_imbalance=_f(1.0 if ideal else TOKEN_IMBALANCE),
+        dp_overlap=_f(0.0 if ideal else DP_OVERLAP),
+        tdp_w=_f(record.get("power", {}).get("tdp", np.nan)),
+        all_in_w=_f(_all_in(record)),
+        usd_per_s=_f(usd_per_h / 3600.0 if usd_per_h else rent if rent is not None else NO_PRICE),
+    )
+
+
+def make_precision(precision: Mapping[str, Any]) -> Precision:
+    return Precision(*(np.asarray(precision[key], dtype=float) for key in ("weight_bits", "kv_bits", "act_bits")))
+
+
+def make_traffic(workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_mean: float = 1.0) -> Traffic:
+    """Traffic of one workload record: lognormal lengths from mean and sigma, prefix hits as a share of the prompt."""
+    isl, osl = workload["isl"], workload["osl"]
+    spread = [length["mean"] * np.sqrt(np.expm1(length.get("sigma", 0.0) ** 2)) for length in (isl, osl)]
+    hit = workload.get("prefix_hit", 0.0)
+    values = (isl["mean"], osl["mean"], *spread, np.floor(hit * isl["mean"]), 1.0, 1.0, demand_tok_per_s, peak_to_mean)
+    return Traffic(*(np.float64(v) for v in values))
+
+
+def _f(value: Any) -> np.float64:
+    return np.float64(value)
+
+
+def _peaks(peak: Mapping[str, float]) -> ByBits:
+    """Dense peaks by operand width; a missing narrow dtype repeats the next wider one (it is stored, not multiplied)."""
+    at_16 = peak.get("bf16") or peak.get("fp32")
+    if not at_16:
+        at_16 = peak["fp8"] / 2.0  # a chip that states only its fp8 peak (Trainium3): systolic arrays halve per doubling
+    at_8 = peak.get("fp8") or at_16
+    return ByBits(_f(at_16), _f(at_8), _f(peak.get("fp4") or at_8))
+
+
+def _by_bits(value) -> ByBits:
+    return ByBits(*(_f(value(DTYPE[bits])) for bits in (16, 8, 4)))
+
+
+def _fit(cells: Mapping[str, Any], compute: Mapping[str, Any] | None = None, memory: Mapping[str, Any] | None = None) -> KernelFit:
+    """Constants of one operator by width; 4-bit attention does not exist and repeats 8 bit."""
+
+    def column(source: Mapping[str, Any], key: str) -> ByBits:
+        return _by_bits(lambda d: (source.get(d) or source["fp8"]).get(key, 1.0 if key != "t0" else 0.0))
+
+    return KernelFit(column(cells, "t0"), column(compute or cells, "compute"), column(memory or cells, "memory"))
+
+
+def _reduction(table: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """All-reduce constants of a chip from the group sizes that were measured: one-shot latency as a line in n, the rest by median."""
+    sizes = sorted(table)
+    first = [table[n]["one_shot_t0"] for n in sizes]
+    slope, start = np.polyfit(sizes, first, 1) if len(sizes) > 1 else (0.0, first[0])
+    slope = max(float(slope), 0.0)
+    return {
+        "one_shot_t0": float(max(np.mean(first) - slope * np.mean(sizes), 0.0)) if len(sizes) > 1 else float(start),
+        "one_shot_t0_per_rank": slope,
+        **{key: float(np.median([table[n][key] for n in sizes])) for key in ("one_shot", "two_shot", "two_shot_t0")},
+    }
+
+
+def _all_in(record: Mapping[str, Any]) -> float:
+    """All-in provisioned power per device [W]: host, network and facility included; without a survey figure 1.7 x TDP, the
+    mean over the surveyed chips (SemiAnalysis July 2026: H100 1.96, B200 1.71, GB200 1.56, MI300X 1.85, MI355X 1.49)."""
+    power = record.get("power", {})
+    return power.get("all_in") or 1.7 * power.get("tdp", np.nan)

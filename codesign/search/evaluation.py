@@ -1,0 +1,66 @@
+"""From asked designs to what a search keeps of them, on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.search import pareto
+from codesign.search.designs import Table
+from codesign.search.problem import Batch, Index, Problem, maximised
+
+EXTRA = "valid"  # violation column that searches append: 1 where a design is structurally invalid or nothing fits
+INDEX, VALUES, VIOLATIONS = "_design_index", "_design_objectives", "_design_violations"  # archive columns, taken out at the end
+_LEAST_SLICE = 256  # designs for which a thread is worth its overhead
+
+
+@dataclass
+class Part:
+    """The reduced result of one evaluated batch: what the archive, the table and the counters need."""
+
+    rows: Table
+    objectives: np.ndarray  # (K, M) points that no other point of the batch dominates
+    columns: dict[str, np.ndarray]  # (K, ...) their payload
+    counts: Counter
+    killed: Counter
+
+
+def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.ndarray) -> Part:
+    """Keep of a batch what can still matter. Runs in worker threads: it reads nothing that changes."""
+    points = np.stack([np.asarray(batch.points[o.name], dtype=float) for o in problem.objectives], axis=1)
+    usable = np.asarray(batch.points.get("feasible", np.ones(len(points), bool)), bool)
+    front = np.flatnonzero(usable)
+    front = front[pareto.nondominated(points[front], maximised(problem))]
+    design = np.asarray(batch.design)[front]
+    values = np.where(np.isfinite(batch.objectives), batch.objectives, np.nan)
+    broken = np.asarray(batch.violations, dtype=float)
+    # A design for which nothing fits must not pass as feasible, whatever its named constraints say.
+    unfit = np.isnan(values).any(axis=1) & ~(broken > 0).any(axis=1)
+    rows = Table(design_id, index, values, np.column_stack([broken, unfit.astype(float)]))
+    columns = {name: np.asarray(column)[front] for name, column in batch.points.items()}
+    columns |= {"design_id": design_id[design], INDEX: index[design], VALUES: values[design], VIOLATIONS: rows.violations[design]}
+    counts = Counter(n_designs=len(rows), n_feasible_designs=int((rows.violations <= 0).all(axis=1).sum()),
+                     n_layouts=int(batch.n_layouts), n_candidates=int(batch.n_candidates), n_feasible=int(batch.n_feasible))
+    return Part(rows, points[front], columns, counts, Counter(batch.killed))
+
+
+def evaluate(problem: Problem, index: Index, design_id: np.ndarray, pool: ThreadPoolExecutor, n_threads: int) -> list[Part]:
+    """Score designs in as many slices as there are threads. The parts come in the order of the designs."""
+    n_slices = max(1, min(n_threads, len(index) // _LEAST_SLICE))
+    slices = zip(np.array_split(index, n_slices), np.array_split(design_id, n_slices), strict=True)
+    jobs = [pool.submit(score, problem, rows, ids) for rows, ids in slices]
+    return [job.result() for job in jobs]
+
+
+def score(problem: Problem, index: Index, design_id: np.ndarray) -> Part:
+    """Evaluate and reduce."""
+    return reduce_batch(problem, problem.evaluate(index), index, design_id)
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

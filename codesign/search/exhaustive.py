@@ -1,0 +1,153 @@
+"""Every design, no sampler: the ground truth that the sampled methods are measured against."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from codesign.search.checkpoint import Checkpoint
+from codesign.search.designs import Sample, Table
+from codesign.search.evaluation import Part, n_cores, score
+from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
+from codesign.search.pareto import Scaling
+from codesign.search.problem import Index, Problem, fingerprint
+
+TABLE_ROWS = 200_000  # evaluated designs kept beside the front
+
+
+def run(problem: Problem, *, chunk: int = 4096, n_threads: int | None = None, time_limit_s: float | None = None,
+        reference: Scaling | None = None, progress: Progress | None = None, stop: Callable[[], bool] | None = None,
+        checkpoint: str | Path | None = None, n_rows: int = TABLE_ROWS) -> SearchOutcome:
+    """Evaluate every design that `problem.enumerate(chunk)` yields, chunks in parallel threads, merged in order.
+
+    `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary, with what
+    there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record ended.
+    """
+    n_threads = n_threads or n_cores()
+    tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
+    state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
+    log = Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)}) if checkpoint else None
+    if log:
+        state.restore(tracker, log)
+    with interruptible() as pressed, ThreadPoolExecutor(n_threads) as pool:
+        parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, pool, n_threads)
+        reason = "every design evaluated"
+        try:
+            for part in parts:
+                if halt := _halt(pressed.is_set(), stop, tracker, time_limit_s):
+                    reason = halt
+                    break
+                state.take(tracker, part)
+                if log and log.due:
+                    log.append(*state.record(tracker))
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        parts.cancel()
+    if log:
+        log.append(*state.record(tracker))
+    outcome = tracker.outcome(state.sample.table, sampled=tracker.counts["n_designs"] > n_rows, method="exhaustive",
+                              exact=reason == "every design evaluated", stop_reason=reason, interrupted=reason == "interrupted",
+                              n_trials=state.n_seen)
+    tracker.report(state.n_seen, force=True)
+    return outcome
+
+
+def _halt(pressed: bool, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None) -> str | None:
+    if pressed:
+        return "interrupted"
+    if stop is not None and stop():
+        return "stopped"
+    return "time limit" if time_limit_s is not None and tracker.seconds_here >= time_limit_s else None
+
+
+class _Stream:
+    """Scored chunks in the order of the enumeration, a few ahead of the reader."""
+
+    def __init__(self, problem: Problem, chunk: int, n_skip: int, n_before: int, pool: ThreadPoolExecutor, n_threads: int) -> None:
+        self._problem, self._pool = problem, pool
+        self._chunks = enumerate(problem.enumerate(chunk))
+        self._n_skip = n_skip
+        self._position = n_before  # of the next design in the enumeration
+        self._ahead: deque[Future[Part]] = deque()
+        self._n_ahead = 2 * n_threads
+
+    def _submit(self) -> None:
+        while len(self._ahead) < self._n_ahead:
+            number, index = next(self._chunks, (None, None))
+            if index is None:
+                return
+            if number >= self._n_skip:
+                ids = np.arange(self._position, self._position + len(index))
+                self._position += len(index)
+                self._ahead.append(self._pool.submit(_score, self._problem, index, ids))
+
+    def __iter__(self) -> Iterator[Part | None]:
+        self._submit()
+        while self._ahead:
+            yield self._ahead.popleft().result()
+            self._submit()
+
+    def cancel(self) -> None:
+        """Drop what was not started."""
+        for job in self._ahead:
+            job.cancel()
+
+
+def _score(problem: Problem, index: Index, design_id: np.ndarray) -> Part | None:
+    return score(problem, index, design_id) if len(index) else None
+
+
+@dataclass
+class _State:
+    """Where an enumeration stands, and what it has found since the last checkpoint."""
+
+    sample: Sample
+    saving: bool  # whether records will be asked for
+    n_chunks: int = 0
+    n_seen: int = 0
+
+    def __post_init__(self) -> None:
+        self._unsaved: list[Part] = []
+
+    def take(self, tracker: Tracker, part: Part | None) -> None:
+        self.n_chunks += 1
+        if part is None:
+            return
+        self.n_seen += len(part.rows)
+        tracker.absorb(part)
+        part.rows = part.rows.take(self.sample.chosen(part.rows.design_id))
+        self.sample.add(part.rows)
+        if self.saving:
+            self._unsaved.append(part)
+        tracker.mark()
+        tracker.report(self.n_seen)
+
+    def record(self, tracker: Tracker) -> tuple[dict[str, np.ndarray], dict]:
+        """Arrays and JSON of everything since the last record."""
+        parts, self._unsaved = self._unsaved, []
+        arrays = {f"closest.{name}": column for name, column in vars(tracker.closest).items()}
+        if parts:
+            arrays |= {f"rows.{name}": column for name, column in vars(Table.union(part.rows for part in parts)).items()}
+            arrays["points"] = np.concatenate([part.objectives for part in parts])
+            arrays |= {f"column.{name}": np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        return arrays, {"tracker": tracker.state(), "n_chunks": self.n_chunks, "n_seen": self.n_seen}
+
+    def restore(self, tracker: Tracker, log: Checkpoint) -> None:
+        """Replay the records of `log`."""
+        for arrays, meta in log.records:
+            tracker.closest = Table(**_group(arrays, "closest."))
+            if "points" in arrays:
+                self.sample.add(Table(**_group(arrays, "rows.")))
+                tracker.archive.add(arrays["points"], None, _group(arrays, "column."))
+            self.n_chunks, self.n_seen = meta["n_chunks"], meta["n_seen"]
+            tracker.restore(meta["tracker"])
+        log.records.clear()
+
+
+def _group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): column for name, column in arrays.items() if name.startswith(prefix)}

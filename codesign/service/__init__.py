@@ -1,0 +1,1 @@
+"""What users feel: traffic, batching, fleet size."""

@@ -1,0 +1,1 @@
+"""What the user says: YAML, units, expressions, the space and the study file."""

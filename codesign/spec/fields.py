@@ -1,0 +1,118 @@
+"""Types of the values in a study file: each turns what YAML gives into one plain Python value, or says what was expected."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from codesign.spec.errors import BadValue
+from codesign.spec.units import is_quantity, quantity
+
+Scalar = str | int | float | bool
+
+
+def found(value: Any) -> str:
+    """How a message names a value that was found."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "nothing" if value is None else f"'{value}'" if isinstance(value, str) else f"{value}"
+
+
+def _quantity(unit: str, example: str, least: float = 0.0, *, above: bool = True) -> Any:
+    """A field type: text such as `example` becomes a float in `unit`, which must be above (or at least) `least`."""
+
+    def check(value: Any) -> Any:
+        number = quantity(value, unit)
+        if number < least or (above and number == least) or number == float("inf"):
+            raise BadValue(
+                f"must be finite and {'more than' if above else 'at least'} {least:g}; found {value}"
+            )
+        return number
+
+    schema = {"type": ["string", "number"], "examples": [example], "unit": unit}
+    return Annotated[float, BeforeValidator(check), WithJsonSchema(schema)]
+
+
+def _integer(value: Any) -> Any:
+    """Whole numbers, also as 2e3 or '2 k'; neither true nor 2.5."""
+    if isinstance(value, str) and is_quantity(value):
+        value = quantity(value, "")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise BadValue(f"expected a whole number, found {found(value)}")
+    return int(value)
+
+
+def _number(value: Any) -> Any:
+    return quantity(value, "")
+
+
+Seconds = _quantity("s", "30 ms")
+Tokens = _quantity("tok", "8 ktok")
+TokensOrNone = _quantity("tok", "0 tok", above=False)
+TokensPerSecond = _quantity("tok/s", "2e6 tok/s")
+Flop = _quantity("FLOP", "1e25 FLOP")
+Usd = _quantity("USD", "200 MUSD")
+UsdPerSecond = _quantity("USD/s", "2.00 USD/h")
+Integer = Annotated[int, BeforeValidator(_integer)]
+Number = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)]
+
+
+def _scalars(value: Any) -> Any:
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if not isinstance(item, Scalar):
+            raise BadValue(
+                f"'{key}' must be one plain value, found {found(item)}",
+                hint="several values belong in 'space'",
+            )
+    return value
+
+
+Overrides = Annotated[dict[str, Any], BeforeValidator(_scalars)]
+
+
+def _candidates(value: Any) -> Any:
+    """A degree's candidates from `8`, `[1, 2, 4]` or `{powers_of_two: [1, 8]}`."""
+    if (
+        isinstance(value, dict)
+        and list(value) == ["powers_of_two"]
+        and isinstance(value["powers_of_two"], list)
+    ):
+        low, high = (_integer(item) for item in (*value["powers_of_two"], 0, 0)[:2])
+        value = [2**i for i in range(31) if low <= 2**i <= high]
+    values = [_integer(item) for item in (value if isinstance(value, list) else [value])]
+    if not values or min(values) < 0 or len(set(values)) < len(values):
+        raise BadValue(
+            "expected different whole numbers, none negative",
+            hint="write [1, 2, 4] or {powers_of_two: [1, 8]}",
+        )
+    return tuple(values)
+
+
+def _names(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+_DEGREE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+        {"type": "object", "properties": {"powers_of_two": {"type": "array"}}, "additionalProperties": False},
+    ]
+}
+Degrees = Annotated[tuple[int, ...], BeforeValidator(_candidates), WithJsonSchema(_DEGREE_SCHEMA)]
+Recompute = Annotated[tuple[Literal["none", "selective", "full", "reversible"], ...], BeforeValidator(_names)]
+Overlap = Annotated[tuple[Literal["none", "two_batch", "dualpipe"], ...], BeforeValidator(_names)]
+
+
+def _demand(value: Any) -> Any:
+    """Mean demand, or its curve over a day in equal slices."""
+    return tuple(quantity(item, "tok/s") for item in (value if isinstance(value, list) else [value]))
+
+
+Demand = Annotated[tuple[float, ...], BeforeValidator(_demand), WithJsonSchema({"type": ["string", "array"]})]

@@ -1,0 +1,440 @@
+"""Every key of a study file: its type, unit, range and meaning.  `codesign schema` prints these models as JSON Schema.
+
+Quantities become SI floats here.  Names of models, hardware, workloads, objectives and samplers stay text: rooms further down know them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from codesign.spec.errors import BadValue
+from codesign.spec.fields import (
+    Degrees,
+    Demand,
+    Flop,
+    Integer,
+    Number,
+    Overlap,
+    Overrides,
+    Recompute,
+    Seconds,
+    Share,
+    Tokens,
+    TokensOrNone,
+    Usd,
+    UsdPerSecond,
+    found,
+)
+from codesign.spec.units import is_quantity, quantity
+
+
+class Keys(BaseModel):
+    """A mapping with known keys: nothing else may stand in it, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
+
+
+class Base(Keys):
+    """The design that everything not named in `space` is taken from."""
+
+    model: str
+    """Model of the catalog by name, or the path of a model file or Hugging Face `config.json`."""
+    architecture: Overrides = {}
+    """Architecture values that differ from the model's, such as `{n_layers: 48}`."""
+    precision: Overrides = {}
+    """`weight_bits`, `kv_bits`, `act_bits` where they differ from the model's own."""
+
+
+class Hardware(Keys):
+    """Which accelerator or system each pool uses: names of the catalog, or paths of files."""
+
+    train: str | None = None
+    """Pretraining pool."""
+    rl: str | None = None
+    """Reinforcement-learning pool; the training pool's hardware if absent."""
+    serve: str | None = None
+    """Serving pool when prefill and decode share it."""
+    prefill: str | None = None
+    """Prefill pool of disaggregated serving."""
+    decode: str | None = None
+    """Decode pool of disaggregated serving."""
+
+
+class Serving(Keys):
+    """How requests are served."""
+
+    mode: Literal["colocated", "disaggregated"] = "colocated"
+    """`colocated`: one pool prefills and decodes; `disaggregated`: two pools joined by a KV transfer."""
+    engine: str | None = None
+    """Serving engine whose measured constants are used; the study's `engine` if absent."""
+    mixing: Literal["alternating", "chunked"] = "chunked"
+    """How a colocated pool mixes prefill with decode: in alternating steps, or in chunks inside decode steps."""
+    chunk_tok: Tokens = 8192.0
+    """Prefill tokens per step under `chunked` mixing."""
+    n_draft_tok: Annotated[Integer, Field(ge=0, le=16)] = 0
+    """Draft tokens per decode step (MTP or speculative decoding); 0 means none."""
+    draft_acceptance: Share = 0.8
+    """Probability that the first draft token is accepted."""
+    memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
+    """KV memory must suffice at this percentile of occupancy."""
+
+
+class VariableDefinition(Keys):
+    """The values one variable may take: exactly one of `choices`, `range`, `powers_of_two`, `divisors_of`."""
+
+    choices: list[Any] | None = None
+    """The values themselves: numbers, names or quantities."""
+    range: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = None
+    """`[low, high]`, both included where the step reaches them; with `step`, or with `n`."""
+    step: Any = None
+    """Distance between the values of a `range` (1 for whole numbers)."""
+    log: bool = False
+    """Space the `n` values of a `range` by equal ratios instead of equal steps."""
+    n: Annotated[Integer, Field(ge=2, le=10_000)] | None = None
+    """Number of values of a `range`."""
+    powers_of_two: Annotated[list[Integer], Field(min_length=2, max_length=2)] | None = None
+    """`[low, high]`: all powers of two between, both included."""
+    divisors_of: int | str | None = None
+    """All divisors of a number, or of a variable that this space leaves at its base value."""
+    min: Integer | None = None
+    """Least divisor that `divisors_of` gives."""
+    max: Integer | None = None
+    """Largest divisor that `divisors_of` gives."""
+    when: str | None = None
+    """Expression over other variables; where it is false the variable is inactive and takes `else`."""
+    otherwise: Annotated[Any, Field(alias="else")] = None
+    """Value while inactive; the base value if absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if value is None:
+            raise BadValue("no values are given", hint="write choices, a range, or one value")
+        return (
+            value if isinstance(value, dict) else {"choices": value if isinstance(value, list) else [value]}
+        )
+
+
+class LayoutChoices(Keys):
+    """Candidates of one unit's layout; what is absent is enumerated by the tool."""
+
+    n_tp: Degrees | None = None
+    """Tensor-parallel degrees of attention."""
+    n_cp: Degrees | None = None
+    """Context-parallel degrees."""
+    n_dp: Degrees | None = None
+    """Data-parallel degrees inside one replica (data-parallel attention when serving)."""
+    n_pp: Degrees | None = None
+    """Pipeline stages."""
+    n_etp: Degrees | None = None
+    """Tensor-parallel degrees inside an expert."""
+    n_ep: Degrees | None = None
+    """Expert-parallel degrees."""
+    n_edp: Degrees | None = None
+    """Replicas of the experts inside one replica of the model."""
+    batch: Degrees | None = None
+    """Sequences in flight in one replica."""
+    micro_batch: Degrees | None = None
+    """Sequences per micro-batch of training."""
+    recompute: Recompute | None = None
+    """Activation recomputation in training: `none`, `selective`, `full`, `reversible`."""
+    zero: Degrees | None = None
+    """ZeRO stages, 0 to 3."""
+    overlap: Overlap | None = None
+    """Overlap of communication with computation: `none`, `two_batch`, `dualpipe`."""
+
+
+class Layout(Keys):
+    """Candidate layouts by unit, where the tool's own enumeration is not wanted."""
+
+    train: LayoutChoices | None = None
+    """Pretraining."""
+    rl: LayoutChoices | None = None
+    """Reinforcement learning."""
+    serve: LayoutChoices | None = None
+    """Colocated serving."""
+    prefill: LayoutChoices | None = None
+    """Prefill pool."""
+    decode: LayoutChoices | None = None
+    """Decode pool."""
+
+
+class Slo(Keys):
+    """Latency that users must be given."""
+
+    ttft: Seconds | None = None
+    """Time to first token, queueing included, at most."""
+    tpot: Annotated[Seconds | None, Field(validation_alias=AliasChoices("tpot", "itl"))] = None
+    """Time per output token after the first, at most (alias `itl`)."""
+
+
+class MixClass(Keys):
+    """One class of requests in a mixed workload."""
+
+    use: str
+    """Workload of the catalog by name, or the path of a workload file."""
+    share: Share
+    """Share of the requests; the shares of a mix add up to 1."""
+    slo: Slo | None = None
+    """Latency of this class where it differs from the study's."""
+
+
+class Workload(Keys):
+    """What is asked of the served model."""
+
+    use: str | None = None
+    """Workload of the catalog by name, or the path of a workload file; the keys below override it."""
+    mix: list[MixClass] | None = None
+    """Several classes of requests instead of one workload."""
+    demand: Demand | None = None
+    """Output tokens per second, averaged over time; a list is a curve over a day in equal slices."""
+    lifetime: Seconds | None = None
+    """How long the model is served."""
+    peak_to_mean: Annotated[Number, Field(ge=1)] | None = None
+    """Peak demand over mean demand."""
+    utilisation: Share | None = None
+    """Share of the capacity in use at peak demand; the rest is head-room."""
+    isl: Tokens | None = None
+    """Input tokens of a request, prefix included."""
+    osl: Tokens | None = None
+    """Output tokens of a request."""
+    prefix: TokensOrNone | None = None
+    """Input tokens already in the KV cache (part of `isl`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+
+class Budget(Keys):
+    """What the lifecycle may spend: USD, FLOP, or a fleet for a time.  Text such as `200 MUSD` or `3e25 FLOP` is enough."""
+
+    usd: Usd | None = None
+    """Money for pretraining, RL and inference together."""
+    flop: Flop | None = None
+    """Computation for pretraining, RL and inference together."""
+    devices: Annotated[Integer, Field(ge=1)] | None = None
+    """Size of a fixed fleet, with `days`."""
+    days: Annotated[Number, Field(gt=0)] | None = None
+    """Days for which the fleet is available, with `devices`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            given = {key for key in value if value[key] is not None} & set(cls.model_fields)
+            if given not in ({"usd"}, {"flop"}, {"devices", "days"}) and set(value) <= set(cls.model_fields):
+                raise BadValue(
+                    "a budget is USD, FLOP, or devices with days",
+                    hint="write '200 MUSD', '3e25 FLOP' or {devices: 512, days: 90}",
+                )
+            return value
+        return {"flop" if isinstance(value, str) and "FLOP" in value else "usd": value}
+
+
+class PretrainTokens(Keys):
+    """Pretraining tokens: a quantity, or the equation they are solved from."""
+
+    tok: Tokens | None = None
+    """The tokens themselves; text such as `15 Ttok` is enough."""
+    solve: Literal["budget", "balance", "min_cost"] | None = None
+    """`budget`: spend the whole budget; `balance`: make the phases equal; `min_cost`: cheapest life at given `quality`."""
+    quality: Flop | None = None
+    """Quality that `min_cost` holds: compute of the equivalent compute-optimal dense model (`c_eq_flop`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quantity_alone(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"tok": value}
+
+
+class RlTokens(Keys):
+    """RL tokens: a quantity, or the equation they are solved from."""
+
+    tok: TokensOrNone | None = None
+    """Tokens generated by the policy over the whole of RL; text such as `2 Ttok` is enough, 0 means no RL."""
+    solve: Literal["balance"] | None = None
+    """`balance`: spend as much on RL as the balance asks for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quantity_alone(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"tok": value}
+
+
+class Balance(Keys):
+    """How equal pretraining, RL and inference must be over the life of the model."""
+
+    of: Literal["flop", "usd"] = "usd"
+    """`flop`: necessary work; `usd`: cost on each phase's cheapest feasible layout."""
+    max_ratio: Annotated[Number, Field(ge=1)]
+    """Largest phase over smallest phase, at most."""
+
+
+class Lifecycle(Keys):
+    """What is spent on pretraining, RL and inference together."""
+
+    budget: Budget | None = None
+    """USD, FLOP, or `{devices, days}` for the whole life."""
+    pretrain_tok: PretrainTokens | None = None
+    """Pretraining tokens, or `{solve: budget | balance | min_cost}`."""
+    rl_tok: RlTokens | None = None
+    """RL tokens, or `{solve: balance}`; none if absent."""
+    balance: Balance | None = None
+    """Required balance between the phases."""
+    unique_tok: Tokens | None = None
+    """Distinct tokens of training data that exist (the data wall)."""
+    global_batch_tok: Tokens | None = None
+    """Tokens per optimizer step; the critical batch if absent."""
+    train_precision: str | None = None
+    """Number format of training matrix products, such as `bf16` or `fp8`."""
+
+
+_BOUND = re.compile(r"\s*(<=|>=)\s*(.*\S)\s*", re.S)
+
+
+class Bound(Keys):
+    """One side of a constraint."""
+
+    op: Literal["<=", ">="]
+    """Direction."""
+    text: str
+    """The limit as written, `120 day` or `16384`."""
+
+    def limit(self, unit: str) -> float:
+        """The limit as a float in the column's SI unit."""
+        return quantity(self.text, unit)
+
+
+def _bounds(value: Any) -> Any:
+    bounds = []
+    for item in value if isinstance(value, list) else [value]:
+        match = _BOUND.fullmatch(item) if isinstance(item, str) else None
+        if match is None:
+            raise BadValue(f"expected a bound, found {found(item)}", hint=f'write "<= {item}" or ">= {item}"')
+        if not is_quantity(match[2]):
+            quantity(match[2], "")
+        bounds.append(Bound(op=match[1], text=match[2]))
+    return tuple(bounds)
+
+
+_BOUND_SCHEMA = {"type": "string", "pattern": "^ *(<=|>=) *.+", "examples": ["<= 120 day"]}
+Bounds = Annotated[
+    tuple[Bound, ...],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(_bounds),
+    WithJsonSchema({"anyOf": [_BOUND_SCHEMA, {"type": "array", "items": _BOUND_SCHEMA, "maxItems": 2}]}),
+]
+
+
+class Search(Keys):
+    """How the space is searched."""
+
+    method: Literal["auto", "exhaustive", "nested", "joint"] = "auto"
+    """`exhaustive` evaluates every design; `nested` samples designs; `joint` samples layouts too; `auto` chooses."""
+    sampler: str = "nsga2"
+    """Optuna sampler by name, or `module:Class` of your own."""
+    trials: Annotated[Integer, Field(ge=1)] = 1000
+    """Designs to sample (not used by `exhaustive`)."""
+    seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
+    """Seed of every random choice."""
+    time_limit: Seconds = 60.0
+    """`auto` enumerates the whole space if that is estimated to take no longer."""
+    batch: Annotated[Integer, Field(ge=1)] | None = None
+    """Designs asked for at once; chosen by the method if absent."""
+
+
+class Uncertainty(Keys):
+    """How uncertain constants are carried into the results."""
+
+    samples: Annotated[Integer, Field(ge=2)] = 200
+    """Draws of the uncertain constants."""
+    level: Annotated[Number, Field(gt=0, lt=1)] = 0.8
+    """Probability inside the printed intervals."""
+
+
+class Study(Keys):
+    """A question about architecture and deployment: what is fixed, what may vary, what counts."""
+
+    version: Literal[1] = 1
+    """Version of this file format."""
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
+    """Short name; results go to `runs/<name>`.  The file's name if absent."""
+    question: str = ""
+    """The question in one sentence; it heads the report."""
+    base: Base
+    """Model and overrides that everything not varied is taken from."""
+    hardware: Hardware = Hardware()
+    """Accelerator or system of each pool."""
+    engine: str = "generic"
+    """Software stack whose measured constants are used; `ideal` is the bare roofline."""
+    serving: Serving = Serving()
+    """How requests are served."""
+    space: dict[str, VariableDefinition] = {}
+    """What may vary: dotted variable names and their values.  `from: FILE` takes over the space of another file."""
+    derived: dict[str, str] = {}
+    """Names defined by expressions over variables; a variable's own name here ties it to others."""
+    where: Annotated[
+        list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = []
+    """Expressions that every design must satisfy."""
+    layout: Layout = Layout()
+    """Candidate layouts by unit."""
+    workload: Workload | None = None
+    """Requests to serve: the name of a workload, or its details."""
+    slo: Slo = Slo()
+    """Latency limits."""
+    lifecycle: Lifecycle = Lifecycle()
+    """Tokens, budget and balance over the life of the model."""
+    objectives: dict[str, Literal["minimize", "maximize"]]
+    """Two to five columns and their direction."""
+    constraints: dict[str, Bounds] = {}
+    """Columns and their bounds, such as `"<= 120 day"`."""
+    search: Search = Search()
+    """Method, sampler, effort."""
+    prices: dict[str, UsdPerSecond] = {}
+    """Price per accelerator and hour where it differs from the catalog's, such as `{h100_sxm: 1.80 USD/h}`."""
+    uncertainty: Uncertainty = Uncertainty()
+    """Intervals."""
+    scenarios: dict[str, dict[str, Any]] = {}
+    """Named sets of changes, `{name: {dotted key: value}}`, applied by `--scenario`."""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a study file, for editors."""
+    schema = Study.model_json_schema(by_alias=True)
+    schema["required"] = [
+        key for key in schema["required"] if key != "name"
+    ]  # it defaults to the file's name
+    short = {
+        "anyOf": [{"$ref": "#/$defs/VariableDefinition"}, {"type": ["string", "number", "boolean", "array"]}]
+    }
+    space = schema["properties"]["space"]
+    space["additionalProperties"] = short
+    space["properties"] = {
+        "from": {"type": "string", "description": "File or name in `spaces/` to start from."}
+    }
+    for section, kinds in {
+        "Workload": ["string"],
+        "Budget": ["string"],
+        "PretrainTokens": ["string", "number"],
+        "RlTokens": ["string", "number"],
+    }.items():
+        whole = schema["$defs"][section]
+        schema["$defs"][section] = {
+            "anyOf": [{"type": kinds}, whole],
+            "description": whole.get("description", ""),
+        }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "codesign study", **schema}

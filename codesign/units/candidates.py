@@ -1,0 +1,90 @@
+"""Which layouts are tried: grids of degrees per unit, as flat arrays (L,)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+
+from codesign.physics.layout import Layout, make_layout
+
+SERVE_DEGREES = {
+    "n_tp": (1, 2, 4, 8, 16),
+    "n_cp": (1,),
+    "n_dp": (1, 2, 4, 8, 16, 32, 64),
+    "n_pp": (1, 2, 4),
+    "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),  # sequences per attention rank
+}
+TRAIN_DEGREES = {
+    "n_tp": (1, 2, 4, 8),
+    "n_cp": (1,),
+    "n_pp": (1, 2, 4, 8, 16),
+    "n_ep": (1, 2, 4, 8, 16, 32, 64),
+    "micro_batch": (1, 2),
+    "recompute": (1, 2),
+    "zero": (1,),
+    "n_devices": (8, 32, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768),
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Candidate layouts of one unit: `layout` (L,), the leading-axis values (batch per rank, or devices), extras (L,)."""
+
+    layout: Layout
+    leading: np.ndarray
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        return self.layout.n_tp.size * self.leading.size
+
+
+def serving_grid(has_moe: bool, max_devices: int, choices: dict | None = None) -> Grid:
+    """Serving layouts of at most `max_devices` devices a replica.
+
+    Dense: tp x cp x pp.  MoE: attention tp x dp ranks with the experts spread over the whole stage (ep = tp cp dp), and
+    the plain tensor-parallel form (etp = tp, ep = 1) for one rank.
+    """
+    degrees = SERVE_DEGREES | (choices or {})
+    rows = []
+    given_ep, given_etp = degrees.get("n_ep"), degrees.get("n_etp")
+    for tp, cp, dp, pp in product(*(degrees[k] for k in ("n_tp", "n_cp", "n_dp", "n_pp"))):
+        stage = tp * cp * dp
+        if stage * pp > max_devices or (not has_moe and dp > 1):
+            continue
+        splits = {(1, 1)} if not has_moe else {(1, stage)} | ({(tp, 1)} if cp * dp == 1 else set())
+        if has_moe and (given_ep or given_etp):
+            pairs = product(given_etp or (1,), given_ep or (stage,))
+            splits = {(e, p) for e, p in pairs if stage % (e * p) == 0}
+        rows += [(tp, cp, dp, pp, etp, ep) for etp, ep in sorted(splits)]
+    return Grid(_layout(rows), np.array(degrees["batch"], dtype=float))
+
+
+def training_grid(has_moe: bool, max_devices: float, choices: dict | None = None) -> Grid:
+    """Training layouts; n_dp follows from the device count on the leading axis, so it is 1 here until `with_devices`."""
+    degrees = TRAIN_DEGREES | (choices or {})
+    ep_choices = degrees["n_ep"] if has_moe else (1,)
+    rows, extras = [], []
+    for tp, cp, pp, ep in product(degrees["n_tp"], degrees["n_cp"], degrees["n_pp"], ep_choices):
+        for mb, recompute, zero in product(degrees["micro_batch"], degrees["recompute"], degrees["zero"]):
+            rows.append((tp, cp, 1, pp, 1, ep))
+            extras.append((mb, recompute, zero))
+    devices = np.array([n for n in degrees["n_devices"] if n <= max_devices] or [min(degrees["n_devices"])], dtype=float)
+    names = ("micro_batch", "recompute", "zero")
+    return Grid(_layout(rows), devices, dict(zip(names, np.array(extras, dtype=float).T, strict=True)))
+
+
+def with_devices(layout: Layout, n_devices) -> Layout:
+    """The layout with n_dp = n_devices / (tp cp pp); rows where that is no whole number fail `is_consistent`."""
+    ranks = n_devices / (layout.n_tp * layout.n_cp * layout.n_pp)
+    edp = layout.n_tp * layout.n_cp * ranks / (layout.n_etp * layout.n_ep)
+    return Layout(layout.n_tp, layout.n_cp, ranks, layout.n_pp, layout.n_etp, layout.n_ep, edp)
+
+
+def _layout(rows) -> Layout:
+    columns = np.array(rows, dtype=float).reshape(-1, 6).T
+    tp, cp, dp, pp, etp, ep = columns
+    full = make_layout(tp, cp, dp, pp, etp, ep)
+    return Layout(*(np.asarray(v, dtype=float) for v in (tp, cp, dp, pp, etp, ep, full.n_edp)))

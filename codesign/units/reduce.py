@@ -1,0 +1,75 @@
+"""Keep, per design, only the rows that are not dominated in every quantity that the study reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def nondominated_per_design(design, quantities) -> np.ndarray:
+    """Indices of the rows that no other row of the same design beats or equals in every quantity (all minimised).
+
+    design: int (N,); quantities: list of float (N,).  One quantity: the minimum of each design.  Two: a staircase by one
+    sort.  More: moocore per design.  Of equal rows the first is kept.  Rows come back sorted by design.
+
+    >>> nondominated_per_design(np.array([0, 0, 0, 1]), [np.array([1.0, 2, 3, 9]), np.array([5.0, 6, 1, 9])]).tolist()
+    [0, 2, 3]
+    """
+    design = np.asarray(design)
+    if design.size == 0:
+        return np.zeros(0, dtype=int)
+    if len(quantities) > 2:
+        return _many(design, quantities)
+    order = _by_design(design, np.argsort(quantities[0], kind="stable"))
+    if len(quantities) == 2:
+        order = _tie_break(order, design, *quantities)
+    starts = np.r_[True, design[order][1:] != design[order][:-1]]
+    if len(quantities) == 1:
+        return order[starts]
+    second = quantities[1][order]
+    best_before = _segment_minimum_before(second, starts)
+    return order[second < best_before]
+
+
+def _by_design(design, order):
+    """Stable re-sort of `order` by design: a radix sort on small integers."""
+    small = design.astype(np.uint16) if design.max() < 2**16 else design
+    return order[np.argsort(small[order], kind="stable")]
+
+
+def _tie_break(order, design, first, second):
+    """Among rows of one design that are equal in the first quantity, the smallest second comes first."""
+    same = (design[order][1:] == design[order][:-1]) & (first[order][1:] == first[order][:-1])
+    if not np.any(same):
+        return order
+    return np.lexsort((second, first, design))
+
+
+def _segment_minimum_before(values, starts):
+    """Smallest value before each row within its segment; inf at a segment's start.
+
+    Ranks are integers, so shifting every later segment below all earlier ones lets one running minimum serve them all exactly.
+    """
+    n = len(values)
+    rank = np.empty(n, dtype=np.int64)
+    ordered = np.argsort(values, kind="stable")
+    is_new = np.r_[True, np.diff(values[ordered]) > 0]
+    rank[ordered] = np.cumsum(is_new)  # equal values share a rank
+    segment = np.cumsum(starts)
+    running = np.minimum.accumulate(rank - segment * (n + 1))
+    before = np.r_[np.iinfo(np.int64).max, running[:-1]]
+    sorted_values = values[ordered][is_new]
+    known = before + segment * (n + 1)
+    inside = ~starts
+    return np.where(inside, sorted_values[np.where(inside, known - 1, 0)], np.inf)
+
+
+def _many(design, quantities):
+    import moocore
+
+    order = _by_design(design, np.arange(design.size))
+    table = np.stack(quantities, axis=1)[order]
+    edges = np.flatnonzero(np.r_[True, design[order][1:] != design[order][:-1], True])
+    kept = [
+        order[start:stop][moocore.is_nondominated(table[start:stop])] for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return np.concatenate(kept)

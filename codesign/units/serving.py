@@ -1,0 +1,124 @@
+"""The serving unit: prefill and decode on one pool (colocated) or on two pools joined by a KV transfer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.physics import memory
+from codesign.physics.experts import touched_fullest
+from codesign.physics.layout import Layout, fits_shape
+from codesign.physics.operators import Scene
+from codesign.physics.phases import decode, prefill
+from codesign.service import traffic as service
+from codesign.service.traffic import Traffic
+from codesign.units.candidates import Grid
+
+ROLES = ("colocated", "prefill", "decode")
+
+
+@dataclass
+class Pairs:
+    """Design-layout pairs that passed the shape and weight checks, and what was rejected before timing."""
+
+    design: np.ndarray
+    layout: np.ndarray
+    n_candidates: int
+    n_shape: int  # of the (A, L) pairs, those whose degrees divide the model
+
+
+def feasible_pairs(scene: Scene, grid: Grid, domain) -> Pairs:
+    """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene (A,), grid (L,)."""
+    column = scene.column()
+    ok = fits_shape(grid.layout, column.census)
+    n_shape = int(np.sum(ok))
+    need = memory.serving_weights(column, grid.layout) + column.chip.reserve_bytes
+    ok = ok & (need <= column.chip.hbm_bytes * column.chip.usable_frac) & (grid.layout.n_tp <= np.reshape(domain, (-1, 1)))
+    design, layout = np.nonzero(np.broadcast_to(ok, (max(ok.shape[0], _n_designs(scene)), ok.shape[1])))
+    return Pairs(design, layout, _n_designs(scene) * grid.n_rows, n_shape)
+
+
+def _n_designs(scene: Scene) -> int:
+    return max(np.size(scene.census.n_layers), np.size(scene.census.n_params), np.size(scene.weight_bytes), 1)
+
+
+def expert_tables(scene: Scene, layout: Layout, tokens_per_group, design, pair_layout, key):
+    """Experts read by the fullest device for every (lead, pair): computed once per distinct (E, k) and (ep, tokens).
+
+    tokens_per_group (B, L); key (L,): layouts with equal key share a row.  Returns (B, N).
+    """
+    if not scene.has_moe():
+        return 0.0
+    ffn = scene.census.ffn
+    shape = np.stack(np.broadcast_arrays(np.atleast_1d(ffn.n_experts), np.atleast_1d(ffn.n_active_experts)), axis=1)
+    designs, d_code = np.unique(shape, axis=0, return_inverse=True)
+    _, first, l_code = np.unique(key, return_index=True, return_inverse=True)
+    table = touched_fullest(
+        designs[:, 0, None, None], designs[:, 1, None, None], tokens_per_group[None, :, first], layout.n_ep[None, None, first]
+    )
+    d_code = np.ravel(d_code)
+    row = d_code[design] if d_code.size > 1 else 0
+    flat = np.moveaxis(table, 1, 0).reshape(table.shape[1], -1)  # (B, Ud * Ul)
+    return np.take(flat, row * first.size + np.ravel(l_code)[pair_layout], axis=1)
+
+
+def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, prefill_s=0.0) -> dict[str, np.ndarray]:
+    """Decode rows: scene and layout (N,), sequences per rank (B, 1), touched (B, N), prefill_s of one prompt on one rank.
+
+    tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy.
+    """
+    load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
+    step_s = decode.step(scene, layout, load, touched).time_s
+    stall_s = service.interference(per_rank, traffic, prefill_s / layout.n_pp)
+    tpot_s = (step_s + stall_s) / traffic.accepted_tok
+    held = service.held_tokens_p99(traffic, per_rank)
+    classes = decode.memory_classes(scene, layout, load, held)
+    used = sum(classes.values())
+    return {
+        "tpot_s": tpot_s,
+        "step_s": step_s,
+        "tok_per_s": load.batch / tpot_s,
+        "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+        "memory_bytes": used,
+    }
+
+
+def prompt_of(traffic: Traffic) -> prefill.Prompt:
+    return prefill.Prompt(np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0), traffic.prefix_tok)
+
+
+def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dict[str, np.ndarray]:
+    """Prefill rows (N,): forward time of one prompt per rank, TTFT without queueing, prompt tokens per second."""
+    prompt = prompt_of(traffic)
+    forward_s = prefill.forward(scene, layout, prompt, touched).time_s
+    return {
+        "forward_s": forward_s,
+        "ttft_s": prefill.ttft(forward_s, layout, prompt),
+        "prompts_per_s": layout.n_dp * layout.n_pp / forward_s,
+        "fits": sum(prefill.memory_classes(scene, layout, prompt).values()) <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+    }
+
+
+def prefill_touched(scene: Scene, layout: Layout, traffic: Traffic):
+    """Experts read per chunk by the fullest device, (N,)."""
+    return prefill.fullest_experts(scene, layout, prompt_of(traffic))
+
+
+def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
+    """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
+    held = traffic.isl_tok
+    total = sum(m.n_layers * (held if n == "full" else np.minimum(held, m.span_tok)) * b for n, m, b in scene.mixers())
+    return total / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
+
+
+def fleet(traffic: Traffic, replica_tok_per_s, n_devices, domain, chip) -> dict[str, np.ndarray]:
+    """Whole replicas for the peak, devices charged, USD and J per mean output token."""
+    n_replicas = service.replicas(traffic, replica_tok_per_s)
+    charged = n_replicas * service.occupied_devices(n_devices, domain)
+    return {
+        "n_replicas": n_replicas,
+        "n_devices": charged,
+        "usd_per_tok": charged * chip.usd_per_s / traffic.demand_tok_per_s,
+        "j_per_tok": charged * chip.all_in_w / traffic.demand_tok_per_s,
+    }
