@@ -35,7 +35,13 @@ class Config:
         if value is None:
             self.missing.append(" or ".join(names))
             return least
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value % 1 or value < least:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or value != value
+            or value % 1
+            or value < least
+        ):
             self.wrong.append(f"{names[0]}: {value!r} is not a whole number of at least {least}")
             return least
         return int(value)
@@ -99,7 +105,12 @@ def _window(c: Config, a: dict) -> None:
     if not window or not c.flag("use_sliding_window", default=True) or (context and window >= context):
         return
     layers, types = a["n_layers"], c.items("layer_types")
-    patterns = ("sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval", "global_attn_every_n_layers")
+    patterns = (
+        "sliding_window_pattern",
+        "_sliding_window_pattern",
+        "no_rope_layer_interval",
+        "global_attn_every_n_layers",
+    )
     every = c.count(*patterns, default=0, least=0)
     if types:
         n_full, n_window = types.count("full_attention"), _count_windowed(types)
@@ -135,7 +146,9 @@ def _routed(c: Config, a: dict, width: str = "moe_intermediate_size") -> None:
     a["n_active_experts"] = c.count("num_experts_per_tok", "experts_per_token", "num_experts_per_token")
     a["d_expert"] = c.count(width)
     if a["n_active_experts"] > a["n_experts"]:
-        c.wrong.append(f"num_experts_per_tok: {a['n_active_experts']} is more than the {a['n_experts']} experts")
+        c.wrong.append(
+            f"num_experts_per_tok: {a['n_active_experts']} is more than the {a['n_experts']} experts"
+        )
 
 
 def _experts_after_dense(c: Config, a: dict) -> None:
@@ -184,7 +197,10 @@ def _delta(c: Config, a: dict) -> None:
     layers, types = a["n_layers"], c.items("layer_types")
     full = types.count("full_attention") if types else layers // c.count("full_attention_interval", default=4)
     a.update(linear_attention="gated_deltanet", n_linear_layers=layers - full)
-    a["linear_k_heads"], a["linear_v_heads"] = c.count("linear_num_key_heads"), c.count("linear_num_value_heads")
+    a["linear_k_heads"], a["linear_v_heads"] = (
+        c.count("linear_num_key_heads"),
+        c.count("linear_num_value_heads"),
+    )
     a["linear_d_k"], a["linear_d_v"] = c.count("linear_key_head_dim"), c.count("linear_value_head_dim")
     a["linear_conv"] = c.count("linear_conv_kernel_dim")
 
@@ -274,9 +290,16 @@ FAMILIES: dict[str, tuple[tuple[Reader, ...], dict]] = {
     "llama4_text": ((_body, _heads, _window, _experts_interleaved), {"no_rope_layer_interval": 4}),
     "gpt2": ((_gpt2,), {"tie_word_embeddings": True}),
 }  # fmt: skip
-ALIASES = {"deepseek_v3_2": "deepseek_v32", "llama4": "llama4_text", "gemma3": "gemma3_text", "kimi_k25": "kimi_k2"}
+ALIASES = {
+    "deepseek_v3_2": "deepseek_v32",
+    "llama4": "llama4_text",
+    "gemma3": "gemma3_text",
+    "kimi_k25": "kimi_k2",
+}
 # keys of layers that no reader above understands: an unknown family that has them is refused, not guessed
-FOREIGN = re.compile(r"mamba|ssm|hybrid|rwkv|conv_kernel|linear_(num|key|value)|compress|mixer", re.IGNORECASE)
+FOREIGN = re.compile(
+    r"mamba|ssm|hybrid|rwkv|conv_kernel|linear_(num|key|value)|compress|mixer", re.IGNORECASE
+)
 
 
 def guess(c: Config, a: dict) -> None:

@@ -71,7 +71,7 @@ class Reader:
         here = self._inherit(raw, path, above)
         read: dict[str, Any] = {}
         for key, value in raw.items():
-            field = fields.get(str(key), fields.get("*"))
+            field = fields.get(str(key), fields.get("*") if key not in (*PROVENANCE, "note") else None)
             if field is not None:
                 read[str(key)] = self._value(value, field, (*path, key), here)
             elif key == "note":

@@ -1,17 +1,19 @@
-"""Pretraining, RL and inference compute: how much each phase must do, how balanced they are, and tokens from balance.
+"""Pretraining, RL and inference: what each phase must do, how balanced they are, and tokens from balance.
 
-Balance is counted on *necessary* work: FLOP that every layout must do, or the amount (USD, device-seconds) of each
-phase's cheapest feasible layout. A dearer or slower choice therefore never makes a design look better balanced.
-Amounts valued in USD must use the study's reference prices, not those of a what-if: otherwise a dearer serving chip would
-ask for, and be granted, more pretraining tokens.
+Balance is counted on *necessary* work: FLOP that every layout must do, or the amount (USD, device-seconds) of
+each phase's cheapest feasible layout. A dearer or slower choice therefore never makes a design look better
+balanced. Amounts valued in USD must use the study's reference prices, not those of a what-if: otherwise a
+dearer serving chip would ask for, and be granted, more pretraining tokens.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from codesign.lifecycle.quality_factors import quant_factor
 from codesign.lifecycle.scaling_law import (
     CENTRAL,
+    REPEAT_VALUE,
     bisect,
     effective_tokens,
     equivalent_compute,
@@ -37,10 +39,10 @@ class Phases(NamedTuple):
 
 
 def rl_flop_per_param(rollout=2.0, reference=0.0, update=6.0):
-    """RL work per parameter and generated token: rollout forward + reference / reward forward + update [FLOP].
+    """RL work per parameter and generated token: rollout + reference / reward forward + update [FLOP].
 
-    Default 8 (rollout and update); add 2 for each further forward pass of a model of the policy's size (reference
-    policy, log-probability recomputation, reward model).
+    Default 8 (rollout and update); add 2 for each further forward pass of a model of the policy's size
+    (reference policy, log-probability recomputation, reward model).
 
     >>> rl_flop_per_param(), rl_flop_per_param(reference=2.0)
     (8.0, 10.0)
@@ -54,10 +56,11 @@ def compute(
 ):
     """Necessary FLOP of each phase over the product's life.
 
-    pretrain = (6 N + a_train) D,   rl = (c_rl N + a_rl) D_rl,   inference = (2 N + a_pre) D_in + (2 N + a_dec) D_out
+    pretrain = (6 N + a_train) D,   rl = (c_rl N + a_rl) D_rl,   inference = (2 N + a_pre) D_in + (2 N +
+    a_dec) D_out
 
-    n_matmul N: parameters multiplied per token (active, without input embedding) [1]; *_tok: tokens over the life [tok],
-    in_tok without prefix-cached ones, rl_tok generated ones; c_rl of `rl_flop_per_param` [FLOP];
+    n_matmul N: parameters multiplied per token (active, without input embedding) [1]; *_tok: tokens over the
+    life [tok], in_tok without prefix-cached ones, rl_tok generated ones; c_rl of `rl_flop_per_param` [FLOP];
     *_attention_flop: attention FLOP per token of that phase, all passes [FLOP/tok]. Returns `Phases` [FLOP].
 
     >>> compute(1e9, pretrain_tok=1e12, rl_tok=1e11, in_tok=3e12, out_tok=1e12)
@@ -72,7 +75,7 @@ def compute(
 
 
 def ratio(pretrain, rl, inference):
-    """Imbalance: largest over smallest amount among the phases that do anything (> 0) [1]; 1 for fewer than two.
+    """Imbalance: largest over smallest amount among the phases above 0 [1]; 1 for fewer than two of them.
 
     >>> ratio(6.0, [2.0, 0.0], 3.0).tolist()
     [3.0, 2.0]
@@ -81,11 +84,22 @@ def ratio(pretrain, rl, inference):
     active = amounts > 0
     smallest = np.min(np.where(active, amounts, np.inf), axis=0)
     largest = np.max(np.where(active, amounts, 0.0), axis=0)
-    return np.where(np.isfinite(smallest) & (largest > 0), largest / np.where(largest > 0, smallest, 1.0), 1.0)
+    return np.where(largest > 0, largest / np.where(largest > 0, smallest, 1.0), 1.0)
+
+
+def cheapest(amount, feasible, axis=-1):
+    """Amount of a phase's cheapest feasible layout: min over an axis of layouts; inf where none is feasible.
+
+    amount: any unit, feasible [bool], broadcastable; axis: the layouts. What balance in USD is counted on.
+
+    >>> cheapest([[3.0, 1.0], [3.0, 1.0]], [[True, False], [True, True]]).tolist()
+    [3.0, 1.0]
+    """
+    return np.min(np.where(feasible, np.asarray(amount, float), np.inf), axis=axis)
 
 
 class Tokens(NamedTuple):
-    """Solved tokens [tok] and a signed violation [1]: <= 0 is feasible; infeasible designs get 0 tokens, never NaN."""
+    """Solved tokens [tok] and a signed violation [1] (<= 0 feasible; else 0 tokens); never NaN."""
 
     pretrain_tok: np.ndarray
     rl_tok: np.ndarray
@@ -123,20 +137,23 @@ def device_seconds(n_devices, days):
     return n_devices * days * 86400.0
 
 
-def tokens_from_budget(budget, per_pretrain_tok, *, committed=0.0, per_rl_tok=0.0, rl_tok=0.0, rl_per_pretrain_tok=0.0):
+def tokens_from_budget(
+    budget, per_pretrain_tok, *, committed=0.0, per_rl_tok=0.0, rl_tok=0.0, rl_per_pretrain_tok=0.0,
+):
     """Tokens that the rest of a budget buys.
 
     D = (budget - committed - p_rl D_rl0) / (p + p_rl k),   D_rl = D_rl0 + k D
     violation = (committed + p_rl D_rl0 - budget) / budget
 
-    All amounts in one unit (USD, FLOP, device s). budget; committed: serving and other fixed amounts; per_pretrain_tok
-    p, per_rl_tok p_rl: amount per token; rl_tok D_rl0: fixed RL tokens [tok]; rl_per_pretrain_tok k [1]: RL tokens per
-    pretraining token, e.g. p/p_rl of the balance unit where RL takes as much as pretraining. Broadcasts. Exhausted
-    budget or no feasible layout (inf): 0 tokens and a positive violation. Returns `Tokens`.
+    All amounts in one unit (USD, FLOP, device s). budget; committed: serving and other fixed amounts;
+    per_pretrain_tok p, per_rl_tok p_rl: amount per token; rl_tok D_rl0: fixed RL tokens [tok];
+    rl_per_pretrain_tok k [1]: RL tokens per pretraining token, e.g. p/p_rl of the balance unit where RL takes
+    as much as pretraining. Broadcasts. Exhausted budget or no feasible layout (inf): 0 tokens and a positive
+    violation. Returns `Tokens`.
 
-    >>> t = tokens_from_budget(200e6, 5e-6, committed=[80e6, 250e6], per_rl_tok=1e-5, rl_per_pretrain_tok=0.5)
-    >>> t.pretrain_tok.tolist(), t.violation.tolist()
-    ([12000000000000.0, 0.0], [-0.6, 0.25])
+    >>> t = tokens_from_budget(200e6, 8e-6, committed=[40e6, 250e6], per_rl_tok=2e-6, rl_per_pretrain_tok=4)
+    >>> [round(x / 1e12, 3) for x in t.pretrain_tok.tolist()], t.violation.tolist()
+    ([10.0, 0.0], [-0.8, 0.25])
     """
     budget, price = np.asarray(budget, float), _amount(per_pretrain_tok)
     rl_price = _amount(per_rl_tok)
@@ -155,9 +172,9 @@ def tokens_from_balance(inference, per_pretrain_tok, *, per_rl_tok=None, rl_tok=
 
     D = inference / p,   D_rl = inference / p_rl
 
-    inference: lifetime amount; per_pretrain_tok p, per_rl_tok p_rl: amount per token; one unit (FLOP, or USD of each
-    phase's cheapest feasible layout at reference prices). rl_tok: RL tokens where they are not balanced [tok].
-    No inference or no feasible layout: 0 tokens, positive violation. Returns `Tokens`.
+    inference: lifetime amount; per_pretrain_tok p, per_rl_tok p_rl: amount per token; one unit (FLOP, or USD
+    of each phase's cheapest feasible layout at reference prices). rl_tok: RL tokens where they are not
+    balanced [tok]. No inference or no feasible layout: 0 tokens, positive violation. Returns `Tokens`.
 
     >>> t = tokens_from_balance(6e21, 6e9, per_rl_tok=8e9)
     >>> float(t.pretrain_tok), float(t.rl_tok)
@@ -169,22 +186,27 @@ def tokens_from_balance(inference, per_pretrain_tok, *, per_rl_tok=None, rl_tok=
     feasible = known & (amount > 0) & (price > 0) & (rl_price > 0)
     share = np.where(feasible, amount, 0.0)
     balanced_rl = rl_tok if per_rl_tok is None else share / np.where(feasible, rl_price, 1.0)
-    return _tokens(feasible, share / np.where(feasible, price, 1.0), balanced_rl, np.where(feasible, 0.0, 1.0))
+    tok = share / np.where(feasible, price, 1.0)
+    return _tokens(feasible, tok, balanced_rl, np.where(feasible, 0.0, 1.0))
 
 
-def tokens_from_quality(n_eff, c_eq_flop, *, law=CENTRAL, unique_tok=np.inf, n_active=None, c_quant=0.0, rl_tok=0.0):
-    """Tokens that a target quality needs (mode `min_cost`); see `scaling_law.tokens_for_quality` for the arguments.
+def tokens_from_quality(
+    n_eff, c_eq_flop, *, law=CENTRAL, unique_tok=np.inf, n_active=None, c_quant=0.0, rl_tok=0.0,
+):
+    """Tokens that a target quality needs (mode `min_cost`).
 
-    violation = ln(c_eq_target / c_eq_best), c_eq_best at the most useful number of tokens. Returns `Tokens`.
+    violation = ln(c_eq_target / c_eq_best), c_eq_best at the most useful number of tokens.
 
-    >>> t = tokens_from_quality([1e10, 1e9], 1e24)
+    Arguments as in `scaling_law.tokens_for_quality`; rl_tok passes through [tok]. Returns `Tokens`.
+
+    >>> t = tokens_from_quality([1e10, 1e9], 1e23)
     >>> (t.pretrain_tok > 0).tolist(), (t.violation <= 0).tolist()
     ([True, False], [True, False])
     """
     tok = tokens_for_quality(n_eff, c_eq_flop, law, unique_tok, n_active=n_active, c_quant=c_quant)
     n_active = n_eff if n_active is None else n_active
     best = useful_training_tok(n_eff, n_active, _FAR_TOK, c_quant, law, unique_tok)
-    n_best = n_eff * law.factors.quant(best / np.asarray(n_active, float), c_quant)
+    n_best = n_eff * quant_factor(best / np.asarray(n_active, float), c_quant, law.factors)
     excess = excess_loss(n_best, effective_tokens(best, unique_tok), law)
     c_best, _ = equivalent_compute(law.E + excess, law)
     return _tokens(np.isfinite(tok), tok, rl_tok, np.log(np.asarray(c_eq_flop, float) / c_best))
@@ -199,9 +221,182 @@ TOKEN_MODES = {
 
 
 def solve_tokens(mode, *args, **kwargs):
-    """Pretraining and RL tokens of every design by the study's rule: one of `TOKEN_MODES`, with its arguments.
+    """Pretraining and RL tokens of every design by one of `TOKEN_MODES`, called with its own arguments.
 
     >>> float(solve_tokens("budget", 1e24, 6e10).pretrain_tok)
     16666666666666.666
     """
     return TOKEN_MODES[mode](*args, **kwargs)
+
+
+def first_order_kappa(n_eff, d_eff, law=CENTRAL):
+    """Lifecycle multiple that makes a choice of (N, D) optimal: how much dearer parameters are than 6 N D.
+
+    Minimising L at fixed 6 N D + c_rl N D_rl + 2 N D_inf gives  alpha A N^-alpha = kappa beta B D^-beta,
+    kappa = 1 + (c_rl D_rl + 2 D_inf)/(6 D) = C_total / C_pretrain.
+
+    n_eff [1] effective parameters, d_eff [tok]. Returns kappa [1]: 1 at the compute optimum, above it when
+    over-trained. Source: arXiv 2401.00448 Eq. 3 (first-order condition derived). DeepSeek-V3's choice implies
+    1.8.
+
+    >>> round(float(first_order_kappa(4.8 * 37e9, 14.8e12)), 1)
+    1.8
+    """
+    size = law.alpha * law.A * np.asarray(n_eff, float) ** -law.alpha
+    return size / (law.beta * law.B * np.asarray(d_eff, float) ** -law.beta)
+
+
+def lifecycle_kappa(pretrain, rl, inference):
+    """Whole life over pretraining: kappa = (pretrain + rl + inference) / pretrain [1]; 3 in full balance.
+
+    >>> float(lifecycle_kappa(1.0, 1.0, 1.0))
+    3.0
+    """
+    pretrain = np.asarray(pretrain, float)
+    return (pretrain + rl + inference) / pretrain
+
+
+def kappa_shift(kappa, law=CENTRAL):
+    """How the optimum moves at fixed pretraining compute when the rest of life counts.
+
+    N*/N_chin = kappa^(-1/(alpha+beta)),   (D/N)*/(D/N)_chin = kappa^(2/(alpha+beta))
+
+    kappa [1]. Returns (size factor [1], tokens-per-parameter factor [1]). Source: `first_order_kappa`.
+
+    >>> [round(float(x), 2) for x in kappa_shift(3.0)]
+    [0.21, 21.74]
+    """
+    root = np.asarray(kappa, float) ** (1.0 / (law.alpha + law.beta))
+    return 1.0 / root, root**2
+
+
+class Point(NamedTuple):
+    """A lifecycle at the target quality: size, tokens, amounts, total, kappa (inf where unreachable)."""
+
+    n_scale: np.ndarray
+    tok: np.ndarray
+    pretrain: np.ndarray
+    rl: np.ndarray
+    inference: np.ndarray
+    total: np.ndarray
+    kappa: np.ndarray
+
+
+class Lifecycle(NamedTuple):
+    """A reference design (scale 1), its target quality and what each phase takes; one unit for all amounts.
+
+    n_eff [1]; c_eq_flop: quality to hold [FLOP]; per_pretrain_tok: amount per pretraining token; rl,
+    inference: lifetime amounts; elasticity: d ln amount / d ln size of (pretraining, RL, inference) [1], 1
+    for FLOP.
+    """
+
+    n_eff: np.ndarray
+    c_eq_flop: np.ndarray
+    per_pretrain_tok: np.ndarray
+    rl: np.ndarray
+    inference: np.ndarray
+    elasticity: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    unique_tok: float = np.inf
+    law: object = CENTRAL
+
+
+def lifecycle_point(share, life):
+    """Lifecycle of the size and tokens that split the reducible loss as (share, 1 - share) between N and D.
+
+    N = (A / (share X))^(1/alpha),  D' = (B / ((1 - share) X))^(1/beta),  X = X(c_eq),  x = N / N_eff;
+    pretrain = p x^e1 D,  rl = R x^e2,  inference = I x^e3.   Every point of this curve has the same quality.
+
+    share in (0, 1) [1] (1/2 is about compute-optimal, larger is smaller and longer-trained); life:
+    `Lifecycle`. Returns `Point`.
+
+    >>> point = lifecycle_point([0.4, 0.5, 0.6], Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0))
+    >>> int(np.argmin(point.total)) == 1
+    True
+    """
+    law, share = life.law, np.asarray(share, float)
+    excess = excess_of_compute(life.c_eq_flop, law)
+    n_scale = (law.A / (share * excess)) ** (1.0 / law.alpha) / life.n_eff
+    d_eff = (law.B / ((1.0 - share) * excess)) ** (1.0 / law.beta)
+    tok = tokens_for_effective(d_eff, life.unique_tok)
+    pretrain = life.per_pretrain_tok * n_scale ** life.elasticity[0] * tok
+    rl = life.rl * n_scale ** life.elasticity[1]
+    inference = life.inference * n_scale ** life.elasticity[2]
+    total = pretrain + rl + inference
+    kappa = 1.0 + (rl + inference) / pretrain
+    return Point(n_scale, tok, pretrain, rl, inference, total, kappa)
+
+
+def _highest_share(life):
+    """Largest share of the loss that size may carry before the data wall is out of reach."""
+    wall = np.asarray(life.unique_tok, float) * (1.0 + REPEAT_VALUE)
+    excess = excess_of_compute(life.c_eq_flop, life.law)
+    return np.clip(1.0 - life.law.B * wall**-life.law.beta / excess * (1.0 + 1e-9), 0.0, 1.0 - 1e-7)
+
+
+def _solve_share(rising, life):
+    shape = np.broadcast_shapes(*(np.shape(x) for x in life[:5]), np.shape(life.unique_tok))
+    high = np.broadcast_to(_highest_share(life), shape)
+    low = np.broadcast_to(1e-7, shape)
+    return bisect(rising, low, np.maximum(high, low)), high > low
+
+
+def unbalanced_optimum(life):
+    """Size and tokens of least lifecycle amount at fixed quality: the bar for the equal-balance heuristic.
+
+    On the curve of `lifecycle_point` (s = share) the amount falls while
+      pretrain (e1 - (alpha/beta) s/(1-s) dlnD/dlnD') + e2 rl + e3 inference > 0
+    With unit elasticities and fresh data this is `first_order_kappa`; solved by bisection in s.
+
+    life: `Lifecycle` (arrays broadcast). Returns `Point`; total is inf where the quality is out of reach.
+
+    >>> best = unbalanced_optimum(Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0))
+    >>> round(float(best.total / 1e23), 6), round(float(best.kappa), 6)
+    (1.0, 1.0)
+    """
+    law, (e_pretrain, e_rl, e_inference) = life.law, life.elasticity
+
+    def rising(share):
+        point = lifecycle_point(share, life)
+        repeats = np.maximum(point.tok / np.asarray(life.unique_tok, float) - 1.0, 0.0)
+        tok = np.where(np.isfinite(point.tok), point.tok, 1.0)
+        fresh = np.exp(-repeats / REPEAT_VALUE) * tok / effective_tokens(tok, life.unique_tok)
+        longer = law.alpha / law.beta * share / (1.0 - share) / np.maximum(fresh, 1e-300)
+        return point.pretrain * (longer - e_pretrain) > e_rl * point.rl + e_inference * point.inference
+
+    share, reachable = _solve_share(rising, life)
+    return _reached(lifecycle_point(share, life), reachable)
+
+
+def balanced_point(life):
+    """Size and tokens at which pretraining takes as much as inference, at the same quality (the heuristic).
+
+    Solves pretrain(s) = inference(s) on the curve of `lifecycle_point`. Returns `Point`; inf where there is
+    none.
+
+    >>> point = balanced_point(Lifecycle(1e10, 1e23, 6e10, 0.0, 1e23))
+    >>> round(float(point.pretrain / point.inference), 6)
+    1.0
+    """
+    def rising(share):
+        point = lifecycle_point(share, life)
+        return point.pretrain > point.inference
+
+    share, reachable = _solve_share(rising, life)
+    point = lifecycle_point(share, life)
+    met = np.abs(point.pretrain - point.inference) < 1e-3 * point.inference
+    return _reached(point, reachable & met)
+
+
+def _reached(point, reachable):
+    return Point(*(np.where(reachable, x, np.inf) for x in point))
+
+
+def balance_regret(life):
+    """Cost of the equal-balance heuristic over the optimum of the same quality: total / total_best - 1 [1].
+
+    >>> 0 <= float(balance_regret(Lifecycle(1e10, 1e23, 6e10, 1e22, 1e23))) < 0.2
+    True
+    """
+    best, heuristic = unbalanced_optimum(life).total, balanced_point(life).total
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(heuristic), np.maximum(heuristic / best - 1.0, 0.0), np.inf)

@@ -39,12 +39,13 @@ from codesign.lifecycle.scaling_law import (
 )
 
 __all__ = [
-    "CENTRAL", "DEFAULT", "LAWS", "POOLED", "WEIGHT_FORMATS", "QualityLaw", "Sigma", "assess",
-    "attention_factor", "benchmark_readout", "effective_params", "effective_tokens", "equivalent_compute",
-    "factor_table", "kv_factor", "law_from_dict", "law_params", "linear_factor", "loss", "moe_multiplier",
-    "q_know_bits", "q_loss", "q_mixed", "q_reason", "quant_coefficient", "quant_factor", "refusals",
-    "shape_factor", "sigma_ln_c_eq", "sigma_ln_n_eff", "simpleqa_readout", "tokens_for_quality",
-    "training_factor", "useful_training_tok", "warnings", "window_factor",
+    "CENTRAL", "DEFAULT", "LAWS", "POOLED", "SIGMA_LN_KNOW_BITS", "WEIGHT_FORMATS", "QualityLaw", "Sigma",
+    "assess", "attention_factor", "benchmark_readout", "effective_params", "effective_tokens",
+    "equivalent_compute", "factor_table", "kv_factor", "law_from_dict", "law_params", "linear_factor",
+    "loss", "moe_multiplier", "q_know_bits", "q_loss", "q_mixed", "q_reason", "quant_coefficient",
+    "quant_factor", "refusals", "shape_factor", "sigma_ln_c_eq", "sigma_ln_n_eff", "sigma_q_reason",
+    "simpleqa_readout", "tokens_for_quality", "training_factor", "useful_training_tok", "warnings",
+    "window_factor",
 ]
 
 
@@ -188,6 +189,19 @@ def sigma_ln_n_eff(n_eff, ratio=1.0, tok_per_param=20.0):
     return 0.25 + size + sparse + np.where(np.asarray(tok_per_param) > 2000, 0.2, 0.0)
 
 
+def sigma_q_reason(sigma_n, ratio):
+    """One-sigma error of the reasoning axis: sigma_n and 0.12 ln r (the weight's error) in quadrature [1].
+
+    >>> round(float(sigma_q_reason(0.25, 16.0)), 2)
+    0.42
+    """
+    return np.hypot(sigma_n, 0.12 * np.log(ratio))
+
+
+# SimpleQA scatters by 0.45 logit between labs at 0.432 logit per ln N_t (`simpleqa_readout`)
+SIGMA_LN_KNOW_BITS = 0.45 / 0.432
+
+
 class Sigma(NamedTuple):
     """One-sigma errors of ln c_eq: own (this design's), shared (the law's, common to all designs), total."""
 
@@ -228,8 +242,8 @@ def assess(
     n_active, n_total [1] of `law_params`; tok, unique_tok [tok]; weight_bits, act_bits, fmt_act_bits [bit];
     c_fmt [1]; design: keywords of `factor_table`. Everything broadcasts. Returns dict of arrays: n_eff, d_eff
     [tok], useful_tok [tok], loss [nat], c_eq_flop [FLOP], n_eq, q_loss, q_mixed, q_reason, q_know_bits [bit],
-    sigma_ln_n_eff, sigma_ln_c_eq_own, sigma_ln_c_eq_shared, sigma_ln_c_eq and one factor_<name> per factor.
-    No layout, batch or rack size enters: quality cannot depend on them.
+    sigma_ln_n_eff, sigma_q_reason, sigma_ln_c_eq_own, sigma_ln_c_eq_shared, sigma_ln_c_eq and one
+    factor_<name> per factor. No layout, batch or rack size enters: quality cannot depend on them.
 
     >>> q = assess(37e9, 671e9, 14.8e12, granularity=7, attention="mla", aspect_ratio=7168 / 61, train_bits=8)
     >>> f"{float(q['c_eq_flop']):.1e} FLOP"
@@ -253,6 +267,7 @@ def assess(
         "q_loss": q_loss(n_eff), "q_mixed": q_mixed(n_eff),
         "q_reason": q_reason(n_eff, factors["moe"], ratio, f),
         "q_know_bits": q_know_bits(n_total, weight_bits, c_fmt, exposures),
+        "sigma_q_reason": sigma_q_reason(sigma_n, ratio),
         "sigma_ln_n_eff": sigma_n, "sigma_ln_c_eq_own": sigma_c.own, "sigma_ln_c_eq_shared": sigma_c.shared,
         "sigma_ln_c_eq": sigma_c.total,
         **{f"factor_{name}": value for name, value in factors.items()}, "factor_quant": quant,

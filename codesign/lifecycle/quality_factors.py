@@ -279,6 +279,16 @@ def quant_coefficient(weight_bits, c_fmt=1.0, act_bits=16, fmt_act_bits=16, f=DE
     return np.asarray(c_fmt, float) * damage(weight_bits) + f.quant_act * uncovered
 
 
+def quant_damage(tok_per_param, c_quant, f=DEFAULT):
+    """What quantisation costs in ln parameters: h = 0.38 c (D/N_a / 1000)^0.25 [1]; see `quant_factor`.
+
+    >>> round(float(quant_damage(1000, 1.0)), 2)
+    0.38
+    """
+    x = np.asarray(tok_per_param, float) / 1000.0
+    return f.quant_level * np.asarray(c_quant, float) * x**f.quant_power
+
+
 def quant_factor(tok_per_param, c_quant, f=DEFAULT):
     """Parameters left after post-training quantisation; over-trained models lose more.
 
@@ -291,8 +301,7 @@ def quant_factor(tok_per_param, c_quant, f=DEFAULT):
     >>> round(float(quant_factor(1000, 1.0)), 3), float(quant_factor(1000, 0.0))
     (0.684, 1.0)
     """
-    x = np.asarray(tok_per_param, float) / 1000.0
-    return np.exp(-f.quant_level * np.asarray(c_quant, float) * x**f.quant_power)
+    return np.exp(-quant_damage(tok_per_param, c_quant, f))
 
 
 def kv_factor(kv_bits, f=DEFAULT):

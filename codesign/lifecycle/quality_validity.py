@@ -31,11 +31,11 @@ def _masks(named, *shapes):
 def warnings(
     n_active, n_total, tok, *, n_eff=1e9, c_eq_flop=0.0, unique_tok=np.inf, granularity=1.0,
     aspect_ratio=32.0, attention="mha", n_heads=1, n_kv_heads=1, kv_lora_rank=512, full_fraction=1.0,
-    context_tok=0.0, weight_bits=16, c_fmt=1.0, kv_bits=16,
+    context_tok=0.0, weight_bits=16, c_fmt=1.0, kv_bits=16, useful_tok=np.inf,
 ):
     """Designs outside the range in which the quality model was fitted or checked, by reason.
 
-    Arguments as in `quality.assess` plus its n_eff [1] and c_eq_flop [FLOP]; all broadcast.
+    Arguments as in `quality.assess` plus its n_eff [1], c_eq_flop [FLOP] and useful_tok [tok]; all broadcast.
     Returns dict sentence -> mask [bool].
 
     >>> [k for k, v in warnings(7e9, 7e9, 15e12).items() if v]
@@ -66,6 +66,8 @@ def warnings(
         "windowed or linear attention above 32k of context: short-context loss does not see the damage": long,
         "4-bit weights after training on fewer than 3B active parameters": ptq & (n_active < 3e9),
         "post-training quantisation may cost more than 0.1 nat": damaged,
+        "trained past the point where quantisation after training takes back what tokens add":
+            tok > 1.001 * np.asarray(useful_tok, float),
         "KV cache below 8 bits": np.asarray(kv_bits) < 8,
         "more than 4 epochs of unique data": epochs > 4,
     }, ratio, over, n_eff, context_tok)

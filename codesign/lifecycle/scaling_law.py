@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from codesign.lifecycle.quality_factors import DEFAULT, Factors, quant_factor
+from codesign.lifecycle.quality_factors import DEFAULT, Factors, quant_damage, quant_factor
 
 REPEAT_VALUE = 15.39  # R*: after about 15 further epochs repeats stop paying; arXiv 2305.16264
 _BISECTIONS = 60  # halves an interval of e^50 to 1e-16
@@ -196,12 +196,12 @@ def marginal_loss(n_base, n_active, tok, c_quant=0.0, law=CENTRAL, unique_tok=np
     True
     """
     f = law.factors
-    quant = quant_factor(np.asarray(tok, float) / n_active, c_quant, f)
-    size = law.A * (n_base * quant) ** -law.alpha
+    h = quant_damage(np.asarray(tok, float) / n_active, c_quant, f)
+    size = law.A * np.asarray(n_base, float) ** -law.alpha * np.exp(np.minimum(law.alpha * h, 600.0))
     d_eff = effective_tokens(tok, unique_tok)
     repeats = np.maximum(tok / np.asarray(unique_tok, float) - 1.0, 0.0)
     gain = tok * np.exp(-repeats / REPEAT_VALUE) / d_eff
-    return -law.alpha * f.quant_power * np.log(quant) * size - law.beta * law.B * d_eff**-law.beta * gain
+    return law.alpha * f.quant_power * h * size - law.beta * law.B * d_eff**-law.beta * gain
 
 
 def useful_training_tok(n_base, n_active, tok, c_quant=0.0, law=CENTRAL, unique_tok=np.inf):

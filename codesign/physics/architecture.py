@@ -40,7 +40,7 @@ def fill(architecture: dict) -> dict[str, np.ndarray]:
     Derived where 0 or absent: d_head = d_head_v or d_model / n_heads; d_head_v = d_head; n_kv_heads = n_heads (MHA), 1 (MQA);
     n_window_kv_heads = n_kv_heads; MLA widths from MLA_DEFAULTS, and for MLA n_kv_heads = n_heads, d_head = d_head_nope + d_head_rope;
     n_attention_layers = n_layers - n_linear_layers; n_full_layers = n_attention_layers / global_every, all without a window;
-    n_window_layers = the other attention layers; n_ffn_layers = n_layers; d_shared = d_expert; linear heads and widths from the attention's.
+    n_window_layers = the other attention layers; n_ffn_layers = n_layers; d_shared = d_expert; linear widths from the attention.
     Arrays keep their own shapes and broadcast. An unknown key is a KeyError. Filling twice changes nothing; change a key before filling.
 
     >>> arch = fill(dict(n_layers=26, d_model=1152, n_heads=4, attention="mqa", d_head=256, window_tok=512, global_every=6))
@@ -121,7 +121,8 @@ def problems(arch: dict) -> dict[str, np.ndarray]:
             "n_linear_layers + n_attention_layers exceed n_layers": (a["n_attention_layers"] < 0)
             | (a["n_linear_layers"] + a["n_attention_layers"] > a["n_layers"]),
             "n_full_layers exceed the attention layers": a["n_window_layers"] < 0,
-            "n_linear_layers need a linear_attention": (a["n_linear_layers"] > 0) & (a["linear_attention"] == "none"),
+            "n_linear_layers need a linear_attention": (a["n_linear_layers"] > 0)
+            & (a["linear_attention"] == "none"),
             "linear_v_heads is not a multiple of linear_k_heads": (a["n_linear_layers"] > 0)
             & (a["linear_v_heads"] % a["linear_k_heads"] != 0),
             "n_active_experts must lie between 1 and n_experts": moe
@@ -153,7 +154,7 @@ class Ffn(Arrays):
     n_experts: np.ndarray
     n_active_experts: np.ndarray
     d_expert: np.ndarray
-    d_latent: np.ndarray  # width of the tokens that experts see in a latent MoE layer; 0: d_model
+    d_expert_in: np.ndarray  # width of the tokens sent to experts: d_model, or d_expert_latent
     d_ff: np.ndarray
     d_shared: np.ndarray  # all shared experts of one layer side by side
 
@@ -164,11 +165,15 @@ class Census(Arrays):
 
     n_params: np.ndarray
     n_active_params: np.ndarray  # touched by one token, both embedding tables included (a tied table once)
-    n_active_params_excl_in: np.ndarray  # without the input table (and without positions); a tied table is the input table
+    n_active_params_excl_in: (
+        np.ndarray
+    )  # without the input table (and without positions); a tied table is the input table
     n_active_params_excl_both: np.ndarray  # without either table
     embedding_params: np.ndarray  # one table, vocab * d_model
     head_params: np.ndarray  # LM head matrix, also when it is the embedding table itself
-    n_matmul_params_per_tok: np.ndarray  # multiplied with each token in the blocks: no embedding, head, norm, bias
+    n_matmul_params_per_tok: (
+        np.ndarray
+    )  # multiplied with each token in the blocks: no embedding, head, norm, bias
     norm_params: np.ndarray  # of the residual stream, all layers and the final one
     mtp_params: np.ndarray  # all multi-token-prediction modules; not part of n_params
     mtp_active_params: np.ndarray
@@ -240,7 +245,9 @@ def _ffn(arch: dict) -> Ffn:
     width = np.where(arch["d_expert_latent"] > 0, arch["d_expert_latent"], d)
     dense = matrices * d * arch["d_ff"]
     expert = np.where(moe, matrices * width * arch["d_expert"], 0.0)
-    shared = np.where(moe, arch["n_shared_experts"] * matrices * d * arch["d_shared"] + arch["shared_gate"] * d, 0.0)
+    shared = np.where(
+        moe, arch["n_shared_experts"] * matrices * d * arch["d_shared"] + arch["shared_gate"] * d, 0.0
+    )
     # a linear router, or an MLP of width r (ZAYA): d r + 2 r^2 + r E weights, a norm and three biases
     hidden = arch["d_router"]
     mlp = np.asarray(hidden) > 0
@@ -257,7 +264,7 @@ def _ffn(arch: dict) -> Ffn:
         np.where(moe & (arch["d_expert_latent"] > 0), 2 * d * arch["d_expert_latent"], 0.0),
         layer_norm_params(arch),
         dense, expert, shared, router,
-        experts, np.where(moe, arch["n_active_experts"], 0.0), arch["d_expert"], arch["d_expert_latent"], arch["d_ff"],
+        experts, np.where(moe, arch["n_active_experts"], 0.0), arch["d_expert"], width, arch["d_ff"],
         np.where(moe, arch["n_shared_experts"] * arch["d_shared"], 0.0),
     )  # fmt: skip
     return Ffn(*(np.asarray(v, dtype=float) for v in values))

@@ -27,6 +27,12 @@ class Arrays:
         """Every per-row field as a column (A, 1), ready to broadcast against layouts (1, L)."""
         return self.map(lambda v: v if np.size(v) == 1 else np.reshape(v, (-1, 1)))
 
+    def length(self) -> int:
+        """Rows: the size of the longest field (1 when every field is scalar)."""
+        sizes = [1]
+        self.map(lambda v: sizes.append(np.size(v)) or v)
+        return max(sizes)
+
     def compact(self) -> Any:
         """Fields that are equal in all rows become scalars: they cost one value instead of a pass over memory."""
         return self.map(_compact)

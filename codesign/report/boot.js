@@ -50,11 +50,12 @@ function buildExplorer(store, hover) {
 function boot() {
   const data = JSON.parse(byId("data").textContent);
   document.title = `${data.title} · codesign`;
-  drawHeader(data); drawConvergence(data); drawAssumptions(data); drawReproduce(data);
+  drawHeader(data); drawAssumptions(data); drawReproduce(data);
   for (const link of document.querySelectorAll("[data-goto]")) link.addEventListener("click", () => goTo(link.dataset.goto));
   if (!data.rows.id.length || !data.columns.length) {
     byId("explore").hidden = byId("design").hidden = true;
     byId("picks").append(el("p", {text: "No design was evaluated."}));
+    drawConvergence(data);
     return;
   }
   const store = makeStore(data), hover = makeHover(store), [points, lines] = buildExplorer(store, hover);
@@ -62,7 +63,7 @@ function boot() {
   drawAnswer(store);
   let shown = "";
   store.views.push(() => { const now = JSON.stringify([store.state.chosen, store.state.pins]); if (now !== shown) { shown = now; drawDesign(store); } });
-  const redraw = () => { points.resize(); lines.resize(); lines.recolour(); store.update("rows"); };
+  const redraw = () => { drawConvergence(data); points.resize(); lines.resize(); lines.recolour(); store.update("rows"); };
   redraw();
   let width = document.documentElement.clientWidth;
   window.addEventListener("resize", () => { const now = document.documentElement.clientWidth; if (now !== width) { width = now; redraw(); } });

@@ -44,7 +44,7 @@ function unitScale(unit, size) {
   if (!base || (base === "USD" && rest)) return {div: 1, unit};
   if (base === "FLOP" && size >= 1e21) {
     const exponent = Math.floor(Math.log10(size));
-    return {div: 10 ** exponent, unit: `×10${power(exponent)} FLOP${rest}`};
+    return {div: 10 ** exponent, unit: `×10${power(exponent)} FLOP${rest}`, glued: true};
   }
   const whole = base === "W" || base === "J" || base === "Wh" ? PREFIXES : PREFIXES.filter(([div]) => div >= 1);
   const [div, prefix] = choose(whole);
@@ -69,7 +69,9 @@ function show(value, unit = "") {
   if (!isNumber(value)) return String(value);
   const scale = unitScale(unit, Math.abs(value));
   const text = sig(value / scale.div);
-  return scale.unit ? text + (scale.glued ? "" : "\u00a0") + scale.unit : text;
+  if (!scale.unit) return text;
+  const many = /^(day|device|rack|tray)$/.test(scale.unit) && text !== "1" ? "s" : "";
+  return text + (scale.glued ? "" : "\u00a0") + scale.unit + many;
 }
 
 const percent = share => isNumber(share) ? `${share !== 0 && Math.abs(share) < 0.1 ? sig(share * 100) : Math.round(share * 100)} %` : "–";
@@ -132,18 +134,18 @@ function svg(tag, attributes, ...children) {
 }
 
 /** Step line of points [[x, y]] with axes; x in plain counts. */
-function lineChart(points, {xLabel, yLabel, label}) {
-  const [w, h, left, right, top, bottom] = [720, 240, 56, 16, 14, 40];
+function lineChart(points, {xLabel, yLabel, label, width}) {
+  const [w, h, left, right, top, bottom] = [width, 250, 56, 24, 14, 44];
   const xs = points.map(p => p[0]), ys = points.map(p => p[1]);
   const x = makeScale(Math.min(...xs), Math.max(...xs), Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) > 200);
   const y = makeScale(Math.min(...ys, 0), Math.max(...ys) * 1.04 || 1, false);
   const px = v => left + x.at(v) * (w - left - right), py = v => h - bottom - y.at(v) * (h - top - bottom);
   const path = points.map((p, i) => i ? `H${px(p[0]).toFixed(1)}V${py(p[1]).toFixed(1)}` : `M${px(p[0]).toFixed(1)} ${py(p[1]).toFixed(1)}`).join("");
   const words = (text, cls, at) => { const node = svg("text", {class: cls, ...at}); node.textContent = text; return node; };
-  return svg("svg", {viewBox: `0 0 ${w} ${h}`, class: "line-chart", role: "img", "aria-label": label},
+  return svg("svg", {viewBox: `0 0 ${w} ${h}`, width: w, height: h, class: "line-chart", role: "img", "aria-label": label},
     ticks(y, 4).map(v => [svg("line", {class: "grid", x1: left, x2: w - right, y1: py(v), y2: py(v)}),
       words(sig(v), "tick", {x: left - 8, y: py(v) + 4, "text-anchor": "end"})]).flat(),
-    ticks(x, 6).map(v => words(show(v), "tick", {x: px(v), y: h - bottom + 18, "text-anchor": "middle"})),
+    ticks(x, w / 130).map(v => words(show(v), "tick", {x: px(v), y: h - bottom + 18, "text-anchor": "middle"})),
     svg("path", {class: "line", d: path}),
     words(xLabel, "axis", {x: (left + w - right) / 2, y: h - 4, "text-anchor": "middle"}),
     words(yLabel, "axis", {x: 14, y: (top + h - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(top + h - bottom) / 2})`}));

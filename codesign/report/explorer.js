@@ -17,7 +17,7 @@ function makeColumn(spec, raw) {
     if (distinct.length <= MAX_STEPS) column.steps = distinct.sort((a, b) => a - b);
     const sizes = present.map(Math.abs).filter(size => size > 0).sort((a, b) => a - b);
     const scale = unitScale(spec.unit || "", sizes[sizes.length >> 1] || 0);
-    Object.assign(column, {div: scale.div, shown: scale.unit, spread: sizes.length ? sizes.at(-1) / sizes[0] : 1, positive: present.length === sizes.length && present.every(v => v > 0)});
+    Object.assign(column, {div: scale.div, shown: scale.unit.replace(/^×/, ""), spread: sizes.length ? sizes.at(-1) / sizes[0] : 1, positive: present.length === sizes.length && present.every(v => v > 0)});
   }
   column.cell = i => raw[i] === null || raw[i] === undefined ? "–" : column.levels ? show(raw[i]) : sig(raw[i] / column.div);
   column.value = i => column.levels ? show(raw[i]) : show(raw[i], spec.unit || "");
@@ -193,12 +193,12 @@ function selectionTable(store) {
   let limit = PAGE;
   const order = [...store.objectives, ...store.columns.filter(column => column.varies && !store.objectives.includes(column))];
   const head = el("tr", {}), body = el("tbody"), more = el("button", {type: "button", id: "more", on: {click: () => { limit += 250; draw(); }}});
-  const sorter = (name, label, unit, meaning) => el("th", {scope: "col", "data-column": name}, el("button", {type: "button", title: meaning, on: {click: () => {
+  const sorter = (name, label, unit, meaning, word) => el("th", {scope: "col", class: word ? "word" : null, "data-column": name}, el("button", {type: "button", title: meaning, on: {click: () => {
     const [current, way] = store.state.sort, column = store.byName.get(name);
     store.state.sort = [name, current === name ? -way : column && column.direction === "max" ? -1 : 1];
     store.update("view");
   }}}, label, el("small", {text: unit || "\u00a0"})));
-  head.append(sorter("id", "Design", "", "Row number in this run"), ...order.map(column => sorter(column.name, column.label, column.shown, column.meaning)));
+  head.append(sorter("id", "Design", "", "Row number in this run"), ...order.map(column => sorter(column.name, column.label, column.shown, column.meaning, column.levels)));
   function row(i) {
     const id = store.ids[i], pinned = store.state.pins.includes(id);
     return el("tr", {"data-id": id, class: id === store.state.chosen ? "chosen" : store.feasible[i] ? null : "dead"},

@@ -13,8 +13,9 @@ function goTo(id) {
   target.focus({preventScroll: true});
 }
 
-function table(head, rows, props = {}) {
-  return el("table", props, el("thead", {}, el("tr", {}, head.map(text => el("th", {scope: "col", text})))), el("tbody", {}, rows));
+/** Columns of words are named "<text" and set left. */
+function table(head, rows) {
+  return el("table", {}, el("thead", {}, el("tr", {}, head.map(text => el("th", {scope: "col", class: text.startsWith("<") ? "word" : null, text: text.replace("<", "")})))), el("tbody", {}, rows));
 }
 
 // ---- header and answer -------------------------------------------------------------------------------------------
@@ -28,13 +29,17 @@ function drawHeader(data) {
     ["layouts per second", counts.layouts_per_s], ["wall time", counts.wall_s, "s"], ["hypervolume", counts.hypervolume], ["candidate layouts", counts.space_rows]];
   byId("counts").replaceChildren(...facts.filter(([, value]) => isNumber(value)).map(([name, value, unit]) => el("div", {}, el("dd", {text: show(value, unit)}), el("dt", {text: name}))));
   const killed = Object.entries(data.killed).filter(([, share]) => share > 0).sort((a, b) => b[1] - a[1]);
-  if (killed.length) byId("killed").append(el("h3", {text: "What ruled candidates out"}), bars(killed.map(([name, share]) => ({name: words(name), value: share, text: percent(share)})), killed[0][1]));
-  if (data.total_rows > shown) byId("shown").textContent = `This page holds ${grouped.format(shown)} of ${grouped.format(data.total_rows)} designs: the whole front, then the best of the rest and a sample. The full table is results.parquet beside it.`;
+  if (killed.length) byId("killed").append(el("h3", {text: "What ruled candidates out"}), bars(killed.map(([name, share]) => ({name: words(name), value: share, text: percent(share)})), 1));
+  if (data.total_rows > shown) byId("shown").textContent = `This page holds ${grouped.format(shown)} of ${grouped.format(data.total_rows)} designs, the front first. The full table is results.parquet in the run's folder.`;
 }
 
 function configuration(store, i, groups) {
   const columns = store.columns.filter(column => groups.includes(column.group) && column.raw[i] !== null);
   return el("dl", {class: "config"}, columns.map(column => el("div", {title: column.meaning}, el("dt", {text: column.label}), el("dd", {text: column.value(i)}))));
+}
+
+function headline(store, i) {
+  return el("dl", {class: "headline"}, store.objectives.map(column => el("div", {title: column.meaning}, el("dd", {text: column.value(i)}), el("dt", {text: column.label}))));
 }
 
 function layoutLines(detail) {
@@ -46,11 +51,10 @@ const exportCommand = (store, id) => `codesign export ${quote(store.data.run)} $
 
 function pickCard(store, pick) {
   const i = store.indexOf(pick.id), detail = store.data.details[pick.id];
-  const objectives = store.objectives.map(column => el("div", {title: column.meaning}, el("dd", {text: column.value(i)}), el("dt", {text: column.label})));
   const bounds = ((detail && detail.bounds) || []).map(bound => `${capital(words(bound.phase))} ${show(bound.estimate_s, "s")}, roofline bounds ${show(bound.lower_s, "s")} to ${show(bound.upper_s, "s")}.`);
   return el("article", {class: "pick", "data-id": pick.id, "aria-label": `${pick.name}, design ${pick.id}`},
     el("h3", {}, capital(pick.name), " ", el("button", {type: "button", class: "link", text: `#${pick.id}`, title: "Show this design in full", on: {click: () => store.choose(pick.id, true)}})),
-    el("dl", {class: "headline"}, objectives),
+    headline(store, i),
     el("p", {}, pick.reason),
     pick.gives_up ? el("p", {}, el("b", {text: "Gives up: "}), pick.gives_up) : null,
     layoutLines(detail),
@@ -91,11 +95,11 @@ function phaseTime(detail, key) {
   const total = sum(ops.map(op => op.time_s)), parts = causeParts(ops), full = Math.max(total, bound ? bound.upper_s : 0) * 1.04;
   const range = bound && {style: "whisker", from: bound.lower_s, to: bound.upper_s, title: `lower ${show(bound.lower_s, "s")}, upper ${show(bound.upper_s, "s")}`};
   const best = bound && {style: "needle", from: bound.estimate_s, title: `estimate ${show(bound.estimate_s, "s")}`};
-  const rest = ops.slice(8), longest = ops.length ? ops[0].time_s : 1;
+  const rest = ops.length > 9 ? ops.slice(8) : [], longest = ops.length ? ops[0].time_s : 1;
   return el("section", {class: "phase"},
     el("h4", {}, `${capital(words(key.phase))} on ${words(key.unit)}`, bound ? el("span", {class: "value", text: `${show(bound.estimate_s, "s")}  (lower ${show(bound.lower_s, "s")}, upper ${show(bound.upper_s, "s")})`}) : null),
     stackBar(parts, full, bound ? [range, best] : []), legend(parts.filter(part => part.value > 0)),
-    el("div", {class: "ops"}, ops.slice(0, 8).map(op => [el("span", {class: "bars-name", text: words(op.name)}), stackBar(causeParts([op]), longest), el("span", {class: "bars-value", text: show(op.time_s, "s")}), el("span", {class: "bound", text: `${op.bound} bound`})])),
+    el("div", {class: "ops"}, ops.slice(0, ops.length - rest.length).map(op => [el("span", {class: "bars-name", text: words(op.name)}), stackBar(causeParts([op]), longest), el("span", {class: "bars-value", text: show(op.time_s, "s")}), el("span", {class: "bound", text: `${op.bound} bound`})])),
     rest.length ? el("p", {class: "fine", text: `${plural(rest.length, "smaller operator")} take ${show(sum(rest.map(op => op.time_s)), "s")} together.`}) : null);
 }
 
@@ -130,7 +134,7 @@ function slackBlock(detail) {
   const rows = [...detail.slack].sort((a, b) => a.slack_frac - b.slack_frac);
   const verdict = slack => slack < 0 ? "violated" : slack < 0.02 ? "binding" : "";
   return el("section", {}, el("h3", {text: "Room left in each constraint"}), el("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Constraint slack"},
-    table(["Constraint", "Value", "Limit", "Slack", ""], rows.map(row => el("tr", {}, el("th", {scope: "row", text: words(row.constraint)}), el("td", {text: show(row.value, row.unit)}), el("td", {text: show(row.limit, row.unit)}),
+    table(["Constraint", "Value", "Limit", "Slack", "<"], rows.map(row => el("tr", {}, el("th", {scope: "row", text: words(row.constraint)}), el("td", {text: show(row.value, row.unit)}), el("td", {text: show(row.limit, row.unit)}),
       el("td", {text: percent(row.slack_frac)}), el("td", {class: "word"}, el("b", {text: verdict(row.slack_frac)})))))));
 }
 
@@ -143,13 +147,13 @@ function drawDesign(store) {
     el("p", {class: "lede"}, el("b", {text: `#${chosen}`}), ` ${pick ? `${pick.name}, ` : ""}${state}. `,
       el("button", {type: "button", "aria-pressed": String(pins.includes(chosen)), text: pins.includes(chosen) ? "Unpin" : "Pin for comparison", on: {click: () => store.pin(chosen)}})),
     layoutLines(detail),
-    configuration(store, i, ["objective"]), configuration(store, i, ["architecture", "precision", "hardware", "deployment", "lifecycle"]),
+    headline(store, i), configuration(store, i, ["architecture", "precision", "hardware", "deployment", "lifecycle"]),
     el("details", {}, el("summary", {text: "All metrics"}), configuration(store, i, ["metric"])),
-    has("operators") || has("bounds") ? el("section", {class: "wide"}, el("h3", {text: "Where the time goes"}), el("div", {class: "two"}, phaseKeys(detail).map(key => phaseTime(detail, key)))) : null,
+    has("operators") || has("bounds") ? el("section", {class: "wide"}, el("h3", {text: "Where the time goes"}), el("p", {class: "fine", text: "Bars add up the causes that show; what ran behind them is left out. The line is the estimate, the bracket spans the roofline bounds: everything overlapped to nothing overlapped."}), el("div", {class: "two"}, phaseKeys(detail).map(key => phaseTime(detail, key)))) : null,
     el("div", {class: "two"}, has("memory") ? memoryBlock(detail) : null, has("cost") ? costBlock(detail) : null, has("lifecycle") ? lifecycleBlock(detail) : null, has("slack") ? slackBlock(detail) : null),
     has("notes") ? el("ul", {class: "notes"}, detail.notes.map(text => el("li", {text}))) : null,
-    detail ? null : el("p", {class: "fine", text: "This page carries operators, memory and cost for the front's named designs only. For this one:"}),
-    command(detail ? exportCommand(store, chosen) : `codesign show ${quote(store.data.run)} ${chosen}`)].filter(Boolean));
+    detail ? null : el("p", {class: "fine", text: "This page carries operators, memory and cost for a few designs only. To see them for this one:"}),
+    detail ? null : command(`codesign show ${quote(store.data.run)} ${chosen}`), command(exportCommand(store, chosen))].filter(Boolean));
   drawCompare(store);
 }
 
@@ -173,9 +177,9 @@ function drawCompare(store) {
 
 function drawConvergence(data) {
   const points = data.history.filter(([n, , hv]) => isNumber(n) && isNumber(hv)), root = byId("convergence-body");
-  if (points.length < 2) return root.append(el("p", {text: data.exact ? "Every candidate was evaluated, so there is nothing to converge." : "Too few checkpoints to draw."}));
+  if (points.length < 2) return root.replaceChildren(el("p", {text: data.exact ? "Every candidate was evaluated, so there is nothing to converge." : "Too few checkpoints to draw."}));
   const half = points[points.length >> 1][2], last = points.at(-1), gain = (last[2] - half) / last[2];
-  root.append(lineChart(points.map(([n, , hv]) => [n, hv]), {xLabel: "evaluations", yLabel: "hypervolume", label: `Hypervolume against evaluations, ending at ${sig(last[2])} after ${show(last[0])}`}),
+  root.replaceChildren(lineChart(points.map(([n, , hv]) => [n, hv]), {xLabel: "evaluations", yLabel: "hypervolume", width: Math.max(300, Math.min(820, root.clientWidth)), label: `Hypervolume against evaluations, ending at ${sig(last[2])} after ${show(last[0])}`}),
     el("p", {class: "fine", text: `Ends at ${sig(last[2])} after ${show(last[0])} evaluations and ${show(last[1], "s")}. The second half of the checkpoints added ${percent(gain)}${gain < 0.005 ? ": flat, more trials would change little." : ": still rising, more trials may help."}`}));
 }
 
@@ -191,13 +195,13 @@ function drawAssumptions(data) {
   }}});
   byId("assumptions-body").append(el("p", {}, `${plural(rows.length, "figure")} from the catalog decide these results: ${tally.map(([name, n]) => `${n} ${name}`).join(", ")}.`),
     el("p", {class: "control screen"}, el("label", {for: "assumption-search", text: "Find"}), search, count),
-    el("div", {class: "scroll table-scroll", tabindex: "0", role: "region", "aria-label": "Assumptions"}, table(["Figure", "Value", "Source", "Date", "Confidence"], rows)));
+    el("div", {class: "scroll table-scroll", tabindex: "0", role: "region", "aria-label": "Assumptions"}, table(["Figure", "Value", "<Source", "<Date", "<Confidence"], rows)));
 }
 
 function drawReproduce(data) {
   const safe = data.title.replace(/[^\w.-]+/g, "-").slice(0, 60) || "study", names = Object.keys(data.rows);
   const button = (text, run) => el("button", {type: "button", text, on: {click: run}});
-  byId("reproduce-body").append(el("p", {}, "This result came from ", el("code", {text: data.command}), "."), data.reproduce.map(command),
+  byId("reproduce-body").append(el("p", {}, "This result came from ", el("code", {text: data.command}), "."), ...data.reproduce.map(command),
     el("details", {}, el("summary", {text: "The resolved study"}), el("pre", {tabindex: "0"}, el("code", {text: data.study_yaml}))),
     el("p", {class: "screen"}, copyButton(data.study_yaml, "Copy study"), " ", button("Download study.yaml", () => download(`${safe}.yaml`, data.study_yaml, "text/yaml")), " ",
       button("Download all rows as JSON", () => download(`${safe}.json`, JSON.stringify({columns: data.columns, rows: Object.fromEntries(names.map(name => [name, data.rows[name]]))}), "application/json"))));

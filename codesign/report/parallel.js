@@ -1,6 +1,6 @@
 // Parallel coordinates: one axis per column that varies, brushed with the mouse or with the inputs under each axis.
 
-const MIN_AXIS = 84, MAX_AXIS = 150, BATCH = 200;
+const MIN_AXIS = 84, MAX_AXIS = 150, BATCH = 200, CHUNK = 600;
 const SHUT_FIRST = ["metric", "deployment", "lifecycle", "architecture"];  // what folds away when the page is narrow
 
 function parallel(store, root, hover) {
@@ -16,14 +16,14 @@ function parallel(store, root, hover) {
   const y = share => bottom - share * (bottom - top);
 
   function closedGroups(width) {
-    if (store.state.closed) return store.state.closed;
+    if (store.state.closed && !onPaper()) return store.state.closed;
     const shut = [], count = () => GROUPS.reduce((sum, [key]) => sum + (shut.includes(key) ? 0 : members.get(key).length), 0);
     for (const key of SHUT_FIRST) if (count() * MIN_AXIS > width && count() > members.get(key).length) shut.push(key);
     return shut;
   }
 
   function build() {
-    const width = scroll.clientWidth, closed = closedGroups(width);
+    const width = onPaper() ? PAPER : scroll.clientWidth, closed = closedGroups(width);
     const shown = GROUPS.filter(([key]) => members.get(key).length && !closed.includes(key));
     toggles.replaceChildren(...GROUPS.filter(([key]) => members.get(key).length).map(([key, title]) => el("button", {
       type: "button", class: "toggle", "aria-expanded": String(!closed.includes(key)), "data-group": key, on: {click: () => {
@@ -39,7 +39,7 @@ function parallel(store, root, hover) {
     heads.replaceChildren(...shown.map(([key, title]) => el("div", {class: "head-group", style: {width: `${members.get(key).length * gap}px`}},
       el("div", {class: "group-name", text: title}), el("div", {class: "head-row"}, members.get(key).map(column =>
         el("div", {class: "head", title: column.meaning, style: {width: `${gap}px`}}, el("span", {text: column.label}),
-          el("small", {text: [column.shown, {min: "↓ better", max: "↑ better"}[column.direction]].filter(Boolean).join("  ")})))))));
+          el("small", {text: column.shown}), el("small", {text: {min: "↓ better", max: "↑ better"}[column.direction] || ""})))))));
     feet.replaceChildren(...axes.map(axis => axis.node));
     [back, fore, over].forEach(part => part.size(total, height));
   }
@@ -61,7 +61,7 @@ function parallel(store, root, hover) {
     const sync = (brush, axis) => inputs.forEach((node, k) => {
       const value = brush ? brush[1 - k] : NaN, end = k ? axis.lo : axis.hi;
       if (document.activeElement !== node) node.value = Number.isFinite(value) ? short(value) : "";
-      node.placeholder = `${k ? "min" : "max"}${isNumber(end) ? " " + sig(Number((end / column.div).toPrecision(3))) : ""}`;
+      node.placeholder = `${k ? "≥" : "≤"} ${sig(Number((end / column.div).toPrecision(column.steps ? 6 : 3)))}`;
     });
     return {sync, node: el("div", {class: "foot", style: {width: `${gap}px`}}, inputs)};
   }
@@ -93,19 +93,26 @@ function parallel(store, root, hover) {
     polylines(ctx, rows); ctx.globalAlpha = 1; stale = false;
   }
   function drawLines() {
-    const {ctx} = fore, bins = paint.colours.map(() => []), front = paint.colours.map(() => []), dead = [];
-    for (const i of store.rows) if (!store.feasible[i]) dead.push(i); else (store.front[i] ? front : bins)[paint.bin[i]].push(i);
+    const {ctx} = fore, good = store.rows.filter(i => store.feasible[i] && !store.front[i]), front = store.rows.filter(i => store.feasible[i] && store.front[i]);
     fore.clear();
-    const pass = (list, colour, alpha, width) => { ctx.strokeStyle = colour; ctx.globalAlpha = alpha; ctx.lineWidth = width; polylines(ctx, list); };
-    pass(dead, css("--muted"), 0.25, 0.6);
-    bins.forEach((list, k) => pass(list, paint.colours[k], Math.max(0.16, Math.min(0.7, 250 / store.rows.length)), 0.8));
-    front.forEach((list, k) => pass(list, paint.colours[k], 0.9, 1.5));
+    const pass = (rows, alpha, width) => {  // a mixed chunk at a time, so that no colour is painted over by the last one
+      ctx.globalAlpha = alpha; ctx.lineWidth = width;
+      for (let start = 0; start < rows.length; start += CHUNK) {
+        const bins = paint.colours.map(() => []);
+        for (const i of rows.slice(start, start + CHUNK)) bins[paint.bin[i]].push(i);
+        bins.forEach((list, k) => { ctx.strokeStyle = paint.colours[k]; polylines(ctx, list); });
+      }
+    };
+    ctx.strokeStyle = css("--muted"); ctx.globalAlpha = 0.25; ctx.lineWidth = 0.6;
+    polylines(ctx, store.rows.filter(i => !store.feasible[i]));
+    pass(good, Math.max(0.16, Math.min(0.7, 250 / store.rows.length)), 0.8);
+    pass(front, 0.9, 1.5);
     ctx.globalAlpha = 1;
   }
   function drawOver() {
     const {ctx} = over, chosen = store.indexOf(store.state.chosen);
     over.clear(); ctx.font = `10.5px ${css("--sans")}`; ctx.textBaseline = "middle"; ctx.textAlign = "left"; ctx.lineJoin = "round";
-    for (const [i, colour] of [[chosen, "--accent"], [hover.row, "--ink"]]) if (i !== undefined && i >= 0) {
+    for (const [i, colour] of [[chosen, "--ink"], [hover.row, "--accent"]]) if (i !== undefined && i >= 0) {
       ctx.strokeStyle = css(colour); ctx.lineWidth = 2.4; polylines(ctx, [i]);
     }
     for (const axis of axes) {
@@ -181,7 +188,7 @@ function parallel(store, root, hover) {
   let layoutKey = "", colourKey = "";
   store.views.push(reason => {
     if (reason === "rows" || reason === "view") {
-      const key = JSON.stringify([store.state.closed, scroll.clientWidth]), colour = store.state.c;
+      const key = JSON.stringify([store.state.closed, scroll.clientWidth, onPaper()]), colour = store.state.c;
       if (key !== layoutKey) { build(); place(); } else if (reason === "rows") place(); else if (colour === colourKey) return;
       layoutKey = key; colourKey = colour; paint = makePaint(store);
     }

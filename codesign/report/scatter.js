@@ -1,6 +1,7 @@
 // Scatter and parallel coordinates on canvas, linked through the store. Colours come from the style sheet.
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const PAPER = 680, onPaper = () => matchMedia("print").matches;  // a printed page is this wide, whatever the window
 const N_BINS = 12, N_PALETTE = 8;
 const SHAPES = ["circle", "square", "triangle", "diamond", "down", "plus", "bar", "post"];
 
@@ -36,12 +37,12 @@ function makePaint(store) {
 }
 
 /** An axis turns values into shares of its length and back. Short lists of values get even places, in order. */
-function makeAxis(column, base, {log = false, even = false, extra = [], count = 5} = {}) {
+function makeAxis(column, base, {log = false, even = false, extra = [], count = 5, margin = 0} = {}) {
   const places = column.levels ? column.levels.map((_, k) => k) : even && column.steps;
   if (places && places.length) {
     const n = places.length, place = new Map(places.map((value, k) => [value, (k + 0.5) / n]));
     const text = k => column.levels ? show(column.levels[k]) : sig(places[k] / column.div);
-    return {at: value => place.get(value) ?? NaN, ticks: places.map((value, k) => ({at: (k + 0.5) / n, text: text(k)})),
+    return {lo: places[0], hi: places[n - 1], at: value => place.get(value) ?? NaN, ticks: places.map((value, k) => ({at: (k + 0.5) / n, text: text(k)})),
       range: (from, to) => { const a = Math.ceil(from * n - 0.5), b = Math.floor(to * n - 0.5); return a <= b && b >= 0 && a < n ? [places[Math.max(a, 0)], places[Math.min(b, n - 1)]] : null; },
       span: ([lo, hi]) => { const inside = places.map((v, k) => v >= lo && v <= hi ? k : -1).filter(k => k >= 0); return inside.length ? [(inside[0] + 0.08) / n, (inside.at(-1) + 0.92) / n] : [0, 0]; }};
   }
@@ -49,7 +50,8 @@ function makeAxis(column, base, {log = false, even = false, extra = [], count = 
   const take = v => { if (Number.isFinite(v) && (!log || v > 0)) { lo = Math.min(lo, v); hi = Math.max(hi, v); } };
   for (let i = 0; i < base.length; i++) if (base[i]) take(column.v[i]);
   extra.forEach(take);
-  const scale = lo <= hi ? makeScale(lo, hi, log) : makeScale(0, 1, false), clamp = share => Math.max(0, Math.min(1, share));
+  const tight = lo <= hi ? makeScale(lo, hi, log) : makeScale(0, 1, false);
+  const scale = margin ? makeScale(tight.inv(-margin), tight.inv(1 + margin), tight.log) : tight, clamp = share => Math.max(0, Math.min(1, share));
   return {lo: scale.lo, hi: scale.hi, at: scale.at, ticks: ticks(scale, count, column.div).map(v => ({at: scale.at(v), text: sig(Number((v / column.div).toPrecision(6)))})),
     range: (from, to) => [from <= 0 ? -Infinity : scale.inv(from), to >= 1 ? Infinity : scale.inv(to)],
     span: ([a, b]) => [a <= scale.lo ? 0 : clamp(scale.at(a)), b >= scale.hi ? 1 : clamp(scale.at(b))]};
@@ -57,12 +59,17 @@ function makeAxis(column, base, {log = false, even = false, extra = [], count = 
 
 function layer(parent, attributes = {}) {
   const canvas = parent.appendChild(el("canvas", attributes)), ctx = canvas.getContext("2d");
+  let blank = true;  // browsers print a canvas as drawing commands, where a needless clear hides the layers below
   return {canvas, ctx, size(width, height) {
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     canvas.width = width * ratio; canvas.height = height * ratio;
     canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  }, clear() { ctx.save(); ctx.resetTransform(); ctx.clearRect(0, 0, canvas.width, canvas.height); ctx.restore(); }};
+    blank = true;
+  }, clear() {
+    if (blank) { blank = false; return; }
+    ctx.save(); ctx.resetTransform(); ctx.clearRect(0, 0, canvas.width, canvas.height); ctx.restore();
+  }};
 }
 
 function mark(ctx, shape, x, y, r) {
@@ -99,7 +106,8 @@ function scatter(store, root, hover) {
     ay.ticks.forEach(tick => { const y = toY(tick.at); ctx.beginPath(); ctx.moveTo(pad.left, y); ctx.lineTo(w - pad.right, y); ctx.stroke(); ctx.fillText(tick.text, pad.left - 9, y, pad.left - 24); });
     ctx.fillStyle = css("--ink"); ctx.font = `12.5px ${css("--sans")}`; ctx.textAlign = "center"; ctx.textBaseline = "alphabetic";
     ctx.fillText(axisTitle(cx), (pad.left + w - pad.right) / 2, h - 9, w - 20);
-    ctx.save(); ctx.translate(13, (pad.top + h - pad.bottom) / 2); ctx.rotate(-Math.PI / 2); ctx.fillText(axisTitle(cy), 0, 0, h - 10); ctx.restore();
+    const middle = (pad.top + h - pad.bottom) / 2;
+    ctx.save(); ctx.translate(13, middle); ctx.rotate(-Math.PI / 2); ctx.fillText(axisTitle(cy), 0, 0, 2 * middle - 6); ctx.restore();
   }
   /** Best attainable y at each x among the selected feasible rows: the Pareto staircase of this pair. */
   function staircase(cx, cy) {
@@ -124,7 +132,7 @@ function scatter(store, root, hover) {
     bins.forEach((list, k) => {
       ctx.beginPath(); list.forEach(i => mark(ctx, paint.shapes[k], px[i], py[i], r));
       ctx.fillStyle = paint.colours[k]; ctx.fill();
-      if (ring) { ctx.strokeStyle = css("--ink"); ctx.lineWidth = 1; ctx.stroke(); }
+      if (ring) { ctx.strokeStyle = css("--ink"); ctx.lineWidth = 0.9; ctx.stroke(); }
     });
     ctx.globalAlpha = 1;
   }
@@ -156,8 +164,8 @@ function scatter(store, root, hover) {
   function place() {
     const cx = column("x"), cy = column("y");
     const extra = col => store.data.references.map(ref => ref.values[col.name]).filter(isNumber);
-    ax = makeAxis(cx, store.base, {log: store.state.xlog, extra: extra(cx), count: Math.max(3, w / 130)});
-    ay = makeAxis(cy, store.base, {log: store.state.ylog, extra: extra(cy), count: 6});
+    ax = makeAxis(cx, store.base, {log: store.state.xlog, extra: extra(cx), count: Math.max(3, w / 130), margin: 0.03});
+    ay = makeAxis(cy, store.base, {log: store.state.ylog, extra: extra(cy), count: 6, margin: 0.04});
     for (let i = 0; i < store.n; i++) { px[i] = toX(ax.at(cx.v[i])); py[i] = toY(ay.at(cy.v[i])); }
   }
   function draw() {
@@ -170,7 +178,7 @@ function scatter(store, root, hover) {
     dots(ctx, good, 2.4, good.length > 2000 ? 0.55 : 0.75, false);
     const steps = staircase(cx, cy);
     drawStaircase(ctx, steps, cx, cy);
-    dots(ctx, front, 4.2, 1, true);
+    dots(ctx, front, 4.6, 1, true);
     named(ctx, cx, cy);
     note.textContent = steps.length ? `Dashed: the Pareto staircase of this pair, through ${plural(steps.length, "selected design")}.` : "No staircase: it needs two axes with a better direction.";
     over.canvas.setAttribute("aria-label", `Scatter of ${cy.label} against ${cx.label}, ${store.rows.length} designs selected. Arrow keys walk through them, Enter chooses one.`);
@@ -179,7 +187,7 @@ function scatter(store, root, hover) {
   function highlight() {
     const {ctx} = over, chosen = store.indexOf(store.state.chosen);
     over.clear();
-    for (const [i, r, colour] of [[chosen, 6.5, "--accent"], [hover.row, 6.5, "--ink"]]) if (i !== undefined && i >= 0 && px[i] === px[i] && py[i] === py[i]) {
+    for (const [i, r, colour] of [[chosen, 6.5, "--ink"], [hover.row, 6.5, "--accent"]]) if (i !== undefined && i >= 0 && px[i] === px[i] && py[i] === py[i]) {
       ctx.beginPath(); ctx.arc(px[i], py[i], r, 0, 7); ctx.strokeStyle = css(colour); ctx.lineWidth = 2.4; ctx.stroke();
     }
     if (rubber) { ctx.globalAlpha = 0.16; ctx.fillStyle = css("--accent"); ctx.fillRect(rubber[0], rubber[1], rubber[2] - rubber[0], rubber[3] - rubber[1]); ctx.globalAlpha = 1; }
@@ -219,5 +227,5 @@ function scatter(store, root, hover) {
   });
   hover.views.push(highlight);
   store.views.push(reason => { if (reason === "chosen") return highlight(); if (reason !== "brush") { paint = makePaint(store); place(); } draw(); });
-  return {resize() { w = root.clientWidth; h = w < 560 ? 340 : 460; back.size(w, h); over.size(w, h); paint = makePaint(store); place(); draw(); }};
+  return {resize() { w = onPaper() ? PAPER : root.clientWidth; h = w < 560 ? 340 : 460; back.size(w, h); over.size(w, h); }};
 }

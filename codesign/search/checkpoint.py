@@ -46,9 +46,13 @@ class Checkpoint:
         identity = json.loads(json.dumps(identity))
         differing = sorted(name for name in {*stored, *identity} if stored.get(name) != identity.get(name))
         if differing:
-            changes = ", ".join(f"{name} was {stored.get(name)!r} and is {identity.get(name)!r}" for name in differing)
-            raise UserError(f"{self._path} belongs to a different search: {changes}",
-                            hint="use another output directory, or the settings of the first run")
+            changes = ", ".join(
+                f"{name} was {stored.get(name)!r} and is {identity.get(name)!r}" for name in differing
+            )
+            raise UserError(
+                f"{self._path} belongs to a different search: {changes}",
+                hint="use another output directory, or the settings of the first run",
+            )
 
     @property
     def due(self) -> bool:
@@ -97,7 +101,9 @@ def _scan(path: Path) -> Iterator[tuple[int, bytes]]:
         start, stop = position + _HEADER.size, position + _HEADER.size + length
         body = data[start:stop]
         if magic != _MAGIC:
-            raise UserError(f"{path} is not a search checkpoint", hint="move it away or choose another output directory")
+            raise UserError(
+                f"{path} is not a search checkpoint", hint="move it away or choose another output directory"
+            )
         if len(body) < length or zlib.crc32(body) != checksum:
             return
         yield stop, body

@@ -33,15 +33,23 @@ class Table:
     def union(tables: Iterable[Table]) -> Table:
         """All rows, sorted by id, each id once (the first)."""
         tables = list(tables)
-        joined = Table(*(np.concatenate([getattr(table, name) for table in tables])
-                         for name in ("design_id", "index", "objectives", "violations")))
+        joined = Table(
+            *(
+                np.concatenate([getattr(table, name) for table in tables])
+                for name in ("design_id", "index", "objectives", "violations")
+            )
+        )
         return joined.take(np.unique(joined.design_id, return_index=True)[1])
 
     @classmethod
     def empty(cls, n_variables: int, n_objectives: int, n_constraints: int) -> Table:
         """No rows."""
-        return cls(np.empty(0, np.int64), np.empty((0, n_variables), np.int32),
-                   np.empty((0, n_objectives)), np.empty((0, n_constraints)))
+        return cls(
+            np.empty(0, np.int64),
+            np.empty((0, n_variables), np.int32),
+            np.empty((0, n_objectives)),
+            np.empty((0, n_constraints)),
+        )
 
 
 def keys(index: Index, sizes: Sequence[int]) -> NDArray[np.int64]:
@@ -52,7 +60,9 @@ def keys(index: Index, sizes: Sequence[int]) -> NDArray[np.int64]:
     """
     index = np.asarray(index)
     if np.prod(np.asarray(sizes, dtype=float)) < 2.0**62:
-        radix = np.concatenate([np.cumprod(np.asarray(sizes[:0:-1], dtype=np.int64))[::-1], [1]]).astype(np.int64)
+        radix = np.concatenate([np.cumprod(np.asarray(sizes[:0:-1], dtype=np.int64))[::-1], [1]]).astype(
+            np.int64
+        )
         return index.astype(np.int64) @ radix
     key = np.zeros(len(index), dtype=np.uint64)
     for column in index.T.astype(np.uint64):
@@ -81,7 +91,9 @@ class Known:
 
     def find(self, index: Index) -> NDArray[np.int64]:
         """Row of each design in this table, -1 for those that are new. (A,)"""
-        return np.array([self._row_of.get(key, -1) for key in keys(index, self._sizes).tolist()], dtype=np.int64)
+        return np.array(
+            [self._row_of.get(key, -1) for key in keys(index, self._sizes).tolist()], dtype=np.int64
+        )
 
     def first_of_each(self, index: Index) -> NDArray[np.int64]:
         """Rows of `index` that hold a design for the first time, in order."""
@@ -104,8 +116,12 @@ class Known:
 
 def _doubled(table: Table, at_least: int) -> Table:
     n_more = max(len(table), at_least)
-    return Table(*(np.concatenate([column, np.zeros((n_more, *column.shape[1:]), column.dtype)])
-                   for column in (table.design_id, table.index, table.objectives, table.violations)))
+    return Table(
+        *(
+            np.concatenate([column, np.zeros((n_more, *column.shape[1:]), column.dtype)])
+            for column in (table.design_id, table.index, table.objectives, table.violations)
+        )
+    )
 
 
 class Sample:

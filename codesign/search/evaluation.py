@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,8 +14,14 @@ from codesign.search import pareto
 from codesign.search.designs import Table
 from codesign.search.problem import Batch, Index, Problem, maximised
 
-EXTRA = "valid"  # violation column that searches append: 1 where a design is structurally invalid or nothing fits
-INDEX, VALUES, VIOLATIONS = "_design_index", "_design_objectives", "_design_violations"  # archive columns, taken out at the end
+EXTRA = (
+    "valid"  # violation column that searches append: 1 where a design is structurally invalid or nothing fits
+)
+INDEX, VALUES, VIOLATIONS = (
+    "_design_index",
+    "_design_objectives",
+    "_design_violations",
+)  # archive columns, taken out at the end
 _LEAST_SLICE = 256  # designs for which a thread is worth its overhead
 
 
@@ -42,13 +49,25 @@ def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.nda
     unfit = np.isnan(values).any(axis=1) & ~(broken > 0).any(axis=1)
     rows = Table(design_id, index, values, np.column_stack([broken, unfit.astype(float)]))
     columns = {name: np.asarray(column)[front] for name, column in batch.points.items()}
-    columns |= {"design_id": design_id[design], INDEX: index[design], VALUES: values[design], VIOLATIONS: rows.violations[design]}
-    counts = Counter(n_designs=len(rows), n_feasible_designs=int((rows.violations <= 0).all(axis=1).sum()),
-                     n_layouts=int(batch.n_layouts), n_candidates=int(batch.n_candidates), n_feasible=int(batch.n_feasible))
+    columns |= {
+        "design_id": design_id[design],
+        INDEX: index[design],
+        VALUES: values[design],
+        VIOLATIONS: rows.violations[design],
+    }
+    counts = Counter(
+        n_designs=len(rows),
+        n_feasible_designs=int((rows.violations <= 0).all(axis=1).sum()),
+        n_layouts=int(batch.n_layouts),
+        n_candidates=int(batch.n_candidates),
+        n_feasible=int(batch.n_feasible),
+    )
     return Part(rows, points[front], columns, counts, Counter(batch.killed))
 
 
-def evaluate(problem: Problem, index: Index, design_id: np.ndarray, pool: ThreadPoolExecutor, n_threads: int) -> list[Part]:
+def evaluate(
+    problem: Problem, index: Index, design_id: np.ndarray, pool: ThreadPoolExecutor, n_threads: int
+) -> list[Part]:
     """Score designs in as many slices as there are threads. The parts come in the order of the designs."""
     n_slices = max(1, min(n_threads, len(index) // _LEAST_SLICE))
     slices = zip(np.array_split(index, n_slices), np.array_split(design_id, n_slices), strict=True)
@@ -59,6 +78,33 @@ def evaluate(problem: Problem, index: Index, design_id: np.ndarray, pool: Thread
 def score(problem: Problem, index: Index, design_id: np.ndarray) -> Part:
     """Evaluate and reduce."""
     return reduce_batch(problem, problem.evaluate(index), index, design_id)
+
+
+def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """The rows and front candidates of some batches as named arrays, for a checkpoint."""
+    if not parts:
+        return {}
+    arrays = {
+        f"rows.{name}": column for name, column in vars(Table.union(part.rows for part in parts)).items()
+    }
+    arrays["points"] = np.concatenate([part.objectives for part in parts])
+    return arrays | {
+        f"column.{name}": np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns
+    }
+
+
+def unpack(arrays: dict[str, np.ndarray]) -> Part | None:
+    """The inverse of `pack`; None when it packed nothing. Counters are not part of it."""
+    if "points" not in arrays:
+        return None
+    return Part(
+        Table(**group(arrays, "rows.")), arrays["points"], group(arrays, "column."), Counter(), Counter()
+    )
+
+
+def group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def n_cores() -> int:

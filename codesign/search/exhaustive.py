@@ -12,7 +12,7 @@ import numpy as np
 
 from codesign.search.checkpoint import Checkpoint
 from codesign.search.designs import Sample, Table
-from codesign.search.evaluation import Part, n_cores, score
+from codesign.search.evaluation import Part, group, n_cores, pack, score, unpack
 from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
 from codesign.search.pareto import Scaling
 from codesign.search.problem import Index, Problem, fingerprint
@@ -20,9 +20,18 @@ from codesign.search.problem import Index, Problem, fingerprint
 TABLE_ROWS = 200_000  # evaluated designs kept beside the front
 
 
-def run(problem: Problem, *, chunk: int = 4096, n_threads: int | None = None, time_limit_s: float | None = None,
-        reference: Scaling | None = None, progress: Progress | None = None, stop: Callable[[], bool] | None = None,
-        checkpoint: str | Path | None = None, n_rows: int = TABLE_ROWS) -> SearchOutcome:
+def run(
+    problem: Problem,
+    *,
+    chunk: int = 4096,
+    n_threads: int | None = None,
+    time_limit_s: float | None = None,
+    reference: Scaling | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+    checkpoint: str | Path | None = None,
+    n_rows: int = TABLE_ROWS,
+) -> SearchOutcome:
     """Evaluate every design that `problem.enumerate(chunk)` yields, chunks in parallel threads, merged in order.
 
     `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary, with what
@@ -31,7 +40,11 @@ def run(problem: Problem, *, chunk: int = 4096, n_threads: int | None = None, ti
     n_threads = n_threads or n_cores()
     tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
     state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
-    log = Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)}) if checkpoint else None
+    log = (
+        Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)})
+        if checkpoint
+        else None
+    )
     if log:
         state.restore(tracker, log)
     with interruptible() as pressed, ThreadPoolExecutor(n_threads) as pool:
@@ -50,14 +63,22 @@ def run(problem: Problem, *, chunk: int = 4096, n_threads: int | None = None, ti
         parts.cancel()
     if log:
         log.append(*state.record(tracker))
-    outcome = tracker.outcome(state.sample.table, sampled=tracker.counts["n_designs"] > n_rows, method="exhaustive",
-                              exact=reason == "every design evaluated", stop_reason=reason, interrupted=reason == "interrupted",
-                              n_trials=state.n_seen)
+    outcome = tracker.outcome(
+        state.sample.table,
+        sampled=tracker.counts["n_designs"] > n_rows,
+        method="exhaustive",
+        exact=reason == "every design evaluated",
+        stop_reason=reason,
+        interrupted=reason == "interrupted",
+        n_trials=state.n_seen,
+    )
     tracker.report(state.n_seen, force=True)
     return outcome
 
 
-def _halt(pressed: bool, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None) -> str | None:
+def _halt(
+    pressed: bool, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None
+) -> str | None:
     if pressed:
         return "interrupted"
     if stop is not None and stop():
@@ -68,7 +89,15 @@ def _halt(pressed: bool, stop: Callable[[], bool] | None, tracker: Tracker, time
 class _Stream:
     """Scored chunks in the order of the enumeration, a few ahead of the reader."""
 
-    def __init__(self, problem: Problem, chunk: int, n_skip: int, n_before: int, pool: ThreadPoolExecutor, n_threads: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        chunk: int,
+        n_skip: int,
+        n_before: int,
+        pool: ThreadPoolExecutor,
+        n_threads: int,
+    ) -> None:
         self._problem, self._pool = problem, pool
         self._chunks = enumerate(problem.enumerate(chunk))
         self._n_skip = n_skip
@@ -130,24 +159,16 @@ class _State:
     def record(self, tracker: Tracker) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and JSON of everything since the last record."""
         parts, self._unsaved = self._unsaved, []
-        arrays = {f"closest.{name}": column for name, column in vars(tracker.closest).items()}
-        if parts:
-            arrays |= {f"rows.{name}": column for name, column in vars(Table.union(part.rows for part in parts)).items()}
-            arrays["points"] = np.concatenate([part.objectives for part in parts])
-            arrays |= {f"column.{name}": np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        arrays = pack(parts) | {f"closest.{name}": column for name, column in vars(tracker.closest).items()}
         return arrays, {"tracker": tracker.state(), "n_chunks": self.n_chunks, "n_seen": self.n_seen}
 
     def restore(self, tracker: Tracker, log: Checkpoint) -> None:
         """Replay the records of `log`."""
         for arrays, meta in log.records:
-            tracker.closest = Table(**_group(arrays, "closest."))
-            if "points" in arrays:
-                self.sample.add(Table(**_group(arrays, "rows.")))
-                tracker.archive.add(arrays["points"], None, _group(arrays, "column."))
+            tracker.closest = Table(**group(arrays, "closest."))
+            if part := unpack(arrays):
+                self.sample.add(part.rows)
+                tracker.archive.add(part.objectives, None, part.columns)
             self.n_chunks, self.n_seen = meta["n_chunks"], meta["n_seen"]
             tracker.restore(meta["tracker"])
         log.records.clear()
-
-
-def _group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): column for name, column in arrays.items() if name.startswith(prefix)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from codesign.search import pareto
 from codesign.search.designs import keys
-from codesign.search.problem import Index
+from codesign.search.problem import Index, Told
 
 LEAST, MOST = 50, 5000  # population limits
 GROWTH = 30  # evaluations per member: 2,000 evaluations end with 66 members, 150,000 with 5,000
@@ -32,9 +32,20 @@ class GeneticAlgorithm:
     depend on how many are asked for at once.
     """
 
-    def __init__(self, sizes: Sequence[int], ordered: Sequence[bool], maximise: Sequence[bool], seed: int | None = None, *,
-                 canonical: Callable[[Index], Index] | None = None, valid: Callable[[Index], NDArray[np.bool_]] | None = None,
-                 least: int = LEAST, most: int = MOST, growth: float = GROWTH) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        ordered: Sequence[bool],
+        maximise: Sequence[bool],
+        seed: int | None = None,
+        *,
+        canonical: Callable[[Index], Index] | None = None,
+        valid: Callable[[Index], NDArray[np.bool_]] | None = None,
+        least: int = LEAST,
+        most: int = MOST,
+        growth: float = GROWTH,
+        batch: int | None = None,
+    ) -> None:
         if not 2 <= least <= most:
             raise ValueError(f"population limits must satisfy 2 <= least <= most, not {least} and {most}")
         self._sizes, self._ordered = np.asarray(sizes), np.asarray(ordered, bool)
@@ -42,10 +53,11 @@ class GeneticAlgorithm:
         self._canonical = canonical or (lambda index: index)
         self._valid = valid or (lambda index: np.ones(len(index), bool))
         self._least, self._most, self._growth = least, most, growth
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self._seen: set[int] = set()
         self._queue = np.empty((0, len(sizes)), np.int64)  # bred, not yet asked for
-        self._n_told = 0
+        self._batch = batch  # most designs asked for together
+        self._n_asked = self._n_told = 0
         self._serial = np.empty(0, np.int64)  # position of each pool member in the sequence of told designs
         self._index = self._queue  # the pool: parents, then children told since they were bred
         self._values = np.empty((0, len(maximise)))
@@ -57,21 +69,29 @@ class GeneticAlgorithm:
         return int(min(max(self._least, self._n_told / self._growth), self._most))
 
     @property
+    def generation_dealt(self) -> bool:
+        """Whether the next `ask` breeds a new generation."""
+        return not len(self._queue)
+
+    @property
     def n_batch(self) -> int:
-        """Designs that can be asked for before any more must be told."""
-        return len(self._queue) or self.population_size
+        """Designs to ask for next: what is left of the generation."""
+        n = len(self._queue) or self.population_size
+        return min(n, self._batch or n)
 
     def enqueue(self, index: Index) -> None:
         """Propose these designs first."""
         self._queue = np.concatenate([self._queue, self._unseen(np.asarray(index, np.int64))])
 
-    def ask(self, n: int) -> Index:
-        """The next designs, at most `n`; none when no new design can be found. (n, V)"""
-        if not len(self._queue):
+    def ask(self, n: int) -> tuple[Index, NDArray[np.int64]]:
+        """The next designs, at most `n`, and their numbers; none when no new design can be found. (n, V), (n,)"""
+        if self.generation_dealt:
             self._select()
             self._queue = self._breed()
         asked, self._queue = self._queue[:n], self._queue[n:]
-        return asked
+        numbers = self._n_asked + np.arange(len(asked))
+        self._n_asked += len(asked)
+        return asked, numbers
 
     def tell(self, index: Index, values: np.ndarray, violations: np.ndarray) -> None:
         """Finite values in natural units (n, M) and signed violations (n, C) of designs."""
@@ -91,7 +111,7 @@ class GeneticAlgorithm:
             scaled = pareto.scaling(values, self._maximise).apply(values)
             rank = moocore.pareto_rank(scaled)
             best = feasible[np.lexsort((-crowding(scaled, rank), rank))]
-            order = np.concatenate([best, order[len(feasible):]])
+            order = np.concatenate([best, order[len(feasible) :]])
         order = order[: self.population_size]
         self._serial, self._index = self._serial[order], self._index[order]
         self._values, self._excess = self._values[order], self._excess[order]
@@ -100,7 +120,9 @@ class GeneticAlgorithm:
         """A generation of designs never proposed before, as full as the space allows."""
         n, parts = self.population_size, []
         for attempt in range(_ROUNDS):
-            inherit = len(self._index) and attempt < _ROUNDS // 2  # a family that has nothing new to offer gets immigrants
+            inherit = (
+                self._n_told >= self._least and attempt < _ROUNDS // 2
+            )  # a family that has nothing new to offer gets immigrants
             parts.append(self._unseen(self._children(n) if inherit else self._random(n)))
             n -= len(parts[-1])
             if n <= 0:
@@ -119,13 +141,15 @@ class GeneticAlgorithm:
 
     def _random(self, n: int) -> Index:
         """Random designs in which every choice of a variable comes up equally often."""
-        columns = [self._rng.permutation(np.arange(n) % size) for size in self._sizes]
+        columns = [self.rng.permutation(np.arange(n) % size) for size in self._sizes]
         return np.stack(columns, axis=1)
 
     def _children(self, n: int) -> Index:
         """Uniform crossover of two tournament winners, then about one mutation each. The pool is sorted, best first."""
-        rng, shape = self._rng, (n, len(self._sizes))
-        winner = np.minimum(*rng.integers(0, len(self._index), (2, 2, n)))  # (2, n): the better of two random members
+        rng, shape = self.rng, (n, len(self._sizes))
+        winner = np.minimum(
+            *rng.integers(0, len(self._index), (2, 2, n))
+        )  # (2, n): the better of two random members
         crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)
         child = np.where(crossed, self._index[winner[1]], self._index[winner[0]])
         mutated = rng.random(shape) < 1 / shape[1]
@@ -140,17 +164,19 @@ class GeneticAlgorithm:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and JSON to continue from; designs told are referred to by their position in the sequence."""
-        return {"ga.serial": self._serial, "ga.queue": self._queue}, {"rng": self._rng.bit_generator.state}
+        return {"ga.serial": self._serial, "ga.queue": self._queue}, {"rng": self.rng.bit_generator.state}
 
-    def restore(self, told: Sequence[tuple[Index, np.ndarray, np.ndarray]], arrays: dict[str, np.ndarray], meta: dict) -> None:
-        """Continue from a state and everything told before it (one entry per `tell`)."""
+    def restore(self, told: Sequence[Told], states: Sequence[tuple[dict[str, np.ndarray], dict]]) -> None:
+        """Continue from everything told so far, oldest first, and the states saved with it, of which only the last counts."""
         self.tell(*(np.concatenate(columns) for columns in zip(*told, strict=True)))
+        arrays, meta = states[-1]
         pool = arrays["ga.serial"]
         self._serial, self._index = pool, self._index[pool]
         self._values, self._excess = self._values[pool], self._excess[pool]
         self._queue = arrays["ga.queue"]
         self._seen.update(keys(self._queue, self._sizes).tolist())
-        self._rng.bit_generator.state = meta["rng"]
+        self.rng.bit_generator.state = meta["rng"]
+        self._n_asked = self._n_told
 
 
 def excess(violations: np.ndarray) -> np.ndarray:

@@ -13,17 +13,18 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from codesign.search.problem import Index, Problem, fingerprint
+from codesign.search.problem import Index, Problem, Told, fingerprint
 from codesign.spec.errors import UserError
 
-CONSTRAINTS = "constraints"  # list that optuna-dashboard 0.21 reads; Optuna 5 itself reads `constraints:<name>`
+CONSTRAINTS = (
+    "constraints"  # list that optuna-dashboard 0.21 reads; Optuna 5 itself reads `constraints:<name>`
+)
 _SPACE = "codesign:space"
 _WORKER = "codesign:worker"
 _SQLITE_TRIALS = 2000  # SQLite takes 20 trials a second
-
-Told = tuple[Index, np.ndarray, np.ndarray]  # positions (n, V), values (n, M), violations (n, C)
 
 
 def quiet() -> None:
@@ -35,35 +36,55 @@ def quiet() -> None:
 
 def space(problem: Problem) -> dict[str, BaseDistribution]:
     """One distribution per variable, over positions: integers where the choices are ordered, categories elsewhere."""
-    return {v.name: IntDistribution(0, len(v.choices) - 1) if v.ordered else CategoricalDistribution(tuple(range(len(v.choices))))
-            for v in problem.variables}
+    return {
+        v.name: IntDistribution(0, len(v.choices) - 1)
+        if v.ordered
+        else CategoricalDistribution(tuple(range(len(v.choices))))
+        for v in problem.variables
+    }
 
 
 def readable(problem: Problem, row: Sequence[int]) -> dict[str, Any]:
     """The values behind a row of positions, as JSON."""
-    return {v.name: _json(v.choices[int(position)]) for v, position in zip(problem.variables, row, strict=True)}
+    return {
+        v.name: _json(v.choices[int(position)]) for v, position in zip(problem.variables, row, strict=True)
+    }
 
 
 def _json(choice: object) -> Any:
     return choice if choice is None or isinstance(choice, (bool, int, float, str)) else str(choice)
 
 
-def open_study(problem: Problem, sampler: BaseSampler | None = None, storage: str | None = None, name: str = "codesign",
-               n_trials: int = 0) -> optuna.Study:
-    """Create a study for the problem, or join the one of that name. `storage`: None (memory), a journal file, or a URL."""
+def open_study(
+    problem: Problem,
+    sampler: BaseSampler | None = None,
+    storage: str | BaseStorage | None = None,
+    name: str = "codesign",
+    n_trials: int = 0,
+) -> optuna.Study:
+    """Create a study for the problem, or join the one of that name. `storage`: None (memory), a journal file, a URL, or a storage."""
     quiet()
-    if storage is not None and storage.startswith("sqlite") and n_trials > _SQLITE_TRIALS:
-        raise UserError(f"SQLite stores about 20 trials a second; {n_trials} trials are too many for it",
-                        hint="use a journal file (--storage journal:PATH) or PostgreSQL")
+    if isinstance(storage, str) and storage.startswith("sqlite") and n_trials > _SQLITE_TRIALS:
+        raise UserError(
+            f"SQLite stores about 20 trials a second; {n_trials} trials are too many for it",
+            hint="use a journal file (--storage journal:PATH) or PostgreSQL",
+        )
     try:
-        study = optuna.create_study(storage=_storage(storage), sampler=sampler, study_name=name, load_if_exists=True,
-                                    directions=[objective.direction for objective in problem.objectives])
+        study = optuna.create_study(
+            storage=_storage(storage),
+            sampler=sampler,
+            study_name=name,
+            load_if_exists=True,
+            directions=[objective.direction for objective in problem.objectives],
+        )
     except Exception as error:  # whatever the database driver raises, the user's URL is the cause
         raise UserError(f"cannot open the study {name!r} in {storage}: {error}") from error
     known = study.user_attrs.get(_SPACE)
     if known is not None and known != fingerprint(problem):
-        raise UserError(f"the study {name!r} in {storage} belongs to a different search space, objectives or constraints",
-                        hint="use another study name or storage")
+        raise UserError(
+            f"the study {name!r} in {storage} belongs to a different search space, objectives or constraints",
+            hint="use another study name or storage",
+        )
     if known is None:
         study.set_metric_names([objective.name for objective in problem.objectives])
         for variable in problem.variables:
@@ -72,9 +93,9 @@ def open_study(problem: Problem, sampler: BaseSampler | None = None, storage: st
     return study
 
 
-def _storage(url: str | None) -> optuna.storages.BaseStorage:
-    if url is None:
-        return optuna.storages.InMemoryStorage()
+def _storage(url: str | BaseStorage | None) -> BaseStorage:
+    if not isinstance(url, str):
+        return url or optuna.storages.InMemoryStorage()
     path = url.removeprefix("journal:")
     if path != url or "://" not in url:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -86,9 +107,16 @@ def _storage(url: str | None) -> optuna.storages.BaseStorage:
 class TrialProposer:
     """Any Optuna sampler behind the interface `ask`, `tell`, `state`, `restore` of the search loop."""
 
-    def __init__(self, problem: Problem, study: optuna.Study, constraint_names: Sequence[str], n_batch: int, shared: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        study: optuna.Study,
+        constraint_names: Sequence[str],
+        n_batch: int,
+        shared: bool,
+    ) -> None:
         self.study = study
-        self.n_batch = n_batch
+        self._n_batch, self._n_told = n_batch, 0
         self._problem, self._space = problem, space(problem)
         self._constraint_names = tuple(constraint_names)
         self._shared = shared  # other processes work on this study, and people look at it while it runs
@@ -100,6 +128,11 @@ class TrialProposer:
             _bury(study)
 
     @property
+    def n_batch(self) -> int:
+        """Trials to ask for next. Batches end at multiples of their size: a continued run asks as an unbroken one would."""
+        return self._n_batch - self._n_told % self._n_batch
+
+    @property
     def n_trials(self) -> int:
         """Finished trials of the study."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
@@ -109,25 +142,30 @@ class TrialProposer:
         for row in index:
             self.study.enqueue_trial(self._params(row))
 
-    def ask(self, n: int) -> Index:
-        """Positions of `n` new trials. (n, V)"""
+    def ask(self, n: int) -> tuple[Index, NDArray[np.int64]]:
+        """Positions and numbers of `n` new trials. (n, V), (n,)"""
         for _ in range(n):
             trial = self.study.ask(self._space)
             self._pending.append(trial)
             self._mine.add(trial.number)
             if self._shared:
                 trial.set_user_attr(_WORKER, f"{socket.gethostname()}:{os.getpid()}")
-        return self._rows(self._pending)
+        return self._rows(self._pending), np.array([trial.number for trial in self._pending], np.int64)
 
     def tell(self, index: Index, values: np.ndarray, violations: np.ndarray) -> None:
         """Finish the trials of the last `ask`."""
-        for trial, row, value, broken in zip(self._pending, index, values.tolist(), violations.tolist(), strict=True):
+        for trial, row, value, broken in zip(
+            self._pending, index, values.tolist(), violations.tolist(), strict=True
+        ):
             for name, amount in zip(self._constraint_names, broken, strict=True):
                 trial.set_constraint(name, amount)
-            if self._shared:  # for the dashboard; in memory nobody reads it, and samplers would count it twice
+            if (
+                self._shared
+            ):  # for the dashboard; in memory nobody reads it, and samplers would count it twice
                 self.study._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, broken)
                 trial.set_user_attr("design", readable(self._problem, row))
             self.study.tell(trial, value)
+        self._n_told += len(self._pending)
         self._pending = []
 
     def abandon(self) -> None:
@@ -140,19 +178,26 @@ class TrialProposer:
         """Positions and numbers of trials that others finished since the last call."""
         if not self._shared:
             return np.empty((0, len(self._space)), np.int64), np.empty(0, np.int64)
-        done = [trial for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.number not in self._mine]
+        done = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if trial.number not in self._mine
+        ]
         self._mine.update(trial.number for trial in done)
         return self._rows(done), np.array([trial.number for trial in done], np.int64)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """What the study and its sampler hold beyond the told values, since the last call."""
-        trials = self.study.get_trials(deepcopy=False)[self._n_read:]
+        trials = self.study.get_trials(deepcopy=False)[self._n_read :]
         trials = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         self._n_read += len(trials)
         attrs = self.study._storage.get_study_system_attrs(self.study._study_id)
         changed = {name: value for name, value in attrs.items() if self._study_attrs.get(name) != value}
         self._study_attrs.update(changed)
-        own = [{name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINTS)} for trial in trials]
+        own = [
+            {name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINTS)}
+            for trial in trials
+        ]
         arrays, states = _generator_states(self.study.sampler)
         return arrays, {"trials": own, "study": changed, "generators": states}
 
@@ -160,9 +205,13 @@ class TrialProposer:
         """Rebuild the study from what was told, batch by batch, and the states saved with it."""
         attrs = [own for _, meta in states for own in meta["trials"]]
         rows = [row for batch in told for row in zip(*batch, strict=True)]
-        self.study.add_trials(frozen_trial(self._params(index), self._space, values, violations, self._constraint_names, system_attrs=own)
-                              for (index, values, violations), own in zip(rows, attrs, strict=True))
-        self._n_read = len(rows)
+        self.study.add_trials(
+            frozen_trial(
+                self._params(index), self._space, values, violations, self._constraint_names, system_attrs=own
+            )
+            for (index, values, violations), own in zip(rows, attrs, strict=True)
+        )
+        self._n_read = self._n_told = len(rows)
         self._mine.update(range(len(rows)))
         for _, meta in states:
             self._study_attrs.update(meta["study"])
@@ -174,15 +223,28 @@ class TrialProposer:
         return {name: int(position) for name, position in zip(self._space, row, strict=True)}
 
     def _rows(self, trials: Sequence[optuna.Trial | FrozenTrial]) -> Index:
-        return np.array([[trial.params[name] for name in self._space] for trial in trials], np.int64).reshape(-1, len(self._space))
+        return np.array([[trial.params[name] for name in self._space] for trial in trials], np.int64).reshape(
+            -1, len(self._space)
+        )
 
 
-def frozen_trial(params: dict[str, int], distributions: dict[str, BaseDistribution], values: np.ndarray, violations: np.ndarray,
-                 constraint_names: Sequence[str], **attrs: dict) -> FrozenTrial:
+def frozen_trial(
+    params: dict[str, int],
+    distributions: dict[str, BaseDistribution],
+    values: np.ndarray,
+    violations: np.ndarray,
+    constraint_names: Sequence[str],
+    **attrs: dict,
+) -> FrozenTrial:
     """A finished trial with named constraints."""
     constraints = dict(zip(constraint_names, np.asarray(violations).tolist(), strict=True))
-    return optuna.trial.create_trial(params=params, distributions=distributions, values=np.asarray(values).tolist(),
-                                     constraints=constraints, **attrs)
+    return optuna.trial.create_trial(
+        params=params,
+        distributions=distributions,
+        values=np.asarray(values).tolist(),
+        constraints=constraints,
+        **attrs,
+    )
 
 
 def _bury(study: optuna.Study) -> None:
@@ -231,7 +293,9 @@ def _generator_states(sampler: BaseSampler) -> tuple[dict[str, np.ndarray], list
 
 
 def _set_generator_states(sampler: BaseSampler, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    for number, (generator, state) in enumerate(zip(_generators(sampler, set()), meta["generators"], strict=True)):
+    for number, (generator, state) in enumerate(
+        zip(_generators(sampler, set()), meta["generators"], strict=True)
+    ):
         key = arrays.get(f"generator.{number}")
         state = state | {"state": state["state"] | ({} if key is None else {"key": key})}
         if isinstance(generator, np.random.RandomState):

@@ -21,7 +21,9 @@ from codesign.search.problem import Index, Problem, maximised
 if TYPE_CHECKING:
     import optuna
 
-Progress = Callable[[int, int | None, int, float, float], None]  # done, total, n_front, hypervolume, layouts_per_s
+Progress = Callable[
+    [int, int | None, int, float, float], None
+]  # done, total, n_front, hypervolume, layouts_per_s
 
 _REPORT_S = 0.2  # at most five progress calls a second
 _MARK_GROWTH = 1.05  # the history is taken at evaluation counts that grow by 5 %, so that it costs little and repeats exactly
@@ -58,11 +60,18 @@ class SearchOutcome:
 class Tracker:
     """Archive, counters, hypervolume history and progress of a running search."""
 
-    def __init__(self, problem: Problem, reference: pareto.Scaling | None = None, progress: Progress | None = None,
-                 total: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        reference: pareto.Scaling | None = None,
+        progress: Progress | None = None,
+        total: int | None = None,
+    ) -> None:
         self.maximise = maximised(problem)
         self.archive = pareto.Archive(self.maximise)
-        self.closest = Table.empty(len(problem.variables), len(problem.objectives), len(problem.constraint_names) + 1)
+        self.closest = Table.empty(
+            len(problem.variables), len(problem.objectives), len(problem.constraint_names) + 1
+        )
         self.constraint_names = (*problem.constraint_names, EXTRA)
         self.counts: Counter = Counter()
         self.killed: Counter = Counter()
@@ -109,7 +118,9 @@ class Tracker:
             self.scaling = pareto.scaling(self.archive.objectives, self.maximise)
         if self.scaling is not None:
             self.history.append((n, self.seconds, pareto.hypervolume(self.archive.objectives, self.scaling)))
-        if not force:  # a forced entry is where a run ended; a resumed run must keep the schedule of an unbroken one
+        if (
+            not force
+        ):  # a forced entry is where a run ended; a resumed run must keep the schedule of an unbroken one
             self._next_mark = max(n + 1.0, n * _MARK_GROWTH)
 
     @property
@@ -134,8 +145,14 @@ class Tracker:
 
     def state(self) -> dict:
         """Everything but the archive, for a checkpoint."""
-        return {"counts": dict(self.counts), "killed": dict(self.killed), "history": self.history, "seconds": self.seconds,
-                "scaling": self.scaling.to_dict() if self.scaling else None, "next_mark": self._next_mark}
+        return {
+            "counts": dict(self.counts),
+            "killed": dict(self.killed),
+            "history": self.history,
+            "seconds": self.seconds,
+            "scaling": self.scaling.to_dict() if self.scaling else None,
+            "next_mark": self._next_mark,
+        }
 
     def restore(self, state: dict) -> None:
         """The inverse of `state`, before the search continues."""
@@ -155,10 +172,24 @@ class Tracker:
             designs = Table.union([designs, of_front]) if sampled else designs
         else:
             index = designs.index[:0]
-        counts = {name: self.counts[name] for name in ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")}
-        return SearchOutcome(front=front, front_index=index, designs=designs, sampled=sampled, closest=self.closest,
-                             seconds=self.seconds, killed=dict(self.killed), history=self.history, scaling=self.scaling,
-                             constraint_names=self.constraint_names, **counts, **rest)
+        counts = {
+            name: self.counts[name]
+            for name in ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")
+        }
+        return SearchOutcome(
+            front=front,
+            front_index=index,
+            designs=designs,
+            sampled=sampled,
+            closest=self.closest,
+            seconds=self.seconds,
+            killed=dict(self.killed),
+            history=self.history,
+            scaling=self.scaling,
+            constraint_names=self.constraint_names,
+            **counts,
+            **rest,
+        )
 
 
 def _excess(rows: Table) -> np.ndarray:

@@ -83,7 +83,9 @@ def _coordinates(points: ArrayLike, maximise: Sequence[bool], log: Sequence[bool
     return minimised(coordinates, maximise)
 
 
-def scaling(front: ArrayLike, maximise: Sequence[bool] | None = None, log: Sequence[bool] | None = None) -> Scaling:
+def scaling(
+    front: ArrayLike, maximise: Sequence[bool] | None = None, log: Sequence[bool] | None = None
+) -> Scaling:
     """The scaling that a reference front defines. (N, M) with N >= 1.
 
     Axes whose values are all positive are taken by their natural logarithm unless `log` says otherwise. An axis on which
@@ -137,14 +139,20 @@ class Archive:
         self._parts: list[tuple[Floats, dict[str, np.ndarray]]] = []
         self._n_rows = 0
         self._n_front = 0
+        self._columns: dict[str, np.ndarray] = {}  # without rows, so that an empty front still has its columns
 
-    def add(self, objectives: ArrayLike, feasible: ArrayLike | None = None,
-            payload: Mapping[str, np.ndarray] | None = None) -> NDArray[np.int64]:
+    def add(
+        self,
+        objectives: ArrayLike,
+        feasible: ArrayLike | None = None,
+        payload: Mapping[str, np.ndarray] | None = None,
+    ) -> NDArray[np.int64]:
         """Offer P points; returns the rows of this call that no other point of the call dominates (the candidates kept)."""
         objectives = np.asarray(objectives, dtype=float)
         usable = np.ones(len(objectives), bool) if feasible is None else np.asarray(feasible, bool)
         rows = np.flatnonzero(usable)
-        rows = rows[nondominated(objectives[rows], self._maximise)] if len(rows) else rows
+        rows = rows[nondominated(objectives[rows], self._maximise)]
+        self._columns = self._columns or {name: np.asarray(column)[:0] for name, column in (payload or {}).items()}
         if len(rows):
             part = {name: np.asarray(column)[rows] for name, column in (payload or {}).items()}
             self._parts.append((objectives[rows], part))
@@ -177,4 +185,4 @@ class Archive:
     def front(self) -> dict[str, np.ndarray]:
         """The payload columns of the points on the front, in the order in which they were added."""
         self._merge()
-        return dict(self._parts[0][1]) if self._parts else {}
+        return dict(self._parts[0][1] if self._parts else self._columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _WIDTH = 110  # an excerpt is cut around its caret to fit an ordinary terminal
 
@@ -21,8 +22,9 @@ class Diagnostic:
     excerpt: str | None = None
 
     def __str__(self) -> str:
-        parts = (self.path, self.line, self.col) if self.path else ()
-        place = ":".join(str(part) for part in parts if part is not None)
+        place = self.path or ""
+        if self.path and self.line is not None:
+            place += f":{self.line}" + (f":{self.col}" if self.col is not None else "")
         lines = [f"{place}: {self.message}" if place else self.message]
         if self.excerpt is not None and self.col is not None:
             shown, column = _window(self.excerpt, self.col)
@@ -30,6 +32,16 @@ class Diagnostic:
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
+
+
+class Problem(NamedTuple):
+    """One problem at a key or value of a study, before anyone has looked up its line and column."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str | None = None
+    at_key: bool = False
+    inside: tuple[str, int] | None = None  # (text of an expression, column in it)
 
 
 class UserError(Exception):

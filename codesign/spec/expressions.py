@@ -7,24 +7,21 @@ An expression is numbers, text in quotes, names, `+ - * / // % **`, comparisons 
 from __future__ import annotations
 
 import ast
-import math
-import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from codesign.spec.arithmetic import ARITHMETIC, COMPARISONS, EXACT, FUNCTIONS, Value, any_equal
 from codesign.spec.errors import Diagnostic, SpecError, nearest
 
 MAX_CHARS = 2000
 MAX_DEPTH = 100
 MAX_EXPONENT = 64
-_EXACT = 2**53  # integers beyond this are carried as floats, so that products never wrap around
-
-Value = Any  # float | int | bool | str | np.ndarray of these
 Run = Callable[[Mapping[str, Value]], Value]
+Names = Iterable[str] | Mapping[str, type] | None
 
 
 class ExpressionError(SpecError):
@@ -59,8 +56,11 @@ class Expression:
         return self.text
 
 
-def compile(text: str, names: Iterable[str] | Mapping[str, type] | None = None) -> Expression:
-    """Parse `text`.  `names`: the dotted names it may use, optionally with their types; None accepts every name as it stands."""
+def compile(text: str, names: Names = None, *, strict: bool = True) -> Expression:
+    """Parse `text`.  `names`: the dotted names it may use, optionally with their types.
+
+    Without `names`, or where `strict` is off, a name that is not known is taken as it stands.
+    """
     if not isinstance(text, str):
         raise ExpressionError(
             str(text), 1, "expected an expression in quotes", 'write for example "n_experts > 0"'
@@ -69,7 +69,7 @@ def compile(text: str, names: Iterable[str] | Mapping[str, type] | None = None) 
         raise ExpressionError(text, 1, "the expression is empty")
     if len(text) > MAX_CHARS:
         raise ExpressionError(text[:80], 1, f"the expression is longer than {MAX_CHARS} characters")
-    builder = _Builder(text, names)
+    builder = _Builder(text, names, strict and names is not None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,12 +100,12 @@ class _Built(NamedTuple):
 class _Builder:
     """Turns a syntax tree into nested closures, refusing everything that is not listed."""
 
-    def __init__(self, text: str, names: Iterable[str] | Mapping[str, type] | None) -> None:
-        self.text = text
+    def __init__(self, text: str, names: Names, strict: bool) -> None:
+        self.text, self.strict = text, strict
         self.source = "".join(" " if c in "\n\t\r" else c for c in text)
         indent = len(self.source) - len(self.source.lstrip())
         self.source, self.indent = self.source.strip(), indent
-        self.names = names if names is None or isinstance(names, Mapping) else dict.fromkeys(names, object)
+        self.names = names if isinstance(names, Mapping) else dict.fromkeys(names or (), object)
         self.found: list[str] = []
         self.depth = 0
 
@@ -145,7 +145,7 @@ class _Builder:
             return _Built(lambda env: value, "text", True)
         if not isinstance(value, int | float) or not abs(value) < 1e300:
             raise self.error(node, "only finite numbers, text, True and False are allowed")
-        number = value if abs(value) < _EXACT else float(value)
+        number = value if abs(value) < EXACT else float(value)
         return _Built(lambda env: number, "number", True)
 
     def _name(self, node: ast.Name) -> _Built:
@@ -165,23 +165,25 @@ class _Builder:
         return self._lookup(node, ".".join([inner.id, *reversed(parts)]))
 
     def _lookup(self, node: ast.expr, name: str) -> _Built:
-        if name in ("true", "false") and name not in (self.names or ()):
+        if name in ("true", "false") and name not in self.names:
             return _Built(lambda env: name == "true", "truth", True)
-        full, candidates = (name, []) if self.names is None else resolve(name, self.names)
+        full, candidates = resolve(name, self.names)
+        if full is None and not candidates and not self.strict:
+            full = name
         if full is None and candidates:
             listed = ", ".join(sorted(candidates))
             raise self.error(node, f"'{name}' could be any of: {listed}", "write the full name")
         if full is None:
             raise self.error(node, f"unknown name '{name}'", self._hint(name))
         self.found.append(full)
-        kind = _KINDS.get(self.names[full], "any") if self.names is not None else "any"
+        kind = _KINDS.get(self.names.get(full, object), "any")
         return _Built(lambda env: _leaf(env[full]), kind)
 
     def _hint(self, name: str) -> str:
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             return f"'{name}' is a function: write {name}(...)"
-        leaves = [full.rpartition(".")[2] for full in self.names or ()]
-        close = nearest(name, [*(self.names or ()), *leaves])
+        leaves = [full.rpartition(".")[2] for full in self.names]
+        close = nearest(name, [*self.names, *leaves])
         return f"did you mean '{close}'?" if close else f"if it is text, write '{name}' in quotes"
 
     def _unaryop(self, node: ast.UnaryOp) -> _Built:
@@ -194,7 +196,7 @@ class _Builder:
         return _Built(lambda env: np.multiply(sign, inner.run(env)), "number", inner.is_constant)
 
     def _binop(self, node: ast.BinOp) -> _Built:
-        action = _ARITHMETIC.get(type(node.op))
+        action = ARITHMETIC.get(type(node.op))
         if action is None:
             symbol, remedy = _WRONG_OPERATORS.get(type(node.op), ("this operator", None))
             raise self.error(node, f"{symbol} is not allowed in an expression", remedy)
@@ -224,18 +226,18 @@ class _Builder:
                 options = self._options(right_node, left, previous)
                 checks.append((None if isinstance(op, ast.In) else np.logical_not, left, options))
                 continue
-            if type(op) not in _COMPARISONS:
+            if type(op) not in COMPARISONS:
                 raise self.error(node, "'is' is not allowed", "write '=='")
             right = self.build(right_node)
             self._comparable(right_node, op, left, right)
-            checks.append((_COMPARISONS[type(op)], left, right))
+            checks.append((COMPARISONS[type(op)], left, right))
             left, previous = right, right_node
 
         def run(env: Mapping[str, Value]) -> Value:
             result: Value = True
             for compare, a, b in checks:
                 if isinstance(b, list):
-                    hit = _any_equal(a.run(env), [option.run(env) for option in b])
+                    hit = any_equal(a.run(env), [option.run(env) for option in b])
                     hit = hit if compare is None else compare(hit)
                 else:
                     hit = compare(a.run(env), b.run(env))
@@ -272,13 +274,13 @@ class _Builder:
         )
 
     def _call(self, node: ast.Call) -> _Built:
-        if not isinstance(node.func, ast.Name) or node.func.id not in _FUNCTIONS:
+        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
             name = node.func.id if isinstance(node.func, ast.Name) else "this"
-            close = nearest(name, _FUNCTIONS)
-            hint = f"did you mean '{close}'?" if close else "functions: " + ", ".join(sorted(_FUNCTIONS))
+            close = nearest(name, FUNCTIONS)
+            hint = f"did you mean '{close}'?" if close else "functions: " + ", ".join(sorted(FUNCTIONS))
             raise self.error(node, f"'{name}' is not one of the functions of expressions", hint)
         name = node.func.id
-        action, least, most = _FUNCTIONS[name]
+        action, least, most = FUNCTIONS[name]
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
             raise self.error(node, f"{name}() takes plain values only")
         if not least <= len(node.args) <= most:
@@ -297,82 +299,9 @@ class _Builder:
 
 def _leaf(value: Value) -> Value:
     """A value from the environment; integers too big for int64 become floats."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _EXACT:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= EXACT:
         return float(value)
     return value.astype(float) if isinstance(value, np.ndarray) and value.dtype.kind in "Ou" else value
-
-
-def _peak(value: Value) -> int | None:
-    """Largest magnitude of an integer value; None for anything else."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "ib":
-        return None
-    return max(-int(array.min()), int(array.max())) if array.size else 0
-
-
-def _exactly(action: Callable[..., Any], bound: Callable[[int, int], int]) -> Callable[[Value, Value], Value]:
-    """Integer arithmetic while no result can reach 2^53 (by `bound` on the largest magnitudes), float arithmetic beyond."""
-
-    def run(a: Value, b: Value) -> Value:
-        peaks = _peak(a), _peak(b)
-        if None in peaks:
-            return action(a, b)
-        kind = np.int64 if bound(*peaks) < _EXACT else np.float64
-        return action(np.asarray(a, kind), np.asarray(b, kind))
-
-    return run
-
-
-def _modulo(action: Callable[..., Any]) -> Callable[[Value, Value], Value]:
-    """// and % with nan where the divisor is zero: numpy's integer answer there is 0, which would make every number a multiple of 0."""
-
-    def run(a: Value, b: Value) -> Value:
-        a, b = (np.asarray(x, np.int64) if np.asarray(x).dtype.kind == "b" else np.asarray(x) for x in (a, b))
-        zero = b == 0
-        return np.where(zero, np.nan, action(a, np.where(zero, 1, b))) if np.any(zero) else action(a, b)
-
-    return run
-
-
-def _power(a: Value, b: Value) -> Value:
-    result = np.float_power(a, b)
-    return (
-        _whole(result)
-        if _peak(a) is not None and _peak(b) is not None and np.all(np.asarray(b) >= 0)
-        else result
-    )
-
-
-def _whole(value: Value) -> Value:
-    """A float result as integers where all of them are exact."""
-    array = np.asarray(value)
-    return array.astype(np.int64) if array.dtype.kind == "f" and np.all(np.abs(array) < _EXACT) else array
-
-
-def _round(a: Value, digits: Value = 0) -> Value:
-    places = int(np.asarray(digits).flat[0])
-    return _whole(np.round(a)) if places == 0 else np.round(a, places)
-
-
-def _divides(a: Value, b: Value) -> Value:
-    """Whether a divides b (0 divides nothing)."""
-    return np.equal(_ARITHMETIC[ast.Mod](b, a), 0)
-
-
-def _any_equal(value: Value, options: list[Value]) -> Value:
-    result = np.equal(value, options[0])
-    for option in options[1:]:
-        result = np.logical_or(result, np.equal(value, option))
-    return result
-
-
-def _fold(action: Callable[..., Any]) -> Callable[..., Value]:
-    def run(first: Value, *rest: Value) -> Value:
-        for value in rest:
-            first = action(first, value)
-        return first
-
-    return run
 
 
 def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
@@ -389,19 +318,6 @@ def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
 
 
 _KINDS: dict[type, str] = {int: "number", float: "number", bool: "truth", str: "text"}
-_COMPARISONS = {
-    ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater,
-    ast.GtE: np.greater_equal,
-}  # fmt: skip
-_ARITHMETIC: dict[type, Callable[[Value, Value], Value]] = {
-    ast.Add: _exactly(np.add, operator.add),
-    ast.Sub: _exactly(np.subtract, operator.add),
-    ast.Mult: _exactly(np.multiply, operator.mul),
-    ast.Div: np.true_divide,
-    ast.FloorDiv: _modulo(np.floor_divide),
-    ast.Mod: _modulo(np.remainder),
-    ast.Pow: _power,
-}
 _WRONG_OPERATORS = {
     ast.BitAnd: ("'&'", "write 'and'"), ast.BitOr: ("'|'", "write 'or'"), ast.BitXor: ("'^'", "write '**' for a power"),
     ast.MatMult: ("'@'", None), ast.LShift: ("'<<'", None), ast.RShift: ("'>>'", None),
@@ -417,20 +333,4 @@ _REFUSED: dict[type, tuple[str, str | None]] = {
     ast.JoinedStr: ("f-strings are not allowed", None),
     ast.Tuple: ("a list of values is only allowed after 'in'", None),
     ast.List: ("a list of values is only allowed after 'in'", None),
-}
-_FUNCTIONS: dict[str, tuple[Callable[..., Value], int, float]] = {  # action, least and most arguments
-    "min": (_fold(np.minimum), 2, math.inf),
-    "max": (_fold(np.maximum), 2, math.inf),
-    "abs": (np.abs, 1, 1),
-    "sqrt": (np.sqrt, 1, 1),
-    "log": (np.log, 1, 1),
-    "log2": (np.log2, 1, 1),
-    "log10": (np.log10, 1, 1),
-    "exp": (np.exp, 1, 1),
-    "ceil": (lambda a: _whole(np.ceil(a)), 1, 1),
-    "floor": (lambda a: _whole(np.floor(a)), 1, 1),
-    "round": (_round, 1, 2),
-    "where": (np.where, 3, 3),
-    "clip": (lambda a, low, high: np.minimum(np.maximum(a, low), high), 3, 3),
-    "divides": (_divides, 2, 2),
 }

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from codesign.spec.errors import BadValue
 from codesign.spec.units import is_quantity, quantity
 
 Scalar = str | int | float | bool
+
+
+class Keys(BaseModel):
+    """A mapping with known keys: nothing else may stand in it, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 def found(value: Any) -> str:
@@ -116,3 +123,47 @@ def _demand(value: Any) -> Any:
 
 
 Demand = Annotated[tuple[float, ...], BeforeValidator(_demand), WithJsonSchema({"type": ["string", "array"]})]
+
+
+_BOUND = re.compile(r"\s*(<=|>=)\s*(.*\S)\s*", re.S)
+
+
+def _divided(value: Any) -> Any:
+    return value if isinstance(value, str) else _integer(value)
+
+
+Divided = Annotated[int | str, BeforeValidator(_divided)]
+
+
+class Bound(Keys):
+    """One side of a constraint."""
+
+    op: Literal["<=", ">="]
+    """Direction."""
+    text: str
+    """The limit as written, `120 day` or `16384`."""
+
+    def limit(self, unit: str) -> float:
+        """The limit as a float in the column's SI unit."""
+        return quantity(self.text, unit)
+
+
+def _bounds(value: Any) -> Any:
+    bounds = []
+    for item in value if isinstance(value, list) else [value]:
+        match = _BOUND.fullmatch(item) if isinstance(item, str) else None
+        if match is None:
+            raise BadValue(f"expected a bound, found {found(item)}", hint=f'write "<= {item}" or ">= {item}"')
+        if not is_quantity(match[2]):
+            quantity(match[2], "")
+        bounds.append(Bound(op=match[1], text=match[2]))
+    return tuple(bounds)
+
+
+_BOUND_SCHEMA = {"type": "string", "pattern": "^ *(<=|>=) *.+", "examples": ["<= 120 day"]}
+Bounds = Annotated[
+    tuple[Bound, ...],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(_bounds),
+    WithJsonSchema({"anyOf": [_BOUND_SCHEMA, {"type": "array", "items": _BOUND_SCHEMA, "maxItems": 2}]}),
+]

@@ -5,25 +5,25 @@ Quantities become SI floats here.  Names of models, hardware, workloads, objecti
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    WithJsonSchema,
+    StrictBool,
     model_validator,
 )
 
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
+    Bounds,
     Degrees,
     Demand,
+    Divided,
     Flop,
     Integer,
+    Keys,
     Number,
     Overlap,
     Overrides,
@@ -34,15 +34,7 @@ from codesign.spec.fields import (
     TokensOrNone,
     Usd,
     UsdPerSecond,
-    found,
 )
-from codesign.spec.units import is_quantity, quantity
-
-
-class Keys(BaseModel):
-    """A mapping with known keys: nothing else may stand in it, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 class Base(Keys):
@@ -50,9 +42,9 @@ class Base(Keys):
 
     model: str
     """Model of the catalog by name, or the path of a model file or Hugging Face `config.json`."""
-    architecture: Overrides = {}
+    architecture: Overrides = Field(default_factory=dict)
     """Architecture values that differ from the model's, such as `{n_layers: 48}`."""
-    precision: Overrides = {}
+    precision: Overrides = Field(default_factory=dict)
     """`weight_bits`, `kv_bits`, `act_bits` where they differ from the model's own."""
 
 
@@ -99,13 +91,13 @@ class VariableDefinition(Keys):
     """`[low, high]`, both included where the step reaches them; with `step`, or with `n`."""
     step: Any = None
     """Distance between the values of a `range` (1 for whole numbers)."""
-    log: bool = False
+    log: StrictBool = False
     """Space the `n` values of a `range` by equal ratios instead of equal steps."""
     n: Annotated[Integer, Field(ge=2, le=10_000)] | None = None
     """Number of values of a `range`."""
     powers_of_two: Annotated[list[Integer], Field(min_length=2, max_length=2)] | None = None
     """`[low, high]`: all powers of two between, both included."""
-    divisors_of: int | str | None = None
+    divisors_of: Divided | None = None
     """All divisors of a number, or of a variable that this space leaves at its base value."""
     min: Integer | None = None
     """Least divisor that `divisors_of` gives."""
@@ -302,43 +294,6 @@ class Lifecycle(Keys):
     """Number format of training matrix products, such as `bf16` or `fp8`."""
 
 
-_BOUND = re.compile(r"\s*(<=|>=)\s*(.*\S)\s*", re.S)
-
-
-class Bound(Keys):
-    """One side of a constraint."""
-
-    op: Literal["<=", ">="]
-    """Direction."""
-    text: str
-    """The limit as written, `120 day` or `16384`."""
-
-    def limit(self, unit: str) -> float:
-        """The limit as a float in the column's SI unit."""
-        return quantity(self.text, unit)
-
-
-def _bounds(value: Any) -> Any:
-    bounds = []
-    for item in value if isinstance(value, list) else [value]:
-        match = _BOUND.fullmatch(item) if isinstance(item, str) else None
-        if match is None:
-            raise BadValue(f"expected a bound, found {found(item)}", hint=f'write "<= {item}" or ">= {item}"')
-        if not is_quantity(match[2]):
-            quantity(match[2], "")
-        bounds.append(Bound(op=match[1], text=match[2]))
-    return tuple(bounds)
-
-
-_BOUND_SCHEMA = {"type": "string", "pattern": "^ *(<=|>=) *.+", "examples": ["<= 120 day"]}
-Bounds = Annotated[
-    tuple[Bound, ...],
-    Field(min_length=1, max_length=2),
-    BeforeValidator(_bounds),
-    WithJsonSchema({"anyOf": [_BOUND_SCHEMA, {"type": "array", "items": _BOUND_SCHEMA, "maxItems": 2}]}),
-]
-
-
 class Search(Keys):
     """How the space is searched."""
 
@@ -382,13 +337,13 @@ class Study(Keys):
     """Software stack whose measured constants are used; `ideal` is the bare roofline."""
     serving: Serving = Serving()
     """How requests are served."""
-    space: dict[str, VariableDefinition] = {}
+    space: dict[str, VariableDefinition] = Field(default_factory=dict)
     """What may vary: dotted variable names and their values.  `from: FILE` takes over the space of another file."""
-    derived: dict[str, str] = {}
+    derived: dict[str, str] = Field(default_factory=dict)
     """Names defined by expressions over variables; a variable's own name here ties it to others."""
     where: Annotated[
         list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-    ] = []
+    ] = Field(default_factory=list)
     """Expressions that every design must satisfy."""
     layout: Layout = Layout()
     """Candidate layouts by unit."""
@@ -400,15 +355,15 @@ class Study(Keys):
     """Tokens, budget and balance over the life of the model."""
     objectives: dict[str, Literal["minimize", "maximize"]]
     """Two to five columns and their direction."""
-    constraints: dict[str, Bounds] = {}
+    constraints: dict[str, Bounds] = Field(default_factory=dict)
     """Columns and their bounds, such as `"<= 120 day"`."""
     search: Search = Search()
     """Method, sampler, effort."""
-    prices: dict[str, UsdPerSecond] = {}
+    prices: dict[str, UsdPerSecond] = Field(default_factory=dict)
     """Price per accelerator and hour where it differs from the catalog's, such as `{h100_sxm: 1.80 USD/h}`."""
     uncertainty: Uncertainty = Uncertainty()
     """Intervals."""
-    scenarios: dict[str, dict[str, Any]] = {}
+    scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Named sets of changes, `{name: {dotted key: value}}`, applied by `--scenario`."""
 
 

@@ -15,9 +15,6 @@ from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
 
-ROLES = ("colocated", "prefill", "decode")
-
-
 @dataclass
 class Pairs:
     """Design-layout pairs that passed the shape and weight checks, and what was rejected before timing."""
@@ -25,22 +22,29 @@ class Pairs:
     design: np.ndarray
     layout: np.ndarray
     n_candidates: int
-    n_shape: int  # of the (A, L) pairs, those whose degrees divide the model
 
 
-def feasible_pairs(scene: Scene, grid: Grid, domain) -> Pairs:
-    """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene (A,), grid (L,)."""
-    column = scene.column()
-    ok = fits_shape(grid.layout, column.census)
-    n_shape = int(np.sum(ok))
-    need = memory.serving_weights(column, grid.layout) + column.chip.reserve_bytes
-    ok = ok & (need <= column.chip.hbm_bytes * column.chip.usable_frac) & (grid.layout.n_tp <= np.reshape(domain, (-1, 1)))
-    design, layout = np.nonzero(np.broadcast_to(ok, (max(ok.shape[0], _n_designs(scene)), ok.shape[1])))
-    return Pairs(design, layout, _n_designs(scene) * grid.n_rows, n_shape)
+def feasible_pairs(scene: Scene, grid: Grid, domain, paired=None) -> Pairs:
+    """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene (A,), grid (L,).
+
+    `paired`: design i is tried with layout i only (flat search) instead of with all of them.
+    """
+    n = n_designs(scene)
+    side = scene if paired is not None else scene.column()
+    limit = domain if paired is not None else np.reshape(domain, (-1, 1))
+    ok = fits_shape(grid.layout, side.census)
+    need = memory.serving_weights(side, grid.layout) + side.chip.reserve_bytes
+    ok = ok & (need <= side.chip.hbm_bytes * side.chip.usable_frac) & (grid.layout.n_tp <= limit)
+    if paired is not None:
+        here = np.flatnonzero(np.broadcast_to(ok, (n,)))
+        return Pairs(here, here, n)
+    design, layout = np.nonzero(np.broadcast_to(ok, (n, grid.layout.n_tp.size)))
+    return Pairs(design, layout, n * grid.n_rows)
 
 
-def _n_designs(scene: Scene) -> int:
-    return max(np.size(scene.census.n_layers), np.size(scene.census.n_params), np.size(scene.weight_bytes), 1)
+def n_designs(scene: Scene) -> int:
+    """Designs of a scene: the length of its longest field."""
+    return scene.length()
 
 
 def expert_tables(scene: Scene, layout: Layout, tokens_per_group, design, pair_layout, key):
@@ -63,17 +67,39 @@ def expert_tables(scene: Scene, layout: Layout, tokens_per_group, design, pair_l
     return np.take(flat, row * first.size + np.ravel(l_code)[pair_layout], axis=1)
 
 
-def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, prefill_s=0.0) -> dict[str, np.ndarray]:
+def decode_tables(scene: Scene, grid: Grid, traffic: Traffic, design, pair, paired=None):
+    """Experts read per decode step, (B, N) or (1, N) when paired."""
+    layout = grid.layout
+    if paired is not None:
+        if not scene.has_moe():
+            return 0.0
+        load = decode.Load(grid.leading[pair] * layout.n_dp[pair], 0.0, traffic.q_tok)
+        return decode.fullest_experts(scene.take(design), layout.take(pair), load)
+    ranks = layout.n_dp / (layout.n_edp * layout.n_pp)
+    tokens = np.maximum(grid.leading[:, None] * ranks, 1.0) * traffic.q_tok
+    return expert_tables(scene, layout, tokens, design, pair, layout.n_ep * 1e6 + ranks)
+
+
+def prefill_tables(scene: Scene, grid: Grid, traffic: Traffic, design, pair):
+    """Experts read per prefill chunk, (N,)."""
+    prompt, layout = prompt_of(traffic), grid.layout
+    tokens = np.reshape(prefill.group_tokens(layout, prompt), (1, -1)) + np.zeros((1, layout.n_tp.size))
+    table = expert_tables(scene, layout, tokens, design, pair, layout.n_ep * 1e6 + layout.n_dp / layout.n_edp)
+    return table if np.ndim(table) == 0 else table[0]
+
+
+def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, prefill_s=0.0, chunk_tok=0.0) -> dict[str, np.ndarray]:
     """Decode rows: scene and layout (N,), sequences per rank (B, 1), touched (B, N), prefill_s of one prompt on one rank.
 
-    tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy.
+    tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy, with
+    the working set of a prefill chunk of `chunk_tok` tokens where prompts share the pool.
     """
     load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
     step_s = decode.step(scene, layout, load, touched).time_s
     stall_s = service.interference(per_rank, traffic, prefill_s / layout.n_pp)
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
     held = service.held_tokens_p99(traffic, per_rank)
-    classes = decode.memory_classes(scene, layout, load, held)
+    classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
     used = sum(classes.values())
     return {
         "tpot_s": tpot_s,
@@ -88,21 +114,24 @@ def prompt_of(traffic: Traffic) -> prefill.Prompt:
     return prefill.Prompt(np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0), traffic.prefix_tok)
 
 
+def chunk_of(traffic: Traffic):
+    """Tokens of one prefill chunk."""
+    prompt = prompt_of(traffic)
+    return prompt.new_tok / prompt.n_chunks
+
+
 def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dict[str, np.ndarray]:
     """Prefill rows (N,): forward time of one prompt per rank, TTFT without queueing, prompt tokens per second."""
     prompt = prompt_of(traffic)
     forward_s = prefill.forward(scene, layout, prompt, touched).time_s
+    used = sum(prefill.memory_classes(scene, layout, prompt).values())
     return {
         "forward_s": forward_s,
         "ttft_s": prefill.ttft(forward_s, layout, prompt),
         "prompts_per_s": layout.n_dp * layout.n_pp / forward_s,
-        "fits": sum(prefill.memory_classes(scene, layout, prompt).values()) <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+        "memory_bytes": used,
+        "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
     }
-
-
-def prefill_touched(scene: Scene, layout: Layout, traffic: Traffic):
-    """Experts read per chunk by the fullest device, (N,)."""
-    return prefill.fullest_experts(scene, layout, prompt_of(traffic))
 
 
 def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):

@@ -31,15 +31,11 @@ def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.
     }
 
 
-def feasible(scene: Scene, grid: Grid, global_batch):
-    """(designs, layouts) pairs whose degrees divide the model; scene (A,), grid (L,).  n_dp is checked with the device count."""
-    column = scene.column()
-    layout = grid.layout
+def shape_fits(scene: Scene, layout: Layout):
+    """Degrees divide the model; data-parallel ranks are checked with the device count in `consistent`."""
     loose = Layout(layout.n_tp, layout.n_cp, layout.n_etp * layout.n_ep, layout.n_pp, layout.n_etp, layout.n_ep,
                    layout.n_tp * layout.n_cp)  # fmt: skip
-    ok = fits_shape(loose, column.census)
-    n = max(ok.shape[0], np.size(scene.census.n_params), np.size(scene.census.n_layers))
-    return np.nonzero(np.broadcast_to(ok, (n, ok.shape[1])))
+    return fits_shape(loose, scene.census) & (layout.n_tp <= scene.chip.scale_up_size)
 
 
 def consistent(layout: Layout, job: train.Job):
@@ -54,33 +50,30 @@ def training_rows(scene: Scene, grid: Grid, seq_tok, global_batch, chunk: int = 
 
     Returns (rows, n_candidates, n_timed).
     """
-    design, pair = feasible(scene, grid, global_batch)
+    n = scene.length()
+    design, pair = np.nonzero(np.broadcast_to(shape_fits(scene.column(), grid.layout), (n, grid.layout.n_tp.size)))
     parts, n_timed = [], 0
     devices = grid.leading[:, None]
     for start in range(0, design.size, chunk):
         d, p = design[start : start + chunk], pair[start : start + chunk]
         layout = with_devices(grid.layout.take(p), devices)
-        batch = global_batch if np.size(global_batch) == 1 else np.ravel(global_batch)[d]
+        batch = pick(global_batch, d)
         job = job_of({k: v[p] for k, v in grid.extras.items()}, seq_tok, batch)
         ok = consistent(layout, job)
         lead, col = np.nonzero(ok)
         if lead.size == 0:
             continue
         flat = Layout(*(np.broadcast_to(v, ok.shape)[lead, col] for v in vars(layout).values()))
-        flat_job = job_of({k: v[p[col]] for k, v in grid.extras.items()}, seq_tok, _pick(batch, col))
+        flat_job = job_of({k: v[p[col]] for k, v in grid.extras.items()}, seq_tok, pick(batch, col))
         timed = time_training(scene.take(d[col]), flat, flat_job)
         n_timed += lead.size
         good = timed.pop("fits")
         kept = {k: np.broadcast_to(v, good.shape)[good] for k, v in timed.items()}
         parts.append(kept | {"design": d[col][good], "layout": p[col][good], "lead": lead[good]})
     rows = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} if parts else {}
-    n_designs = int(design.max()) + 1 if design.size else 0
-    return rows, max(n_designs, _rows(scene)) * grid.n_rows, n_timed
+    return rows, n * grid.n_rows, n_timed
 
 
-def _pick(values, index):
+def pick(values, index):
+    """Rows `index` of a per-design value, or the value itself when it is one for all."""
     return values if np.size(values) == 1 else values[index]
-
-
-def _rows(scene: Scene) -> int:
-    return max(np.size(scene.census.n_params), np.size(scene.census.n_layers))

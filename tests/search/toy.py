@@ -6,6 +6,7 @@ variables are not searched but swept inside `evaluate`, so a design brings sever
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -27,13 +28,33 @@ CHOICES = {
     "tok_per_param": (10, 20, 60, 200),
 }
 SMALL = {  # 6,912 flat points: small enough for a quadratic brute force
-    "d_model": (2048, 4096, 8192), "n_layers": (32, 64), "n_kv_heads": (8,), "n_experts": (1, 16, 64), "n_active": (2, 8),
-    "ffn": ("narrow",), "weight_bits": (4, 16), "kv_bits": (8,), "domain": ("node", "rack"),
-    "n_tp": (1, 4, 8), "n_ep": (1, 8), "n_pp": (1, 2), "batch": (16, 128), "tok_per_param": (20, 200),
+    "d_model": (2048, 4096, 8192),
+    "n_layers": (32, 64),
+    "n_kv_heads": (8,),
+    "n_experts": (1, 16, 64),
+    "n_active": (2, 8),
+    "ffn": ("narrow",),
+    "weight_bits": (4, 16),
+    "kv_bits": (8,),
+    "domain": ("node", "rack"),
+    "n_tp": (1, 4, 8),
+    "n_ep": (1, 8),
+    "n_pp": (1, 2),
+    "batch": (16, 128),
+    "tok_per_param": (20, 200),
 }
 MIDDLE = CHOICES | {  # 829,440 flat points
-    "d_model": (2048, 4096, 8192, 12288), "n_layers": (32, 64, 96), "n_kv_heads": (8,), "n_experts": (1, 16, 64, 128), "ffn": ("narrow",),
-    "n_active": (2, 8), "domain": ("node", "rack"), "n_tp": (1, 2, 4, 8), "n_ep": (1, 4, 8), "n_pp": (1, 2, 4), "batch": (8, 32, 64, 128, 256),
+    "d_model": (2048, 4096, 8192, 12288),
+    "n_layers": (32, 64, 96),
+    "n_kv_heads": (8,),
+    "n_experts": (1, 16, 64, 128),
+    "ffn": ("narrow",),
+    "n_active": (2, 8),
+    "domain": ("node", "rack"),
+    "n_tp": (1, 2, 4, 8),
+    "n_ep": (1, 4, 8),
+    "n_pp": (1, 2, 4),
+    "batch": (8, 32, 64, 128, 256),
 }
 UNORDERED = ("ffn", "domain")
 
@@ -72,13 +93,15 @@ class Toy:
         choices = CHOICES if choices is None else choices
         searched = [name for name in choices if not (layouts_inside and name in LAYOUT)]
         self.variables = tuple(Variable(name, choices[name], name not in UNORDERED) for name in searched)
-        self.objectives = tuple(Objective(name, "maximize" if name == "n_eff" else "minimize") for name in objectives)
+        self.objectives = tuple(
+            Objective(name, "maximize" if name == "n_eff" else "minimize") for name in objectives
+        )
         self.sizes = tuple(len(variable.choices) for variable in self.variables)
         self.inside = {name: choices[name] for name in LAYOUT} if layouts_inside else {}
         self.n_evaluated = 0
         self.asked = []  # index rows of every design that evaluate() was asked for
 
-    @property
+    @cached_property
     def n_designs(self):
         return sum(len(index) for index in self.enumerate(65536))
 
@@ -108,7 +131,9 @@ class Toy:
     def enumerate(self, chunk):
         n_raw = int(np.prod(self.sizes))
         for start in range(0, n_raw, chunk):
-            index = np.stack(np.unravel_index(np.arange(start, min(start + chunk, n_raw)), self.sizes), axis=1)
+            index = np.stack(
+                np.unravel_index(np.arange(start, min(start + chunk, n_raw)), self.sizes), axis=1
+            )
             yield index[(self.canonical(index) == index).all(axis=1) & self.valid(index)]
 
     def evaluate(self, index):
@@ -130,12 +155,23 @@ class Toy:
         cheapest = np.where(feasible, raw[..., 0], np.inf)
         best = np.where(feasible.any(axis=1), cheapest.argmin(axis=1), total.argmin(axis=1))
         rows = np.arange(len(raw))
-        objectives = np.where((broken[rows, best, 0] > 0)[:, None], np.nan, raw[rows, best])  # nothing fits: no values at all
+        objectives = np.where(
+            (broken[rows, best, 0] > 0)[:, None], np.nan, raw[rows, best]
+        )  # nothing fits: no values at all
         design, layout = np.nonzero(feasible)
         points = {o.name: raw[design, layout, m] for m, o in enumerate(self.objectives)}
         points |= {name: np.broadcast_to(columns[name], feasible.shape)[design, layout] for name in LAYOUT}
         killed = {name: int((broken[..., c] > 0).sum()) for c, name in enumerate(self.constraint_names)}
-        return Batch(points, design, objectives, broken[rows, best], feasible.size, feasible.size, int(feasible.sum()), killed)
+        return Batch(
+            points,
+            design,
+            objectives,
+            broken[rows, best],
+            feasible.size,
+            feasible.size,
+            int(feasible.sum()),
+            killed,
+        )
 
 
 def physics(c):
@@ -150,18 +186,41 @@ def physics(c):
     total = attention + np.where(moe, expert * experts, dense_ffn)
     n_tp, n_ep, n_pp, batch = c["n_tp"], c["n_ep"], c["n_pp"], c["batch"]
     devices = n_tp * n_ep * n_pp
-    read = attention / n_tp + np.where(moe, expert * experts * (1 - (1 - c["n_active"] / experts) ** batch) / n_ep, dense_ffn) / n_tp
+    read = (
+        attention / n_tp
+        + np.where(moe, expert * experts * (1 - (1 - c["n_active"] / experts) ** batch) / n_ep, dense_ffn)
+        / n_tp
+    )
     weight_bytes = c["weight_bits"] / 8
-    kv_bytes = batch / n_ep / n_pp * 16384 * 2 * layers * c["n_kv_heads"] * 128 * c["kv_bits"] / 8 / np.minimum(n_tp, c["n_kv_heads"])
+    kv_bytes = (
+        batch
+        / n_ep
+        / n_pp
+        * 16384
+        * 2
+        * layers
+        * c["n_kv_heads"]
+        * 128
+        * c["kv_bits"]
+        / 8
+        / np.minimum(n_tp, c["n_kv_heads"])
+    )
     domain = np.array([8.0, 32.0, 72.0])[np.asarray(c["domain"], int)]
     link = np.where(n_tp * n_ep <= domain, 450e9, 50e9)
-    network = layers * (np.where(n_tp > 1, 2 * batch / n_ep * d * 2 / link + 10e-6, 0) + np.where(n_ep > 1, 15e-6 + batch * d * 4 / n_ep / link, 0))
+    network = layers * (
+        np.where(n_tp > 1, 2 * batch / n_ep * d * 2 / link + 10e-6, 0)
+        + np.where(n_ep > 1, 15e-6 + batch * d * 4 / n_ep / link, 0)
+    )
     compute = 2 * active * batch / devices * n_pp / np.where(c["weight_bits"] <= 8, 1.6e15, 0.8e15)
     memory_time = (read * weight_bytes + kv_bytes * n_pp) / 3.35e12
     tpot = np.maximum(compute, memory_time) + network + layers * 20e-6 + n_pp * 30e-6
     price = np.array([2.0, 2.6, 3.2])[np.asarray(c["domain"], int)] / 3600
     usd = devices / n_pp * price * tpot / batch * 1e6 * (1 + 0.02 * n_pp)
-    quality = np.where(c["weight_bits"] == 4, 0.93, 1.0) * np.where(c["kv_bits"] == 8, 0.985, 1.0) * (1 + 0.03 * np.log2(c["n_kv_heads"] / 8))
+    quality = (
+        np.where(c["weight_bits"] == 4, 0.93, 1.0)
+        * np.where(c["kv_bits"] == 8, 0.985, 1.0)
+        * (1 + 0.03 * np.log2(c["n_kv_heads"] / 8))
+    )
     n_eff = active**0.6 * total**0.4 * quality
     tokens = c["tok_per_param"] * active
     loss = 1.69 + 406.4 / n_eff**0.34 + 410.7 / tokens**0.28
@@ -169,6 +228,9 @@ def physics(c):
     rl = 2 * active * 6e12
     fits = (total / (n_tp * n_ep) / n_pp * weight_bytes * np.ones_like(batch) + kv_bytes) / 80e9 - 1
     divisible = (c["n_kv_heads"] % n_tp > 0) + (experts % n_ep > 0) + (layers % n_pp > 0)
-    largest, smallest = np.maximum(np.maximum(pretrain, rl), inference), np.minimum(np.minimum(pretrain, rl), inference)
+    largest, smallest = (
+        np.maximum(np.maximum(pretrain, rl), inference),
+        np.minimum(np.minimum(pretrain, rl), inference),
+    )
     violations = (fits, divisible.astype(float), n_ep * n_pp / batch - 1, np.log10(largest / smallest) - 1)
     return {"usd_per_mtok": usd, "tpot_s": tpot, "n_eff": 1 / (loss - 1.69)}, violations

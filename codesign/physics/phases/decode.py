@@ -89,12 +89,16 @@ def mean_experts(scene: Scene, layout: Layout, load: Load):
     return touched_mean(ffn.n_experts, ffn.n_active_experts, group_tokens(load, layout), layout.n_ep)
 
 
-def memory_classes(scene: Scene, layout: Layout, load: Load, held_tok) -> dict[str, np.ndarray]:
-    """Bytes per class on the fullest device with every sequence holding `held_tok` tokens of cache."""
+def memory_classes(scene: Scene, layout: Layout, load: Load, held_tok, chunk_tok=0.0) -> dict[str, np.ndarray]:
+    """Bytes per class on the fullest device with every sequence holding `held_tok` tokens of cache.
+
+    `chunk_tok`: tokens of the prefill chunk that a colocated pool also has to hold the activations of.
+    """
     n_seq = sequences_per_rank(load.batch, layout)
+    n_tok = np.maximum(micro_batch(load.batch, layout) * load.q_tok, chunk_tok)
     return {
         "weights": memory.serving_weights(scene, layout),
         "kv": memory.kv_cache(scene, layout, n_seq, held_tok),
-        "activations": memory.serving_activations(scene, layout, micro_batch(load.batch, layout) * load.q_tok),
+        "activations": memory.serving_activations(scene, layout, n_tok),
         "reserve": scene.chip.reserve_bytes,
     }

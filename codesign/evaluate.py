@@ -1,0 +1,246 @@
+"""The pipeline, in reading order: what is a design -> what can train it -> what can serve it -> what does RL cost ->
+which combinations matter -> how many tokens -> how good -> what does it cost -> which are feasible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign import lifecycle_columns
+from codesign.constraints import WORST
+from codesign.physics import architecture as arch
+from codesign.physics.operators import Scene, make_scene
+from codesign.physics.precision import Precision
+from codesign.results import Batch
+from codesign.setting import Setting
+from codesign.units import serve_unit, train_unit
+from codesign.units.survivors import Survivors, cross
+
+PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
+LAYOUT_KEYS = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp", "batch", "n_replicas", "n_devices", "memory_bytes")
+
+
+@dataclass
+class Designs:
+    """A described batch: architecture counts (A,), precision, chips per role, and which part of each design a unit reads."""
+
+    values: dict[str, np.ndarray]
+    n: int
+    shape: dict[str, np.ndarray]
+    census: arch.Census
+    buildable: np.ndarray
+    precision: Precision
+    chips: dict[str, object]
+    groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
+
+
+def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None) -> Batch:
+    """Score A designs.
+
+    values: dotted variable -> (A,) array; codes: the same as small integers (equal code, equal value), used to evaluate a
+    part that several designs share only once; layouts: unit -> Grid with one layout per design (flat search), else every
+    candidate of the setting's grids is tried.
+    """
+    designs = describe(setting, values, codes, share=layouts is None)
+    training = train(setting, designs, layouts)
+    serving = serve(setting, designs, layouts)
+    rl_rate, n_rl = reinforce(setting, designs)
+    rows = cross(training, serving)
+    columns, violations = lifecycle_columns.fill(setting, designs, training, serving, rl_rate, rows)
+    return judge(setting, designs, training, serving, rows[0], columns, violations, n_rl)
+
+
+def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
+    """Architecture, precision and hardware of every design; parts that designs share are found by their variables."""
+    n = len(next(iter(values.values()))) if values else 1
+    merged = setting.base | values
+    shape = arch.fill({k.split(".", 1)[1]: v for k, v in merged.items() if k.startswith("architecture.")})
+    buildable = ~np.any([np.broadcast_to(mask, (n,)) for mask in arch.problems(shape).values()], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        census = arch.census(shape)
+    precision = Precision(*(np.asarray(merged[f"precision.{k}"], dtype=float) for k in PRECISION_KEYS))
+    chips = {role: _chip(setting, merged, role) for role in setting.pools}
+    groups = {
+        unit: _group(codes, n, prefixes, share)
+        for unit, prefixes in {
+            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "derived."),
+            "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "derived."),
+            "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
+        }.items()
+    }
+    return Designs(values, n, shape, census, buildable, precision, chips, groups)
+
+
+def _chip(setting: Setting, merged, role: str):
+    """Chip of a role per design (A,): the chosen hardware, and a scale-up domain cut or extended where the study varies it."""
+    pool = setting.pools[role]
+    name = merged.get(f"hardware.{role}")
+    index = {n: i for i, n in enumerate(pool.names)}
+    code = np.array([index[str(v)] for v in np.atleast_1d(name)]) if name is not None and len(pool.names) > 1 else 0
+    chip = pool.chips.take(code) if len(pool.names) > 1 else pool.chips.compact()
+    size = merged.get(f"{role}.scale_up_size")
+    if size is None:
+        return chip
+    from dataclasses import replace
+
+    return replace(chip, scale_up_size=np.asarray(size, dtype=float))
+
+
+def _group(codes, n: int, prefixes, share: bool):
+    used = [code for name, code in codes.items() if name.startswith(prefixes)]
+    if not share:
+        return np.arange(n), np.arange(n)
+    if not used:
+        return np.zeros(1, dtype=int), np.zeros(n, dtype=int)
+    _, first, back = np.unique(np.stack(used, axis=1), axis=0, return_index=True, return_inverse=True)
+    return first, np.ravel(back)
+
+
+def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
+    """Scene of the designs `rows` on the chip of `role`."""
+    parts = (designs.census.take(rows), _rows_of(designs.chips[role], rows), precision.take(rows))
+    scene = make_scene(*parts, training=training)
+    return scene
+
+
+def _rows_of(structure, rows):
+    return structure.take(rows)
+
+
+def train(setting: Setting, designs: Designs, layouts) -> Survivors:
+    """Training layouts worth keeping: the cheapest, and the fast ones where days or devices are bounded or minimised."""
+    first, back = designs.groups["train"]
+    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
+    bits = np.broadcast_to(bits, (designs.n,))
+    scene = _scene(designs, "train", first, Precision(bits, np.float64(16.0), bits), training=True)
+    read = setting.columns_read
+    quantities = ["device_s_per_tok"]
+    if read & {"train_s", "rl_s"}:
+        quantities.append("s_per_tok")
+    if "train_devices" in {g.column for g in setting.goals}:
+        quantities.append("n_devices")
+    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
+    batch = lifecycle_columns.global_batch_seq(setting, designs)[first]
+    paired = None if layouts is None else True
+    grid = setting.grids["train"] if layouts is None else layouts["train"]
+    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, ceiling, paired)
+    return out.expand(back)
+
+
+def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
+    """Serving layouts worth keeping, in one pool or two."""
+    first, back = designs.groups["serve"]
+    read = setting.columns_read
+    quantities = ["usd_per_tok"]
+    for key, names in (("tpot_s", {"tpot_s", "tok_per_s_per_user"}), ("ttft_s", {"ttft_s"})):
+        goals = {g.column for g in setting.goals}
+        if goals & names or (key == "tpot_s" and setting.tiers_s):
+            quantities.append(key)
+    if read & {"energy_j_per_tok", "serve_power_w", "lifecycle_energy_j"} and len(setting.pools[setting.roles[0]].names) > 1:
+        quantities.append("j_per_tok")
+    if read & {"serve_devices", "serve_power_w"}:
+        quantities.append("n_devices")
+    need = serve_unit.Need(tuple(quantities), setting.max_tpot_s, setting.max_ttft_s)
+    paired = None if layouts is None else True
+
+    def pool(role):
+        scene = _scene(designs, role, first, designs.precision)
+        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, paired
+
+    if not setting.disaggregated:
+        return serve_unit.colocated(*pool("serve")).expand(back)
+    parts = serve_unit.prefill_pool(*pool("prefill")), serve_unit.decode_pool(*pool("decode"))
+    return serve_unit.join_pools(*parts, need).expand(back)
+
+
+def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
+    """Device-seconds per RL token (A,); nothing is timed when the study does no RL."""
+    life = setting.life
+    if life.rl_rule == "fixed" and not life.rl_tok and "lifecycle.rl_tok" not in designs.values:
+        return np.zeros(designs.n), 0
+    first, back = designs.groups["rl"]
+    bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
+    learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
+    roll = _scene(designs, "rl", first, designs.precision)
+    rate, n_timed = train_unit.rl_device_s_per_tok(roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl)
+    return rate[back], n_timed
+
+
+def judge(setting: Setting, designs: Designs, training, serving, design, columns, violations, n_rl: int) -> Batch:
+    """Which points are feasible, which of each design's are not dominated, what its honest vector is, why it died."""
+    broken = np.max(np.stack(list(violations.values())), axis=0) if violations else np.zeros(design.size)
+    feasible = (broken <= 0) & designs.buildable[design]
+    goals = np.stack([columns[g.column] * (-1.0 if g.maximize else 1.0) for g in setting.goals], axis=1)
+    keep = np.flatnonzero(feasible & np.all(np.isfinite(goals), axis=1))
+    keep = keep[_front_of_designs(design[keep], goals[keep])]
+    points = {k: v[keep] for k, v in columns.items()}
+    points |= {k: np.broadcast_to(v, (designs.n,))[design[keep]] for k, v in designs.values.items()}
+    best, worst, killed = _per_design(setting, designs, training, serving, design, goals, violations, feasible)
+    signs = np.array([-1.0 if g.maximize else 1.0 for g in setting.goals])
+    return Batch(
+        points=points, design=design[keep], objectives=best * signs, violations=worst,
+        n_layouts=training.n_timed + serving.n_timed + n_rl, n_candidates=training.n_candidates + serving.n_candidates,
+        n_feasible=training.n_feasible + serving.n_feasible, killed=killed,
+    )  # fmt: skip
+
+
+def _front_of_designs(design, goals):
+    from codesign.units.reduce import nondominated_per_design
+
+    return nondominated_per_design(design, list(goals.T))
+
+
+def constraint_names(setting: Setting) -> tuple[str, ...]:
+    """Violation columns of a Batch, in order: structure and memory first, then tokens and the study's own limits."""
+    return ("structure", "train memory", "serve memory", *lifecycle_columns.violation_names(setting))
+
+
+def _per_design(setting: Setting, designs: Designs, training, serving, design, goals, violations, feasible):
+    """(A, M) honest vectors, (A, C) violations of the least-broken point, reason -> designs killed.
+
+    The vector of a design is its cheapest feasible point: lowest in the goals in the order in which costs come first.
+    """
+    n, names = designs.n, constraint_names(setting)
+    worst = np.full((n, len(names)), -1.0)
+    worst[:, 0] = np.where(designs.buildable, -1.0, 1.0)
+    for column, unit in ((1, training), (2, serving)):
+        nothing = ~np.isfinite(unit.best["device_s_per_tok" if column == 1 else "usd_per_tok"])
+        worst[:, column] = np.where(nothing, 1.0, -1.0)
+    table = np.stack([violations[name] for name in names[3:]], axis=1) if len(names) > 3 else np.zeros((design.size, 0))
+    total = np.sum(np.maximum(table, 0.0), axis=1)
+    rank = np.lexsort((_cheapness(setting, goals), total, design))
+    starts = np.flatnonzero(np.r_[True, design[rank][1:] != design[rank][:-1]]) if design.size else np.zeros(0, dtype=int)
+    chosen, owner = rank[starts], design[rank[starts]]
+    worst[owner, 3:] = table[chosen]
+    missing = np.setdiff1d(np.arange(n), owner)
+    worst[missing, 3:] = _latency_violation(setting, serving, missing, names[3:])
+    best = np.full((n, goals.shape[1]), np.nan)
+    best[owner] = goals[chosen]
+    best[~np.isfinite(best).all(axis=1)] = np.nan
+    dead = np.any(worst > 0, axis=1)
+    killed = {}
+    if dead.any():
+        first = np.argmax(worst[dead] > 0, axis=1)  # memory kills before latency is looked at
+        for i, count in zip(*np.unique(first, return_counts=True), strict=True):
+            killed[names[i]] = int(count)
+    return best, np.clip(worst, -WORST, WORST), killed
+
+
+def _cheapness(setting: Setting, goals):
+    """Order among feasible points of one design: its first cost goal, else its first goal."""
+    from codesign.objectives import COST_COLUMNS
+
+    cost = [i for i, g in enumerate(setting.goals) if g.column in COST_COLUMNS] or [0]
+    return goals[:, cost[0]]
+
+
+def _latency_violation(setting: Setting, serving, rows, names):
+    """Violations of designs without a point: how far their fastest fitting layout is from the latency ceilings."""
+    out = np.full((rows.size, len(names)), -1.0)
+    for j, name in enumerate(names):
+        key, ceiling = {"ttft": ("ttft_s", setting.max_ttft_s), "tpot": ("tpot_s", setting.max_tpot_s)}.get(name, (None, 0))
+        if key and np.isfinite(ceiling):
+            value = serving.best[key][rows]
+            out[:, j] = np.where(np.isfinite(value), np.maximum(value / ceiling - 1.0, -1.0), -1.0)
+    return out

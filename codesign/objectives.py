@@ -1,0 +1,79 @@
+"""Named columns: unit, direction, meaning, formula.  Everything a study can minimise, maximise or bound stands here.
+
+To add an objective: compute the column in `evaluate.py` (or its unit) and add one entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One result column.  `better` is "min", "max" or "" where neither is better."""
+
+    unit: str
+    better: str
+    meaning: str
+    formula: str = ""
+    source: str = ""
+
+
+COLUMNS: dict[str, Column] = {
+    "c_eq_flop": Column("FLOP", "max", "quality: training compute of the compute-optimal dense bf16 model with the same loss",
+        "6 N D with L(N, D) = L(N_eff, D_eff), N and D compute-optimal", "arXiv 2404.10102; arXiv 2203.15556"),
+    "n_eq": Column("", "max", "size of that equivalent dense model, parameters"),
+    "n_eff": Column("", "max", "effective parameters N_a x MoE x shape x attention x precision factors; not a quality by itself when tokens vary"),
+    "loss": Column("nat", "min", "predicted training loss L(N_eff, D_eff)", "E + A N_eff^-alpha + B D_eff^-beta", "arXiv 2404.10102"),
+    "q_mixed": Column("", "max", "mixed-knowledge axis (MMLU class): ln N_eff"),
+    "q_reason": Column("", "max", "reasoning axis (MATH, BBH class): ln N_eff with 0.4 of the sparsity gain", "", "arXiv 2505.09388 Tables 3-8"),
+    "q_know_bits": Column("bit", "max", "knowledge axis: stored facts, 2 bits per total parameter", "", "arXiv 2404.05405"),
+    "usd_per_mtok": Column("USD/Mtok", "min", "all serving USD (prefill, decode, idle, at mean load) per 10^6 output tokens, without training",
+        "charged devices x USD/s / (mean output tok/s) x 1e6"),
+    "usd_per_mtok_input": Column("USD/Mtok", "min", "prefill share of the serving cost per 10^6 prompt tokens that are computed"),
+    "usd_per_mtok_output": Column("USD/Mtok", "min", "decode share of the serving cost per 10^6 output tokens"),
+    "usd_per_task": Column("USD", "min", "serving cost of one task of the workload", "usd_per_mtok x tokens per task / 1e6"),
+    "tpot_s": Column("s", "min", "time per output token of one request, prefill interference included", "(step + stall) / accepted tokens"),
+    "ttft_s": Column("s", "min", "time to first token: wait for the running step (half of it), prefill, KV transfer; no queue"),
+    "tok_per_s_per_user": Column("tok/s", "max", "speed one user sees", "1 / tpot"),
+    "energy_j_per_tok": Column("J/tok", "min", "all-in energy of serving per output token", "charged devices x all-in W / (mean output tok/s)"),
+    "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),
+    "serve_power_w": Column("W", "min", "all-in power of the serving fleet"),
+    "serve_usd": Column("USD", "min", "serving cost over the product's lifetime"),
+    "train_s": Column("s", "min", "pretraining wall-clock time, failures and checkpoints included", "tokens x seconds per token / goodput"),
+    "train_devices": Column("", "min", "devices of the pretraining job"),
+    "train_usd": Column("USD", "min", "pretraining cost"),
+    "train_energy_j": Column("J", "min", "pretraining energy, all-in"),
+    "rl_s": Column("s", "min", "RL wall-clock time on as many devices as pretraining used"),
+    "rl_usd": Column("USD", "min", "RL cost: rollout, reference and reward passes, update"),
+    "lifecycle_usd": Column("USD", "min", "pretraining + RL + serving over the lifetime"),
+    "lifecycle_energy_j": Column("J", "min", "energy of pretraining, RL and serving over the lifetime"),
+    "pretrain_tok": Column("tok", "", "pretraining tokens that count (spent tokens / waste of a batch beyond the critical one)"),
+    "pretrain_spent_tok": Column("tok", "", "pretraining tokens processed"),
+    "rl_tok": Column("tok", "", "tokens generated in RL"),
+    "pretrain_flop": Column("FLOP", "", "necessary pretraining compute", "(6 N + attention) D"),
+    "rl_flop": Column("FLOP", "", "necessary RL compute"),
+    "inference_flop": Column("FLOP", "", "necessary inference compute over the lifetime"),
+    "balance_ratio": Column("", "min", "largest over smallest of pretraining, RL, inference, on necessary work or cheapest layouts"),
+    "tok_per_param": Column("tok", "", "pretraining tokens per active parameter"),
+    "n_params": Column("", "", "total parameters"),
+    "n_active_params": Column("", "", "parameters touched per token, both embedding tables included"),
+    "kv_bytes_per_tok": Column("byte", "min", "KV cache per token over all layers at kv_bits, scales included"),
+    "sigma_ln_c_eq": Column("", "", "one standard deviation of ln c_eq_flop, shared and own part"),
+    "sigma_ln_c_eq_own": Column("", "", "the part of that deviation that comparisons between designs keep"),
+}  # fmt: skip
+
+ALIASES = {
+    "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",
+    "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",
+    "serve_power": "serve_power_w", "lifecycle_energy": "lifecycle_energy_j",
+}  # fmt: skip
+
+
+def canonical(name: str) -> str:
+    """The column that a study's name means; the name itself when it is no alias."""
+    return ALIASES.get(name, name)
+
+
+# Columns that fall with the serving or training rate of a layout: choosing a cheaper layout can only improve them.
+COST_COLUMNS = frozenset({"usd_per_mtok", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_task", "serve_usd", "lifecycle_usd"})

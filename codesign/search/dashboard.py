@@ -1,0 +1,111 @@
+"""A finished search as an Optuna study that optuna-dashboard opens: the front and an even sample, with their values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages.journal import BaseJournalBackend, JournalStorage
+
+from codesign.search.designs import Table
+from codesign.search.optuna_io import CONSTRAINTS, frozen_trial, open_study, readable, space
+from codesign.search.outcome import SearchOutcome
+from codesign.search.problem import Problem, maximised
+
+N_TRIALS = 2000  # the dashboard sends all trials to the browser at once: 3,000 are 12 MB and take 18 s
+
+
+def write_journal(
+    problem: Problem,
+    outcome: SearchOutcome,
+    path: str | Path,
+    name: str = "codesign",
+    n_trials: int = N_TRIALS,
+) -> str | None:
+    """Write the study to a journal file, replacing it at once. Returns a note when trials had to be left out."""
+    path = Path(path)
+    log = _Memory()
+    study = open_study(problem, storage=JournalStorage(log), name=name)
+    note = fill(study, problem, outcome, n_trials)
+    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in log.entries)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+    return note
+
+
+def to_study(
+    problem: Problem, outcome: SearchOutcome, name: str = "codesign", n_trials: int = N_TRIALS
+) -> optuna.Study:
+    """The same study in memory."""
+    study = open_study(problem, name=name)
+    fill(study, problem, outcome, n_trials)
+    return study
+
+
+def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials: int) -> str | None:
+    """Add designs as finished trials: those on the front first, then an even sample of the others, in the order of their ids."""
+    table, note = _chosen(outcome, n_trials)
+    values = _finite(table.objectives, outcome.designs.objectives, maximised(problem))
+    on_front = np.isin(table.design_id, outcome.front.get("design_id", ()))
+    distributions = space(problem)
+    study.add_trials(
+        frozen_trial(
+            {name: int(position) for name, position in zip(distributions, row, strict=True)},
+            distributions,
+            value,
+            broken,
+            outcome.constraint_names,
+            system_attrs={CONSTRAINTS: broken.tolist()},
+            user_attrs={"design_id": int(number), "on_front": bool(front), "design": readable(problem, row)},
+        )
+        for number, row, value, broken, front in zip(
+            table.design_id, table.index, values, table.violations, on_front, strict=True
+        )
+    )
+    if note:
+        study.set_user_attr("note", note)
+    return note
+
+
+def _chosen(outcome: SearchOutcome, n_trials: int) -> tuple[Table, str | None]:
+    designs = outcome.designs
+    if len(designs) <= n_trials and not outcome.sampled:
+        return designs, None
+    front = np.isin(designs.design_id, outcome.front.get("design_id", ()))
+    best = _even(np.flatnonzero(front), n_trials)
+    rows = np.sort(np.concatenate([best, _even(np.flatnonzero(~front), n_trials - len(best))]))
+    note = f"{len(rows)} of {outcome.n_designs} designs: {len(best)} of {front.sum()} on the front, the others an even sample"
+    return designs.take(rows), note
+
+
+def _even(rows: np.ndarray, n: int) -> np.ndarray:
+    """At most `n` of the rows, evenly spaced."""
+    return rows if len(rows) <= n else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
+
+
+def _finite(objectives: np.ndarray, all_objectives: np.ndarray, maximise: tuple[bool, ...]) -> np.ndarray:
+    """Objectives with the worst known value where nothing fits, since Optuna accepts no NaN; 0 where none is known."""
+    sign = np.where(maximise, -1.0, 1.0)
+    worst = (
+        np.max(np.where(np.isnan(all_objectives), -np.inf, all_objectives * sign), axis=0, initial=-np.inf)
+        * sign
+    )
+    return np.where(np.isnan(objectives), np.where(np.isfinite(worst), worst, 0.0), objectives)
+
+
+class _Memory(BaseJournalBackend):
+    """A journal in memory, so that the file is written once and not trial by trial."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self.entries[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self.entries.extend(json.loads(json.dumps(logs)))

@@ -1,0 +1,46 @@
+"""Our genetic algorithm: vectorized NSGA-II on positions, growing population, no design twice; for fast evaluators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from codesign.search.ga import GeneticAlgorithm
+from codesign.search.problem import Problem, maximised, sizes
+from codesign.search.samplers import construct
+
+if TYPE_CHECKING:
+    from codesign.search.ga_sampler import GASampler
+
+RESUMES = True
+NEEDS = ()
+MAX_OBJECTIVES = None
+
+
+def engine(
+    problem: Problem, seed: int | None, options: dict[str, Any], batch: int | None
+) -> GeneticAlgorithm:
+    """The algorithm alone: 50 times faster than through Optuna's trial objects."""
+    return construct(
+        GeneticAlgorithm,
+        seed,
+        options,
+        batch=batch,
+        canonical=problem.canonical,
+        valid=problem.valid,
+        sizes=sizes(problem),
+        ordered=[v.ordered for v in problem.variables],
+        maximise=maximised(problem),
+    )
+
+
+def build(problem: Problem, seed: int | None, options: dict[str, Any]) -> GASampler:
+    """The same algorithm as an Optuna sampler, for a stored or shared study."""
+    from codesign.search.ga_sampler import GASampler
+    from codesign.search.optuna_io import space
+
+    return GASampler(space(problem), engine(problem, seed, options, None))
+
+
+def batch(sampler: GASampler) -> int:
+    """One generation at its smallest."""
+    return sampler.engine.population_size

@@ -1,0 +1,254 @@
+"""Load a study: file, included space, scenario and `--set` merged, checked, and frozen; every problem is reported at once with its place."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, PrivateAttr, ValidationError
+
+from codesign.spec import checks, definitions, merge, yamlio
+from codesign.spec.choices import Legal
+from codesign.spec.errors import BadValue, Diagnostic, Problem, SpecError, did_you_mean, nearest
+from codesign.spec.fields import found
+from codesign.spec.schema import Study
+from codesign.spec.space import Late, Space
+
+SECTIONS = tuple(Study.model_fields)
+SPACE_SECTIONS = ("space", "derived", "where")
+Path_ = tuple[str | int, ...]
+
+
+class StudyFile(Study):
+    """A study that knows where each of its keys was written."""
+
+    _source: merge.Source = PrivateAttr()
+    _path: Path = PrivateAttr()
+
+    @property
+    def path(self) -> Path:
+        """The study file."""
+        return self._path
+
+    @property
+    def positions(self) -> dict[str, yamlio.Mark]:
+        """Dotted path of each key of the study file -> (line, column)."""
+        return self._source.document.positions
+
+    def place(self, problem: Problem) -> Diagnostic:
+        """A problem found later, with the place in whichever file or option the value came from."""
+        return self._source.place(problem)
+
+    def resolved_yaml(self) -> str:
+        """The merged study as YAML text that loads to the same study: no include, no scenario or option left to apply."""
+        data = self._source.data
+        return yamlio.dump({key: data[key] for key in SECTIONS if key in data})
+
+    def parse_space(
+        self, legal: Mapping[str, Legal], fixed: Mapping[str, Any], late: Late | None = None
+    ) -> Space:
+        """The space of designs, or a SpecError with every problem in it (see definitions.build)."""
+        space, problems = definitions.build(
+            self.space, self.derived, self.where, legal=legal, fixed=fixed, late=late
+        )
+        if space is None:
+            raise SpecError([self.place(problem) for problem in problems])
+        return space
+
+
+Check = Callable[[StudyFile], Iterable[Problem | Diagnostic]]
+
+
+def load_study(
+    path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None, check: Check | None = None
+) -> StudyFile:
+    """Read and check a study file.  `overrides`: `key=value` texts of `--set`; `check`: finds what only later rooms can know."""
+    path = Path(path)
+    source = merge.read(path, scenario, overrides, SECTIONS)
+    study, problems = _validate(source.data)
+    diagnostics = [*source.diagnostics, *map(source.place, problems)]
+    broken = {problem.path[:1] for problem in problems} | {problem.path[:2] for problem in problems}
+    if study is not None:
+        study._source, study._path = source, path
+        more = [*checks.check(study), *_space_problems(study)]
+        diagnostics += [source.place(problem) for problem in more if problem.path[:1] not in broken]
+        if check is not None:
+            diagnostics = _merged(diagnostics, _outer(study, check, broken))
+    if diagnostics:
+        raise SpecError(_sorted(diagnostics, str(path)))
+    return study
+
+
+def templates() -> list[str]:
+    """Names for `new_study`."""
+    folder = resources.files("codesign.spec") / "templates"
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def new_study(template: str = "moe") -> str:
+    """The text of a commented study to start from."""
+    if template not in templates():
+        raise SpecError(
+            f"unknown template '{template}'", hint=did_you_mean(template, templates(), "templates")
+        )
+    return (resources.files("codesign.spec") / "templates" / f"{template}.yaml").read_text(encoding="utf-8")
+
+
+def _space_problems(study: StudyFile) -> list[Problem]:
+    """What is wrong with the space whatever the catalog says."""
+    return definitions.build(study.space, study.derived, study.where)[1]
+
+
+def _outer(study: StudyFile, check: Check, broken: set[Path_]) -> list[Diagnostic]:
+    """Problems that later rooms find, apart from those that only follow from a section that is already wrong."""
+    try:
+        reported = list(check(study))
+    except SpecError as error:
+        reported = list(error.diagnostics)
+    keep = [item for item in reported if isinstance(item, Diagnostic) or item.path[:1] not in broken]
+    return [study.place(item) if isinstance(item, Problem) else item for item in keep]
+
+
+def _merged(own: list[Diagnostic], outer: list[Diagnostic]) -> list[Diagnostic]:
+    """Both lists; where both complain about one place, the later room knows better."""
+    places = {(d.path, d.line, d.col) for d in outer}
+    return [*(d for d in own if (d.path, d.line, d.col) not in places), *outer]
+
+
+def _sorted(diagnostics: list[Diagnostic], path: str) -> list[Diagnostic]:
+    return sorted(
+        dict.fromkeys(diagnostics),
+        key=lambda d: (d.path == merge.SET, d.path != path, d.path or "", d.line or 0, d.col or 0),
+    )
+
+
+def _validate(data: dict[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
+    """The study and its problems; with problems, the study without the faulty parts (None where too little is left)."""
+    try:
+        return StudyFile.model_validate(data), []
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    problems = [_problem(detail, data) for detail in details]
+    rest = copy.deepcopy(data)
+    for problem in problems:
+        _remove(rest, problem.path)
+    try:
+        return StudyFile.model_validate(rest), problems
+    except ValidationError:
+        return None, problems
+
+
+def _remove(data: dict[str, Any], path: Path_) -> None:
+    """Take a faulty value out, with the list or the variable that it makes useless."""
+    path = path[:2] if path[:1] == ("space",) else path
+    path = path[: next((i for i, part in enumerate(path) if isinstance(part, int)), len(path))]
+    target: Any = data
+    for part in path[:-1]:
+        target = target.get(part) if isinstance(target, dict) else None
+    if path and isinstance(target, dict):
+        target.pop(path[-1], None)
+
+
+def _problem(detail: Mapping[str, Any], data: dict[str, Any]) -> Problem:
+    """pydantic's complaint in the user's words, at a path that exists in the user's data."""
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    path, where = _real_path(detail["loc"], data)
+    if kind == "missing":
+        key = str(detail["loc"][-1])
+        parent = f" in '{yamlio.dotted(path)}'" if path else ""
+        return Problem(path, f"missing key '{key}'{parent}", _meaning((*path, key)), at_key=True)
+    if kind == "extra_forbidden":
+        parent = f" in '{yamlio.dotted(path[:-1])}'" if len(path) > 1 else ""
+        return Problem(
+            path,
+            f"unknown key '{path[-1]}'{parent}",
+            did_you_mean(str(path[-1]), _keys_at(path[:-1]), "keys"),
+            True,
+        )
+    if kind == "value_error":
+        error = context["error"]
+        is_told = isinstance(error, BadValue)
+        return Problem(
+            path, _named(path, error.message if is_told else str(error)), error.hint if is_told else None
+        )
+    if kind == "literal_error":
+        options = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        close = nearest(value, options) if isinstance(value, str) else None
+        hint = f"did you mean '{close}'?" if close and len(options) > 2 else None
+        return Problem(path, _named(path, f"expected {context['expected']}, found {found(value)}"), hint)
+    return Problem(path, _named(path, _complaint(kind, where, value, context)), None, kind == "dict_type")
+
+
+def _complaint(kind: str, value: Any, given: Any, context: Mapping[str, Any]) -> str:
+    """One sentence for pydantic's other kinds of errors."""
+    expected = {
+        "model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list", "string_type": "text",
+        "bool_type": "true or false",
+    }  # fmt: skip
+    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+    if kind in expected:
+        return f"expected {expected[kind]}, found {found(given)}"
+    if kind in limits:
+        return f"must be {words[limits[kind]]} {context[limits[kind]]:g}; found {found(value)}"
+    if kind in ("too_short", "too_long"):
+        limit = context.get("min_length", context.get("max_length"))
+        return f"expected {limit} values, found {context['actual_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"'{given}' is not a name: use letters, digits, '-', '_' and '.'"
+    return f"cannot use {found(given)}"
+
+
+def _named(path: Path_, message: str) -> str:
+    """The message, with the key as the user wrote it in front."""
+    return f"{yamlio.dotted(path)}: {message}" if path else message
+
+
+def _real_path(loc: tuple[Any, ...], data: Any) -> tuple[Path_, Any]:
+    """The parts of pydantic's location that are keys or list positions in the data, and the value there."""
+    path: list[str | int] = []
+    for part in loc:
+        if part == "tpot" and isinstance(data, dict) and "tpot" not in data:
+            part = "itl"
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data))):
+            path.append(part)
+            data = data[part]
+    return tuple(path), data
+
+
+def _model_at(path: Path_) -> type[BaseModel] | None:
+    """The model that describes the mapping at a path."""
+    model: type[BaseModel] | None = Study
+    annotation: Any = Study
+    for part in path:
+        if model is not None and part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+        else:
+            annotation = next((arg for arg in get_args(annotation)[::-1] if arg is not type(None)), None)
+        model = _model_in(annotation)
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `Slo`, `Slo | None`, `list[Slo]` or `dict[str, Slo]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for arg in get_args(annotation) if (model := _model_in(arg)) is not None), None)
+
+
+def _keys_at(path: Path_) -> list[str]:
+    """Keys that may stand at a path, as users write them."""
+    model = _model_at(path)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _meaning(path: Path_) -> str | None:
+    model = _model_at(path[:-1])
+    field = model.model_fields.get(str(path[-1])) if model else None
+    return f"{path[-1]}: {field.description}" if field and field.description else None
