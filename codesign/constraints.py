@@ -36,5 +36,6 @@ REASONS = {
     "train memory": "no training layout fits the device memory",
     "serve memory": "no serving layout fits the device memory",
     "tokens": "the budget leaves no tokens, or the target quality is out of reach",
+    "full attention": "too few full-attention layers for a median context above 32k tokens",
     "quality refused": "outside the range in which the quality law may rank designs",
 }

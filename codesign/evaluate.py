@@ -3,18 +3,20 @@ which combinations matter -> how many tokens -> how good -> what does it cost ->
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign import lifecycle_columns
 from codesign.constraints import WORST
+from codesign.objectives import COST_COLUMNS
 from codesign.physics import architecture as arch
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
 from codesign.results import Batch
 from codesign.setting import Setting
 from codesign.units import serve_unit, train_unit
+from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
@@ -35,12 +37,12 @@ class Designs:
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
 
 
-def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None) -> Batch:
+def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None) -> Batch:
     """Score A designs.
 
     values: dotted variable -> (A,) array; codes: the same as small integers (equal code, equal value), used to evaluate a
     part that several designs share only once; layouts: unit -> Grid with one layout per design (flat search), else every
-    candidate of the setting's grids is tried.
+    candidate of the setting's grids is tried; tier_s: TPOT asked of each design, which chooses its representative point.
     """
     designs = describe(setting, values, codes, share=layouts is None)
     training = train(setting, designs, layouts)
@@ -48,7 +50,7 @@ def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, n
     rl_rate, n_rl = reinforce(setting, designs)
     rows = cross(training, serving)
     columns, violations = lifecycle_columns.fill(setting, designs, training, serving, rl_rate, rows)
-    return judge(setting, designs, training, serving, rows[0], columns, violations, n_rl)
+    return judge(setting, designs, training, serving, rows[0], columns, violations, n_rl, tier_s)
 
 
 def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
@@ -82,8 +84,6 @@ def _chip(setting: Setting, merged, role: str):
     size = merged.get(f"{role}.scale_up_size")
     if size is None:
         return chip
-    from dataclasses import replace
-
     return replace(chip, scale_up_size=np.asarray(size, dtype=float))
 
 
@@ -99,13 +99,7 @@ def _group(codes, n: int, prefixes, share: bool):
 
 def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
     """Scene of the designs `rows` on the chip of `role`."""
-    parts = (designs.census.take(rows), _rows_of(designs.chips[role], rows), precision.take(rows))
-    scene = make_scene(*parts, training=training)
-    return scene
-
-
-def _rows_of(structure, rows):
-    return structure.take(rows)
+    return make_scene(designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows), training=training)
 
 
 def train(setting: Setting, designs: Designs, layouts) -> Survivors:
@@ -122,7 +116,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("n_devices")
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
     batch = lifecycle_columns.global_batch_seq(setting, designs)[first]
-    paired = None if layouts is None else True
+    paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
     out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, ceiling, paired)
     return out.expand(back)
@@ -142,7 +136,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     if read & {"serve_devices", "serve_power_w"}:
         quantities.append("n_devices")
     need = serve_unit.Need(tuple(quantities), setting.max_tpot_s, setting.max_ttft_s)
-    paired = None if layouts is None else True
+    paired = layouts is not None
 
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
@@ -167,16 +161,19 @@ def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
     return rate[back], n_timed
 
 
-def judge(setting: Setting, designs: Designs, training, serving, design, columns, violations, n_rl: int) -> Batch:
+def judge(setting: Setting, designs: Designs, training, serving, design, columns, violations, n_rl: int, tier_s=None) -> Batch:
     """Which points are feasible, which of each design's are not dominated, what its honest vector is, why it died."""
     broken = np.max(np.stack(list(violations.values())), axis=0) if violations else np.zeros(design.size)
     feasible = (broken <= 0) & designs.buildable[design]
     goals = np.stack([columns[g.column] * (-1.0 if g.maximize else 1.0) for g in setting.goals], axis=1)
     keep = np.flatnonzero(feasible & np.all(np.isfinite(goals), axis=1))
-    keep = keep[_front_of_designs(design[keep], goals[keep])]
+    keep = keep[nondominated_per_design(design[keep], list(goals[keep].T))]
     points = {k: v[keep] for k, v in columns.items()}
     points |= {k: np.broadcast_to(v, (designs.n,))[design[keep]] for k, v in designs.values.items()}
-    best, worst, killed = _per_design(setting, designs, training, serving, design, goals, violations, feasible)
+    if setting.tiers_s:
+        asked = np.full(designs.n, setting.tiers_s[-1]) if tier_s is None else tier_s
+        violations["speed tier"] = columns["tpot_s"] / asked[design] - 1.0
+    best, worst, killed = _per_design(setting, designs, training, serving, design, goals, violations)
     signs = np.array([-1.0 if g.maximize else 1.0 for g in setting.goals])
     return Batch(
         points=points, design=design[keep], objectives=best * signs, violations=worst,
@@ -185,18 +182,13 @@ def judge(setting: Setting, designs: Designs, training, serving, design, columns
     )  # fmt: skip
 
 
-def _front_of_designs(design, goals):
-    from codesign.units.reduce import nondominated_per_design
-
-    return nondominated_per_design(design, list(goals.T))
-
-
 def constraint_names(setting: Setting) -> tuple[str, ...]:
     """Violation columns of a Batch, in order: structure and memory first, then tokens and the study's own limits."""
-    return ("structure", "train memory", "serve memory", *lifecycle_columns.violation_names(setting))
+    tier = ("speed tier",) if setting.tiers_s else ()
+    return ("structure", "train memory", "serve memory", *lifecycle_columns.violation_names(setting), *tier)
 
 
-def _per_design(setting: Setting, designs: Designs, training, serving, design, goals, violations, feasible):
+def _per_design(setting: Setting, designs: Designs, training, serving, design, goals, violations):
     """(A, M) honest vectors, (A, C) violations of the least-broken point, reason -> designs killed.
 
     The vector of a design is its cheapest feasible point: lowest in the goals in the order in which costs come first.
@@ -229,8 +221,6 @@ def _per_design(setting: Setting, designs: Designs, training, serving, design, g
 
 def _cheapness(setting: Setting, goals):
     """Order among feasible points of one design: its first cost goal, else its first goal."""
-    from codesign.objectives import COST_COLUMNS
-
     cost = [i for i, g in enumerate(setting.goals) if g.column in COST_COLUMNS] or [0]
     return goals[:, cost[0]]
 

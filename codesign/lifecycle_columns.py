@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.lifecycle import balance, critical_batch, quality, quality_validity
+from codesign.lifecycle import balance, critical_batch, quality, quality_factors, quality_validity
 from codesign.lifecycle.quality_factors import WEIGHT_FORMATS
 from codesign.physics import architecture as arch
 from codesign.physics.operators import causal_pairs
@@ -17,12 +17,14 @@ from codesign.setting import Setting
 
 TOKEN_VIOLATION = "tokens"
 REFUSED = "quality refused"
+UNREACHABLE = 1e9  # device-seconds per token when no RL layout fits: finite, so that 0 tokens of it cost nothing
 
 
 def violation_names(setting: Setting) -> tuple[str, ...]:
     """Violations after structure and memory: tokens, quality range, latency ceilings, balance, the study's limits."""
     names = [TOKEN_VIOLATION, REFUSED]
     names += [name for name, top in (("ttft", setting.max_ttft_s), ("tpot", setting.max_tpot_s)) if np.isfinite(top)]
+    names += ["full attention"] if setting.life.median_context_tok > 32768 and not setting.life.long_context_penalty else []
     names += ["balance"] if setting.life.max_ratio else []
     return (*names, *(limit.name for limit in setting.limits))
 
@@ -72,11 +74,12 @@ def _rates(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
     fresh = np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
     rl_price = _per_design(designs.chips["rl"].usd_per_s, d)
+    rate = np.minimum(rl_rate[d], UNREACHABLE)
     return Rates(
         train_usd_per_s=_per_design(designs.chips["train"].usd_per_s, d),
         device_s_per_tok=tr["device_s_per_tok"],
-        rl_usd_per_tok=rl_rate[d] * rl_price,
-        rl_device_s_per_tok=rl_rate[d],
+        rl_usd_per_tok=rate * rl_price,
+        rl_device_s_per_tok=rate,
         serve_usd=sv["usd_per_tok"] * out_tok,
         serve_device_s=sv["n_devices"] * life.lifetime_s,
         in_tok=out_tok * fresh + 0.0 * d,
@@ -189,19 +192,20 @@ def _Prices(per_tok, committed, per_rl):  # noqa: N802 - reads as a constructor
 
 
 def _balance_prices(setting: Setting, designs, training, rl_rate, flop, d):
-    """Amount of each phase per token on necessary work or on the cheapest layout, so that waste cannot buy balance."""
+    """Amount of each phase per token on necessary work, or on the cheapest layout at the catalog's prices: neither waste nor
+    a what-if price can buy balance."""
     if setting.life.balance_of == "flop":
         return flop["train"], flop["rl"], lambda inference: inference["flop"]
-    cheapest = training.best["device_s_per_tok"] * np.broadcast_to(designs.chips["train"].usd_per_s, (designs.n,))
-    rl_price = rl_rate * np.broadcast_to(designs.chips["rl"].usd_per_s, (designs.n,))
-    return cheapest[d], rl_price[d], lambda inference: inference["usd"]
+    cheapest = training.best["device_s_per_tok"] * np.broadcast_to(designs.chips["train"].reference_usd_per_s, (designs.n,))
+    rl_price = rl_rate * np.broadcast_to(designs.chips["rl"].reference_usd_per_s, (designs.n,))
+    return cheapest[d], np.minimum(rl_price[d], UNREACHABLE), lambda inference: inference["usd"]
 
 
 def _inference(setting: Setting, designs, serving, flop, d):
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
     in_tok = out_tok * np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
-    return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["usd_per_tok"][d] * out_tok}
+    return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * out_tok}
 
 
 def _design_quality(setting: Setting, designs):
@@ -335,6 +339,11 @@ def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str,
     for name, key, top in (("ttft", "ttft_s", setting.max_ttft_s), ("tpot", "tpot_s", setting.max_tpot_s)):
         if np.isfinite(top):
             out[name] = columns[key] / top - 1.0
+    if "full attention" in violation_names(setting):
+        shape = designs.shape
+        full = shape["n_full_layers"] / shape["n_layers"]
+        gap = quality_factors.full_layers_violation(full, setting.life.median_context_tok, setting.life.min_full_fraction)
+        out["full attention"] = _per_design(gap, d)
     if setting.life.max_ratio:
         out["balance"] = np.minimum(columns["balance_ratio"] / setting.life.max_ratio - 1.0, 1e6)
     for limit in setting.limits:

@@ -23,7 +23,7 @@ TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
     "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
-    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0,
+    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "mixing": "alternating",
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
 }  # fmt: skip
@@ -37,7 +37,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     s = _checked(scenario)
     model = catalog.load("models", s["model"])
     counts = _counts(model)
-    chip = make_chip(s["system"] or s["accelerator"], s["engine"], scale_up_size=s["scale_up_size"], usd_per_h=s["usd_per_h"])
+    chip = make_chip(s["system"] or s["accelerator"], s["engine"], scale_up_size=s["scale_up_size"], usd_per_s=_per_s(s["usd_per_h"]))
     layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
     default = model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
     bits = {k: float(s[k] if s[k] is not None else default[k]) for k in ("weight_bits", "kv_bits", "act_bits")}
@@ -58,8 +58,8 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if "prefill" in phases:
         out["prefill"] = _prefill(scene, layout, s, detail)
     if "decode" in phases:
-        stall = out["prefill"]["forward_s"] / float(layout.n_pp) if "prefill" in phases else 0.0
-        out["decode"] = _decode(scene, layout, s, stall, detail)
+        pre = out.get("prefill")
+        out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
         out["train"] = _train(counts, chip, layout, s, detail)
     return out
@@ -77,8 +77,9 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, separated by commas"))
     for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len"):
-        if s[key] is not None and not (_is_count(s[key]) and s[key] >= 1):
-            found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least 1"))
+        least = 0 if key == "isl" and "prefill" not in str(s["phase"]) else 1  # decode from an empty context is a fair question
+        if s[key] is not None and not (_is_count(s[key]) and s[key] >= least):
+            found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
     if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
         found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
     for key in ("weight_bits", "kv_bits", "act_bits"):
@@ -93,6 +94,10 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if found:
         raise UserError(found)
     return s
+
+
+def _per_s(usd_per_h: float | None) -> float | None:
+    return None if usd_per_h is None else usd_per_h / 3600.0
 
 
 def _is_count(value: Any) -> bool:
@@ -168,6 +173,7 @@ def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -
         "ttft_s": float(prefill.ttft(ledger.time_s, layout, prompt)),
         "tok_per_s": tok_per_s,
         "forward_s": float(ledger.time_s),
+        "fixed_s": float(ledger.fixed_s),
         "usd_per_mtok": _usd_per_mtok(scene.chip, layout.n_devices, tok_per_s),
         "flop_matmul": float(matmul),
         "flop_attention": float(attention),
@@ -176,12 +182,16 @@ def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -
     }
 
 
-def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], stall_prefill_s: float, detail: bool) -> dict[str, Any]:
+def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str, Any] | None, detail: bool) -> dict[str, Any]:
     load = decode.Load(np.float64(s["batch"]), np.float64(s["isl"] + s["osl"] / 2.0), 1.0)
     touched = decode.fullest_experts(scene, layout, load)
     ledger = decode.step(scene, layout, load, touched, detail=True)
     per_rank = decode.sequences_per_rank(load.batch, layout)
-    stall_s = per_rank * s["accepted"] / s["osl"] * stall_prefill_s
+    stall_s = 0.0
+    if pre is not None:
+        arrivals = per_rank * s["accepted"] / s["osl"]  # as service.traffic.interference
+        work = (pre["forward_s"] - pre["fixed_s"] * (s["mixing"] == "chunked")) / layout.n_pp
+        stall_s = np.maximum(arrivals * work - ledger.slack_s * (s["mixing"] == "chunked"), 0.0)
     tpot_s = float((ledger.time_s + stall_s) / s["accepted"])
     tok_per_s = s["batch"] / tpot_s
     classes = decode.memory_classes(scene, layout, load, np.float64(s["isl"] + s["osl"]))

@@ -25,10 +25,10 @@ DP_OVERLAP = 0.9  # share of gradient exchange that Megatron-style bucketing can
 TOKEN_IMBALANCE = 1.3  # fullest expert rank / mean, prefill-size batches, power-law routing; same tables, 1.1-1.7
 
 
-def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any] = "generic", **overrides: float) -> Chip:
+def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any] = "generic", **overrides: float | None) -> Chip:
     """Scalar Chip of an accelerator or system under an engine.
 
-    overrides: `scale_up_size` (a smaller or larger domain), `usd_per_h` (your own price).
+    overrides: `scale_up_size` (a smaller or larger domain), `usd_per_s` (your own price).
     """
     record = catalog.hardware(hardware)
     if reason := record.get("not_evaluable"):
@@ -43,7 +43,7 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     far, near = k["all_to_all"]["scale_out"], k["all_to_all"]["scale_up"]
     outer = k["nccl"]["scale_out"]
     scale_up, price = record["scale_up"], record.get("price") or {}
-    usd_per_h = overrides.get("usd_per_h")
+    usd_per_s = overrides.get("usd_per_s")
     rent = price.get("rent")
     return Chip(
         peak_flop_per_s=peaks,
@@ -92,7 +92,8 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         dp_overlap=_f(0.0 if ideal else DP_OVERLAP),
         tdp_w=_f(record.get("power", {}).get("tdp", np.nan)),
         all_in_w=_f(_all_in(record)),
-        usd_per_s=_f(usd_per_h / 3600.0 if usd_per_h else rent if rent is not None else NO_PRICE),
+        usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
+        reference_usd_per_s=_f(rent if rent is not None else usd_per_s if usd_per_s is not None else NO_PRICE),
     )
 
 
@@ -100,13 +101,23 @@ def make_precision(precision: Mapping[str, Any]) -> Precision:
     return Precision(*(np.asarray(precision[key], dtype=float) for key in ("weight_bits", "kv_bits", "act_bits")))
 
 
-def make_traffic(workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_mean: float = 1.0) -> Traffic:
-    """Traffic of one workload record: lognormal lengths from mean and sigma, prefix hits as a share of the prompt."""
+def make_traffic(workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_mean: float = 1.0, serving: Any = None) -> Traffic:
+    """Traffic of one workload record: lognormal lengths from mean and sigma, prefix hits as a share of the prompt.
+
+    `serving` (a study's section): drafts give (1 - a^(n+1)) / (1 - a) tokens per step when each is accepted with probability a
+    given the one before it (arXiv 2211.17192 equation 1); percentile of occupancy; how prefill and decode are mixed.
+    """
+    from statistics import NormalDist
+
     isl, osl = workload["isl"], workload["osl"]
     spread = [length["mean"] * np.sqrt(np.expm1(length.get("sigma", 0.0) ** 2)) for length in (isl, osl)]
-    hit = workload.get("prefix_hit", 0.0)
-    values = (isl["mean"], osl["mean"], *spread, np.floor(hit * isl["mean"]), 1.0, 1.0, demand_tok_per_s, peak_to_mean)
-    return Traffic(*(np.float64(v) for v in values))
+    n_draft, accept = (serving.n_draft_tok, serving.draft_acceptance) if serving else (0, 0.0)
+    accepted = (1.0 - accept ** (n_draft + 1)) / (1.0 - accept) if accept < 1 else n_draft + 1.0
+    prefix = np.floor(workload.get("prefix_hit", 0.0) * isl["mean"])
+    values = (isl["mean"], osl["mean"], *spread, prefix, accepted if n_draft else 1.0, 1.0 + n_draft, demand_tok_per_s, peak_to_mean)
+    z = NormalDist().inv_cdf(serving.memory_percentile if serving else 0.99)
+    chunked = serving is None or serving.mixing == "chunked"
+    return Traffic(*(np.float64(v) for v in values), occupancy_z=np.float64(z), chunked=np.bool_(chunked))
 
 
 def _f(value: Any) -> np.float64:

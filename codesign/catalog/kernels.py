@@ -1,7 +1,8 @@
 """Kernel constants of one engine on one accelerator, gaps filled by declared rules.
 
 For each constant the first table that has it wins: the engine's own row of the chip; the base engine's row; the same two for the chips
-that this chip is declared to be `like`; last the priors (chip, vendor, default).  Inside a table a dtype may stand for a close relative
+that this chip is declared to be `like`; last the priors (chip, vendor, default).  Network constants of a PCIe card come from the `pcie`
+priors before those of a chip that it computes like.  Inside a table a dtype may stand for a close relative
 (`dtype_like`).  What was borrowed is wider: residual = sqrt(residual^2 + transfer^2).
 """
 
@@ -17,6 +18,7 @@ from codesign.catalog import loader
 from codesign.catalog.schema import DTYPES, OPS
 
 ANY = "any"
+NETWORK = ("all_reduce", "nccl", "all_to_all")
 GEMM_DTYPES = (*DTYPES, "w8a16", "w4a16")
 """Operand formats of matrix products; wXa16 = X-bit weights, 16-bit arithmetic."""
 KEYS = {
@@ -56,48 +58,52 @@ def _chain(engine: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _resolve(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, Any]:
-    tables = _tables(engines, chip)
+    own, like, priors = _tables(engines, chip)
+    on_pcie = _priors(engines, ("pcie",)) if chip.get("scale_up", {}).get("topology") == "pcie" else []
     relatives = {dtype: names for engine in reversed(engines) for dtype, names in engine.get("dtype_like", {}).items()}
     constants: dict[str, Any] = {"origin": {}}
     for op, keys in KEYS.items():
+        tables = own + on_pcie * (op in NETWORK) + like + priors
         constants[op] = {}
         for key in keys:
             cell, origin = _cell(tables, op, (key, *relatives.get(key, ()), ANY))
             constants[op][key], constants["origin"][f"{op}.{key}"] = cell, origin
-    for where, transfer, table in tables:  # group sizes of different tables are never mixed
+    for where, transfer, table in own + on_pcie + like + priors:  # group sizes of different tables are never mixed
         if "all_reduce" in table:
-            sizes = table["all_reduce"].items()
-            constants["all_reduce"] = {int(n): {**c, "residual": math.hypot(c["residual"], transfer)} for n, c in sizes}
+            cells = {int(n): cell for n, cell in table["all_reduce"].items() if n != "note"}
+            constants["all_reduce"] = {n: {**c, "residual": math.hypot(c["residual"], transfer)} for n, c in cells.items()}
             constants["origin"]["all_reduce"] = where
             break
     return constants
 
 
-def _tables(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> list[tuple[str, float, dict[str, Any]]]:
-    """(where, transfer residual, {op: {key: cell}}) in the order of preference."""
+_Table = tuple[str, float, dict[str, Any]]  # where, transfer residual, {op: {key: cell}}
+
+
+def _tables(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> tuple[list[_Table], list[_Table], list[_Table]]:
+    """The chip's own tables, those of the chips it is like, and the priors, each in the order of preference."""
     name, vendor = chip["name"], str(chip.get("vendor", "")).lower()
-    own = {"chips": [loader.find("accelerators", chip["like"]).name] if "like" in chip else [], "residual": TRANSFER}
-    like = next((e["like"][name] for e in engines if name in e.get("like", {})), own)
-    chips = [(name, 0.0), *((other, like["residual"]) for other in like["chips"])]
-    tables = [
-        (f"{engine['name']} {other}" + (f" (like {other})" if transfer else ""), transfer, engine["kernels"][other])
-        for other, transfer in chips
-        for engine in engines
-        if other in engine.get("kernels", {})
-    ]
-    groups = [*(other for other, _ in chips), vendor, "default"]
-    priors = [(e["name"], g, e["priors"][g]) for g in groups for e in engines if g in e.get("priors", {})]
-    return tables + [(f"{engine} prior {group}", 0.0, table) for engine, group, table in priors]
+    stated = {"chips": [loader.find("accelerators", chip["like"]).name] if "like" in chip else [], "residual": TRANSFER}
+    like = next((e["like"][name] for e in engines if name in e.get("like", {})), stated)
+    measured = [(c, e) for c in (name, *like["chips"]) for e in engines if c in e.get("kernels", {})]
+    own = [(f"{e['name']} {c}", 0.0, e["kernels"][c]) for c, e in measured if c == name]
+    others = [(f"{e['name']} {c} (like {c})", like["residual"], e["kernels"][c]) for c, e in measured if c != name]
+    return own, others, _priors(engines, (name, *like["chips"], vendor, "default"))
 
 
-def _cell(tables: list[tuple[str, float, dict[str, Any]]], op: str, keys: tuple[str, ...]) -> tuple[dict[str, float], str]:
+def _priors(engines: list[dict[str, Any]], groups: tuple[str, ...]) -> list[_Table]:
+    return [(f"{e['name']} prior {g}", 0.0, e["priors"][g]) for g in groups for e in engines if g in e.get("priors", {})]
+
+
+def _cell(tables: list[_Table], op: str, keys: tuple[str, ...]) -> tuple[dict[str, float], str]:
     cell: dict[str, float] = {}
     origin = "none"
     for where, transfer, table in tables:
         row = table.get(op, {})
         found = next((row[key] for key in keys if key in row), {})
-        for constant in OPS[op].keys() & found.keys() - cell.keys():
-            borrowed = constant == "residual" and transfer
-            cell[constant] = math.hypot(found[constant], transfer) if borrowed else found[constant]
-            origin = where if origin == "none" else origin
+        for constant in OPS[op]:
+            if constant in found and constant not in cell:
+                borrowed = constant == "residual" and transfer
+                cell[constant] = math.hypot(found[constant], transfer) if borrowed else found[constant]
+                origin = where if origin == "none" else origin
     return cell, origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from codesign.spec import yamlio
 from codesign.spec.errors import Diagnostic, SpecError, did_you_mean
 
 ROOT = Path(__file__).parent
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _IGNORED = str.maketrans("", "", "-_. ()/")
 
 
@@ -41,13 +43,13 @@ def names(kind: str) -> list[str]:
 
 def known(kind: str, name: str) -> bool:
     """Whether `name` is an entry or alias of `kind`."""
-    return fold(name) in _index(_checked(kind))
+    return _lookup(_checked(kind), name) is not None
 
 
 def find(kind: str, name: str) -> Entry:
     """The entry that `name` (or an alias) means.  A system's name also finds its accelerator.  Unknown -> SpecError."""
-    entry = _index(_checked(kind)).get(fold(name))
-    if entry is None and kind == "accelerators" and (system := _index("systems").get(fold(name))):
+    entry = _lookup(_checked(kind), name)
+    if entry is None and kind == "accelerators" and (system := _lookup("systems", name)):
         return find(kind, _plain(system.path)["accelerator"])
     if entry is None:
         raise SpecError(Diagnostic(f"unknown {_singular(kind)} '{name}'", hint=_hint(kind, name)))
@@ -81,15 +83,26 @@ def copy(value: Any) -> Any:
     return [copy(item) for item in value] if isinstance(value, list) else value
 
 
+def _lookup(kind: str, name: str) -> Entry | None:
+    """An exact file name needs no index, so a first load reads one file and not the whole folder."""
+    path = ROOT / kind / f"{name}.yaml"
+    if _FILE_NAME.fullmatch(name) and path.is_file():
+        return _entry(kind, path)
+    return _index(kind).get(fold(name))
+
+
+def _entry(kind: str, path: Path) -> Entry:
+    raw = _plain(path)
+    return Entry(kind, path.stem, path, tuple(map(str, raw.get("aliases") or ())) if isinstance(raw, dict) else ())
+
+
 @cache
 def _index(kind: str) -> dict[str, Entry]:
     """Folded name or alias -> entry."""
     index: dict[str, Entry] = {}
     for path in sorted((ROOT / kind).glob("*.yaml")):
-        raw = _plain(path)
-        aliases = tuple(map(str, raw.get("aliases") or ())) if isinstance(raw, dict) else ()
-        entry = Entry(kind, path.stem, path, aliases)
-        for name in (path.stem, *aliases):
+        entry = _entry(kind, path)
+        for name in (path.stem, *entry.aliases):
             other = index.setdefault(fold(name), entry)
             if other.path != path:
                 raise SpecError(Diagnostic(f"the name '{name}' is already taken by {other.path.name}", str(path)))
@@ -123,11 +136,21 @@ def _finish(kind: str, record: dict[str, Any], path: Path | None) -> dict[str, A
         from codesign.catalog.pricing import with_price
 
         return with_price(record)
+    if kind == "engines" and "base" in record:
+        _inherit(record, load("engines", record["base"]))
     if kind == "systems" and path is not None and "accelerator" in record:
         own = path.parent / record["accelerator"]  # a user's system may name a chip file beside it
         if own.suffix in (".yaml", ".yml") and own.exists():
             record["accelerator"] = str(own)
     return record
+
+
+def _inherit(engine: dict[str, Any], base: dict[str, Any]) -> None:
+    """Scheduler and memory figures that an engine does not state are its base's (kernel tables: see kernels.py)."""
+    for block in ("scheduler", "memory"):
+        engine[block] = {**base.get(block, {}), **engine.get(block, {})}
+        inherited = {key: origin for key, origin in base["provenance"].items() if key.startswith(f"{block}.")}
+        engine["provenance"] = {**inherited, **engine["provenance"]}
 
 
 def _diagnostics(problems: list[Problem], path: Path | None) -> list[Diagnostic]:

@@ -19,8 +19,10 @@ _FACTORS: dict[tuple[str, str], tuple[float, float]] = {  # (multiply, divide); 
     ("GB/s", "byte/s"): (1e9, 1), ("TB/s", "byte/s"): (1e12, 1),
     ("TFLOP/s", "FLOP/s"): (1e12, 1), ("PFLOP/s", "FLOP/s"): (1e15, 1),
     ("W", "W"): (1, 1), ("kW", "W"): (1e3, 1), ("s", "s"): (1, 1), ("ms", "s"): (1, 1e3), ("us", "s"): (1, 1e6),
-    ("USD", "USD"): (1, 1), ("MUSD", "USD"): (1e6, 1), ("GUSD", "USD"): (1e9, 1), ("USD/h", "USD/s"): (1, 3600), ("USD/GB", "USD/byte"): (1, 1e9),
-    ("USD/kWh", "USD/J"): (1, 3.6e6), ("tok", "tok"): (1, 1), ("kg", "kg"): (1, 1),
+    ("USD", "USD"): (1, 1), ("MUSD", "USD"): (1e6, 1), ("GUSD", "USD"): (1e9, 1),
+    ("USD/h", "USD/s"): (1, 3600), ("USD/GB", "USD/byte"): (1, 1e9),
+    ("USD/kWh", "USD/J"): (1, 3.6e6), ("USD/kW/month", "USD/s/W"): (1, 2629800e3), ("tok", "tok"): (1, 1), ("Ttok", "tok"): (1e12, 1),
+    ("yr", "s"): (31557600, 1), ("kg", "kg"): (1, 1),
 }  # fmt: skip
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ([A-Za-z/]+)")
 
@@ -41,6 +43,8 @@ def quantity(value: str | float, unit: str) -> float:
     >>> quantity("3.35 TB/s", "byte/s"), quantity("2.00 USD/h", "USD/s") * 3600
     (3350000000000.0, 2.0)
     """
+    if type(value) in (int, float) and value == value and unit in units.COUNTS:
+        return float(value)
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     factor = _FACTORS.get((match[2], unit)) if match else None
     if factor is None:
@@ -91,9 +95,11 @@ class Reader:
         if isinstance(field, dict):
             return self._block(raw, field, path, above)
         if isinstance(raw, dict):
-            unknown = [key for key in raw if key not in ("value", "note", *PROVENANCE)]
+            known = ("value", *PROVENANCE, "note")
+            unknown = [key for key in raw if key not in known]
             for key in unknown:
-                self.problems.append(Problem((*path, key), f"unknown key '{key}'", "known keys: value, source, date, confidence, note", True))
+                hint = did_you_mean(str(key), known, "known keys")
+                self.problems.append(Problem((*path, key), f"unknown key '{key}'", hint, True))
             if "value" not in raw:
                 self._wrong(path, "a figure written as a block needs 'value:'")
                 return None

@@ -56,7 +56,7 @@ SYSTEM = {
 
 _FIT = {"t0": "s", "compute": "", "memory": "", "residual": ""}
 _ROUND = {"t0": "s", "efficiency": "", "residual": ""}
-OPS: dict[str, dict[str, str]] = {  # constants of one cell; cells are keyed by dtype, all_reduce by group size, the last two by collective or tier
+OPS: dict[str, dict[str, str]] = {  # constants of a cell; cells are keyed by dtype, all_reduce by group size, the last two by what or where
     "gemm": _FIT,
     "attention_decode": {"t0": "s", "memory": "", "residual": ""},
     "mla_decode": _FIT,
@@ -120,14 +120,17 @@ _COUNT_FIELDS = (
     "n_layers d_model vocab n_heads n_kv_heads d_head norms_per_layer q_lora_rank kv_lora_rank d_head_nope d_head_rope d_head_v window_tok "
     "global_every n_full_layers n_window_kv_heads index_heads index_dim index_topk_tok learned_positions n_linear_layers linear_k_heads "
     "linear_v_heads linear_d_k linear_d_v linear_groups linear_d_state linear_conv n_attention_layers d_ff n_dense_layers moe_every "
-    "n_ffn_layers n_experts n_active_experts d_expert n_shared_experts d_shared d_expert_latent n_mtp_layers"
+    "n_ffn_layers n_experts n_active_experts d_expert n_shared_experts d_shared d_expert_latent d_router n_mtp_layers"
 ).split()
 _FLAG_FIELDS = (
-    "tied_embeddings attention_bias output_bias output_gate qk_norm attention_sinks ffn_gated expert_bias router_bias"
+    "tied_embeddings norm_bias attention_bias output_bias output_gate qk_norm qk_norm_full attention_sinks ffn_gated ffn_bias shared_gate "
+    "expert_bias router_bias"
 ).split()
 MODEL = {
     "release": "text", "licence": "text", "hf_id": "text", "family": "text",
-    "architecture": {**dict.fromkeys(_COUNT_FIELDS, "int"), **dict.fromkeys(_FLAG_FIELDS, "flag"), "attention": "text", "linear_attention": "text"},
+    "architecture": {
+        **dict.fromkeys(_COUNT_FIELDS, "int"), **dict.fromkeys(_FLAG_FIELDS, "flag"), "attention": "text", "linear_attention": "text",
+    },
     "precision": {"weight_bits": "", "kv_bits": "", "act_bits": ""},
     "context_tok": "tok",
     "published": {"n_params": "", "n_active_params": "", "convention": "text"},

@@ -21,6 +21,8 @@ def hardware(name: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     system = _system(name)
     record = loader.load("accelerators", system["accelerator"])
     record["accelerator"], record["system"] = record["name"], system.get("name", record["name"])
+    if "rent" in system.get("price", {}):
+        system["price"].setdefault("kind", "stated by the system")
     for key in OVERRIDES:
         if key in system:
             record[key] = {**record.get(key, {}), **system[key]}

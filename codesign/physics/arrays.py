@@ -13,15 +13,15 @@ class Arrays:
 
     def map(self, function) -> Any:
         """The same structure with `function` applied to every array in it."""
-        changed = {}
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            changed[f.name] = value.map(function) if isinstance(value, Arrays) else function(value)
-        return replace(self, **changed)  # type: ignore[type-var]
+        new = object.__new__(type(self))
+        new.__dict__.update(
+            {name: value.map(function) if isinstance(value, Arrays) else function(value) for name, value in self.__dict__.items()}
+        )
+        return new
 
     def take(self, index) -> Any:
-        """Rows `index` of every field along the first axis; scalars stay scalars."""
-        return self.map(lambda v: v if np.size(v) == 1 else np.take(np.ravel(v), index))
+        """Rows `index` of every field; scalars stay scalars, so only what varies between rows is copied."""
+        return self.map(lambda v: v if getattr(v, "size", 1) == 1 else v.ravel().take(index))
 
     def column(self) -> Any:
         """Every per-row field as a column (A, 1), ready to broadcast against layouts (1, L)."""

@@ -85,6 +85,7 @@ class Chip(Arrays):
     tdp_w: np.ndarray
     all_in_w: np.ndarray
     usd_per_s: np.ndarray
+    reference_usd_per_s: np.ndarray  # the catalog's price: balance is valued at it, so that no what-if price buys tokens
 
 
 @dataclass(frozen=True)

@@ -59,20 +59,25 @@ class Ledger:
 
     detail: bool = False
     time_s: np.ndarray | float = 0.0
+    fixed_s: np.ndarray | float = 0.0  # of the kernels and collectives, part of time_s
+    slack_s: np.ndarray | float = 0.0  # time in which memory binds and arithmetic units wait: room for somebody else's FLOP
     ops: list[Op] = field(default_factory=list)
 
-    def kernel(self, name, rate: Rate, n_launches, flop, n_bytes, repeat=1.0, body_s=None) -> None:
+    def kernel(self, name, rate: Rate, n_launches, flop, n_bytes, repeat=1.0) -> None:
         """Add `repeat` x [n_launches t0 + max(flop / rate, bytes / bandwidth)]; flop and bytes are of all n_launches together."""
         compute_s = flop / rate.flop_per_s
         memory_s = n_bytes / rate.bytes_per_s
         fixed_s = n_launches * rate.t0_s
         self.time_s = self.time_s + repeat * (fixed_s + np.maximum(compute_s, memory_s))
+        self.fixed_s = self.fixed_s + repeat * fixed_s
+        self.slack_s = self.slack_s + repeat * np.maximum(memory_s - compute_s, 0.0)
         if self.detail:
             self._keep(name, repeat * compute_s, repeat * memory_s, 0.0, repeat * fixed_s, repeat * flop, repeat * n_bytes)
 
     def network(self, name, latency_s, transfer_s, repeat=1.0) -> None:
         """Add `repeat` x (latency + transfer); latency counts as fixed time."""
         self.time_s = self.time_s + repeat * (latency_s + transfer_s)
+        self.fixed_s = self.fixed_s + repeat * latency_s
         if self.detail:
             self._keep(name, 0.0, 0.0, repeat * transfer_s, repeat * latency_s, 0.0, 0.0)
 

@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("charts.js", "explorer.js", "scatter.js", "parallel.js", "page.js", "boot.js")
+SCRIPTS = (
+    "charts.js", "store.js", "canvas.js", "scatter.js", "parallel.js", "explorer.js", "design.js", "page.js",
+)
 MAX_ROWS = 10_000
 N_DIGITS = 6  # three are shown; six keep the order of near ties at half the size
 COLUMN_KEYS = ("name", "label", "unit", "group", "meaning", "direction", "log", "categorical")

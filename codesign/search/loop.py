@@ -155,7 +155,8 @@ class _Run:
         """Score the valid designs that are not known yet, each once."""
         index = self._problem.canonical(index)
         valid = self._problem.valid(index)
-        self._tracker.killed["where"] += int((~valid).sum())
+        if not valid.all():
+            self._tracker.killed["where"] += int((~valid).sum())
         new = np.flatnonzero(valid & (self._known.find(index) < 0))
         new = new[self._known.first_of_each(index[new])]
         parts = (

@@ -8,8 +8,6 @@ import numpy as np
 
 from codesign.physics.arrays import Arrays
 
-P99 = 2.326  # standard normal quantile
-
 
 @dataclass(frozen=True)
 class Traffic(Arrays):
@@ -24,6 +22,8 @@ class Traffic(Arrays):
     q_tok: np.ndarray  # tokens computed per decode step and sequence (1 + drafts)
     demand_tok_per_s: np.ndarray  # output tokens per second, mean
     peak_to_mean: np.ndarray
+    occupancy_z: np.ndarray | float = 2.326  # standard normal quantile at which KV memory must suffice (99 %)
+    chunked: np.ndarray | bool = True  # prompts ride inside decode steps, instead of stopping them
 
 
 def mean_context(traffic: Traffic):
@@ -31,29 +31,35 @@ def mean_context(traffic: Traffic):
     return traffic.isl_tok + traffic.osl_tok / 2.0
 
 
-def held_tokens_p99(traffic: Traffic, n_seq):
-    """Cache tokens per sequence such that `n_seq` sequences of one rank fit 99 times in 100.
+def held_tokens(traffic: Traffic, n_seq):
+    """Cache tokens per sequence such that `n_seq` sequences of one rank fit at the wanted percentile of occupancy.
 
     A sequence seen in flight is length-biased: it holds isl + osl/2 (1 + cv^2) on average, and its answer is uniformly
-    done, so var = sd_isl^2 + (osl^2 / 12)(1 + 3 cv^2).  The sum over n_seq is close to normal: mean + 2.326 sd / sqrt(n).
+    done, so var = sd_isl^2 + (osl^2 / 12)(1 + 3 cv^2).  The sum over n_seq is close to normal: mean + z sd / sqrt(n).
 
     >>> t = Traffic(*(np.float64(v) for v in (1000, 200, 0, 0, 0, 1, 1, 1, 1)))
-    >>> bool(held_tokens_p99(t, 1e12) < 1101), bool(held_tokens_p99(t, 1.0) > 1200)
+    >>> bool(held_tokens(t, 1e12) < 1101), bool(held_tokens(t, 1.0) > 1200)
     (True, True)
     """
     cv2 = (traffic.osl_sd_tok / np.maximum(traffic.osl_tok, 1.0)) ** 2
     mean = traffic.isl_tok + 0.5 * traffic.osl_tok * (1.0 + cv2)
     variance = traffic.isl_sd_tok**2 + traffic.osl_tok**2 / 12.0 * (1.0 + 3.0 * cv2)
-    return mean + P99 * np.sqrt(variance / np.maximum(n_seq, 1.0))
+    return mean + traffic.occupancy_z * np.sqrt(variance / np.maximum(n_seq, 1.0))
 
 
-def interference(n_seq, traffic: Traffic, prefill_s):
-    """Seconds of prefill that stall one decode step of a colocated rank: n_seq accepted / osl prompts arrive per step.
+def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s):
+    """Seconds by which prefill lengthens one decode step of a colocated rank.
 
-    Alternating steps: each of the n_seq sequences ends after osl / accepted steps and is replaced by a new prompt that takes
-    `prefill_s` of the rank, hence (C / OSL) T_prefill per generated token.
+    n_seq accepted / osl prompts arrive per step (each of the n_seq sequences ends after osl / accepted steps).
+    alternating:  (C / OSL) T_prefill, the prompts stop the decode;
+    chunked:      max((C / OSL) (T_prefill - its fixed time) - slack, 0): a chunk rides in the same kernels as the decode
+                  tokens, so it brings no launches of its own and fills the time in which weights stream and arithmetic waits.
+
+    Parameters: n_seq [seq], prefill_s and prefill_fixed_s of one prompt [s], slack_s of one decode step [s].  Returns [s].
     """
-    return n_seq * traffic.accepted_tok / traffic.osl_tok * prefill_s
+    arrivals = n_seq * traffic.accepted_tok / traffic.osl_tok
+    mixed = np.maximum(arrivals * (prefill_s - prefill_fixed_s) - slack_s, 0.0)
+    return np.where(traffic.chunked, mixed, arrivals * prefill_s)
 
 
 def occupied_devices(n_devices, domain):

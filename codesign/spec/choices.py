@@ -207,7 +207,7 @@ class _Reader:
         first = values[0] if values else 1
         if is_quantity(first):
             try:
-                return Legal(float, dimension(first).replace("a plain number", ""))
+                return Legal(float, dimension(first))
             except BadValue:
                 return Legal(float)
         if all(

@@ -22,15 +22,16 @@ def build(
     legal: Mapping[str, Legal] | None = None,
     fixed: Mapping[str, Any] | None = None,
     late: Late | None = None,
+    is_partial: bool = False,
 ) -> tuple[Space | None, list[Problem]]:
     """The space, or None and the problems.
 
     `legal`: every variable there is (None: unknown names are let pass, for a check without the catalog); `fixed`: base values of
-    variables; `late`: columns that only `where` may use.
+    variables; `late`: columns that only `where` may use; `is_partial`: some variables were left out because they are wrong.
     """
     builder = _Builder(definitions, derived or {}, where, legal, fixed or {}, late)
     space = builder.space()
-    if space is not None and legal is not None:
+    if space is not None and legal is not None and not is_partial:
         builder.check_possible(space)
     return (space if not builder.problems else None), builder.problems
 

@@ -314,6 +314,10 @@ def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
     stripped = text.replace("==", "  ").replace("<=", "  ").replace(">=", "  ").replace("!=", "  ")
     if "=" in stripped:
         return stripped.index("=") + 1, "'=' does not compare", "write '=='"
+    if not error.offset:
+        return len(text.rstrip()), "the expression ends too early", None
+    if "never closed" in error.msg or "unmatched" in error.msg or "unterminated string" in error.msg:
+        return col, error.msg.partition(" (detected")[0], None
     return col, "this is not a valid expression", None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from codesign.spec.errors import BadValue
-from codesign.spec.units import is_quantity, quantity
+from codesign.spec.units import dimension, is_quantity, quantity
 
 Scalar = str | int | float | bool
 
@@ -153,8 +153,13 @@ def _bounds(value: Any) -> Any:
     for item in value if isinstance(value, list) else [value]:
         match = _BOUND.fullmatch(item) if isinstance(item, str) else None
         if match is None:
-            raise BadValue(f"expected a bound, found {found(item)}", hint=f'write "<= {item}" or ">= {item}"')
-        if not is_quantity(match[2]):
+            limit = item.strip("<>= ") if isinstance(item, str) else item
+            raise BadValue(
+                f"expected a bound, found {found(item)}", hint=f'write "<= {limit}" or ">= {limit}"'
+            )
+        if is_quantity(match[2]):
+            dimension(match[2])  # refuses unknown units already here
+        else:
             quantity(match[2], "")
         bounds.append(Bound(op=match[1], text=match[2]))
     return tuple(bounds)

@@ -257,7 +257,8 @@ def locate(key: str, data: dict[str, Any], sections: Iterable[str]) -> Path_:
     if len(parts) > 1 and all(parts):
         return ("space", key)
     leaves = [name.rpartition(".")[2] for name in space]
-    raise BadValue(f"unknown key '{key}'", hint=did_you_mean(key, [*sections, *leaves, *space], "keys"))
+    close = nearest(key, [*sections, *leaves, *space])
+    raise BadValue(f"unknown key '{key}'", hint=did_you_mean(key, [close] if close else sections, "keys"))
 
 
 def _absolute(data: dict[str, Any], folder: Path) -> None:
@@ -275,7 +276,7 @@ def _absolute(data: dict[str, Any], folder: Path) -> None:
             return str((folder / value).resolve())
         return value
 
-    for key in ("hardware", "engine", "serving", "workload"):
+    for key in ("hardware", "engine", "serving", "workload", "quality"):
         if key in data:
             data[key] = fix(data[key])
     if isinstance(data.get("base"), dict) and "model" in data["base"]:

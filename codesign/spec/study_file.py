@@ -19,7 +19,6 @@ from codesign.spec.schema import Study
 from codesign.spec.space import Late, Space
 
 SECTIONS = tuple(Study.model_fields)
-SPACE_SECTIONS = ("space", "derived", "where")
 Path_ = tuple[str | int, ...]
 
 
@@ -28,6 +27,7 @@ class StudyFile(Study):
 
     _source: merge.Source = PrivateAttr()
     _path: Path = PrivateAttr()
+    _is_partial: bool = PrivateAttr(default=False)
 
     @property
     def path(self) -> Path:
@@ -71,13 +71,12 @@ def load_study(
     source = merge.read(path, scenario, overrides, SECTIONS)
     study, problems = _validate(source.data)
     diagnostics = [*source.diagnostics, *map(source.place, problems)]
-    broken = {problem.path[:1] for problem in problems} | {problem.path[:2] for problem in problems}
-    if study is not None:
-        study._source, study._path = source, path
-        more = [*checks.check(study), *_space_problems(study)]
-        diagnostics += [source.place(problem) for problem in more if problem.path[:1] not in broken]
-        if check is not None:
-            diagnostics = _merged(diagnostics, _outer(study, check, broken))
+    broken = {problem.path[:1] for problem in problems} - {("space",)}
+    study._source, study._path, study._is_partial = source, path, bool(diagnostics)
+    more = [*checks.check(study), *definitions.build(study.space, study.derived, study.where)[1]]
+    diagnostics += [source.place(problem) for problem in more if problem.path[:1] not in broken]
+    if check is not None and ("base",) not in broken:
+        diagnostics = _merged(diagnostics, _outer(study, check, broken))
     if diagnostics:
         raise SpecError(_sorted(diagnostics, str(path)))
     return study
@@ -98,11 +97,6 @@ def new_study(template: str = "moe") -> str:
             f"unknown template '{template}'", hint=did_you_mean(template, templates(), "templates")
         )
     return (resources.files("codesign.spec") / "templates" / f"{template}.yaml").read_text(encoding="utf-8")
-
-
-def _space_problems(study: StudyFile) -> list[Problem]:
-    """What is wrong with the space whatever the catalog says."""
-    return definitions.build(study.space, study.derived, study.where)[1]
 
 
 def _outer(study: StudyFile, check: Check, broken: set[Path_]) -> list[Diagnostic]:
@@ -128,20 +122,20 @@ def _sorted(diagnostics: list[Diagnostic], path: str) -> list[Diagnostic]:
     )
 
 
-def _validate(data: dict[str, Any]) -> tuple[StudyFile | None, list[Problem]]:
-    """The study and its problems; with problems, the study without the faulty parts (None where too little is left)."""
+def _validate(data: dict[str, Any]) -> tuple[StudyFile, list[Problem]]:
+    """The study and its problems; with problems, the study without the faulty parts, so that the rest can be checked too."""
     try:
         return StudyFile.model_validate(data), []
     except ValidationError as error:
-        details = error.errors(include_url=False)
-    problems = [_problem(detail, data) for detail in details]
+        problems = [_problem(detail, data) for detail in error.errors(include_url=False)]
     rest = copy.deepcopy(data)
     for problem in problems:
         _remove(rest, problem.path)
+    stand_in = {"name": "unnamed", "base": {"model": "none"}, "objectives": {}}
     try:
-        return StudyFile.model_validate(rest), problems
+        return StudyFile.model_validate(stand_in | rest), problems
     except ValidationError:
-        return None, problems
+        return StudyFile.model_validate(stand_in), problems
 
 
 def _remove(data: dict[str, Any], path: Path_) -> None:
@@ -151,8 +145,10 @@ def _remove(data: dict[str, Any], path: Path_) -> None:
     target: Any = data
     for part in path[:-1]:
         target = target.get(part) if isinstance(target, dict) else None
-    if path and isinstance(target, dict):
-        target.pop(path[-1], None)
+    if path and isinstance(target, dict) and path[-1] in target:
+        del target[path[-1]]
+    elif path:  # the key is missing, so what it is missing from is of no use either
+        _remove(data, path[:-1])
 
 
 def _problem(detail: Mapping[str, Any], data: dict[str, Any]) -> Problem:
@@ -162,7 +158,7 @@ def _problem(detail: Mapping[str, Any], data: dict[str, Any]) -> Problem:
     if kind == "missing":
         key = str(detail["loc"][-1])
         parent = f" in '{yamlio.dotted(path)}'" if path else ""
-        return Problem(path, f"missing key '{key}'{parent}", _meaning((*path, key)), at_key=True)
+        return Problem((*path, key), f"missing key '{key}'{parent}", _meaning((*path, key)), at_key=True)
     if kind == "extra_forbidden":
         parent = f" in '{yamlio.dotted(path[:-1])}'" if len(path) > 1 else ""
         return Problem(

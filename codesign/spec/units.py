@@ -13,7 +13,7 @@ from typing import Any
 
 from codesign.spec.errors import BadValue, nearest
 
-COUNTS = ("", "tok", "seq", "device", "bit")
+COUNTS = ("", "tok", "seq", "device", "bit", "nat")
 """Units in which a bare number is not ambiguous: ratios and things one can count."""
 
 _DEFINITIONS = """
@@ -61,6 +61,7 @@ M = 1e6
 G = 1e9
 T = 1e12
 percent = 1e-2
+nat = 1
 """
 
 _SPELLING = {  # what people write, and what they should write instead
@@ -97,15 +98,17 @@ def quantity(value: str | float, unit: str) -> float:
         raise UnitError(f"a unit is missing: expected {expected(unit)}")
     factor, dimension = _unit(text)
     unit_factor, unit_dimension = _unit(unit)
+    if not dimension and unit in COUNTS and factor > 1:  # '8k' tokens
+        return float(number) * factor
     if dimension != unit_dimension:
-        raise UnitError(f"unit '{text}' is [{_spell(dimension)}], this field is {bracket(unit)}")
+        raise UnitError(f"unit '{text}' is {bracket(_spell(dimension))}, this field is {bracket(unit)}")
     return _scale(float(number), factor, unit_factor)
 
 
 def is_quantity(value: object) -> bool:
     """Whether `value` is text that begins as a number and goes on with a unit (`'8 ms'`, but neither `'8'` nor `'gqa'`)."""
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
-    return match is not None and bool(match[2]) and _UNIT.fullmatch(match[2].replace("**", "^")) is not None
+    return match is not None and bool(match[2]) and _UNIT.fullmatch(_plain(match[2])) is not None
 
 
 def dimension(text: str) -> str:
@@ -208,7 +211,7 @@ def _unit(text: str) -> tuple[float, tuple[tuple[str, int], ...]]:
     """SI factor and dimension ((base unit, power), ...) of a unit text."""
     if not text:
         return 1.0, ()
-    plain = text.replace("%", "percent").replace("**", "^").replace("·", " ")
+    plain = _plain(text)
     if len(plain) > 60 or not _UNIT.fullmatch(plain):  # also keeps exponent towers away from pint
         raise UnitError(
             f"cannot read the unit '{_clip(text)}'", hint="write for example 'GB/s', 'USD/h' or 'tok/s'"
@@ -222,6 +225,11 @@ def _unit(text: str) -> tuple[float, tuple[tuple[str, int], ...]]:
     root = registry.Quantity(1.0, registry.parse_units(plain)).to_root_units()
     powers = {str(base): round(power) for base, power in root.unit_items()}
     return float(root.magnitude), tuple(sorted((base, power) for base, power in powers.items() if power))
+
+
+def _plain(text: str) -> str:
+    """A unit text in the few characters that pint is given."""
+    return text.replace("%", "percent").replace("**", "^").replace("·", " ")
 
 
 def _suggest(text: str, name: str) -> str | None:
@@ -250,7 +258,7 @@ def _spell(powers: tuple[tuple[str, int], ...]) -> str:
     bottom = "".join(
         f"/{base}" if power == -1 else f"/{base}^{-power}" for base, power in powers if power < 0
     )
-    return (top or ("1" if bottom else "a plain number")) + bottom
+    return (top or "1") + bottom if powers else ""
 
 
 def _example(unit: str) -> str:

@@ -318,7 +318,7 @@ class _Builder:
         if "\t" in line[: column + 1]:
             problem, hint = "a tab cannot be used for indentation", "use spaces"
         elif not "".join(self.doc.lines[row:])[column:].strip():
-            problem = "the file ends too early"
+            problem = "the text ends too early"
             row = max((i for i, text in enumerate(self.doc.lines) if text.strip()), default=0)
             column = len(self.doc.lines[row])
         elif "not allowed in this context" in problem:
@@ -372,8 +372,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_str(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    plain = isinstance(scalar(value) if len(value) < 4000 else value, str)
-    return dumper.represent_scalar(_STR_TAG, value, style=None if plain else '"')
+    is_safe = isinstance(scalar(value[:4000]), str) and not set(value) & set("\r\x85\u2028\u2029\ufeff")
+    return dumper.represent_scalar(_STR_TAG, value, style=None if is_safe else '"')
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.physics.operators import Scene
+from codesign.physics.phases import decode, prefill
 from codesign.service.traffic import Traffic
 from codesign.units import serving
 from codesign.units.candidates import Grid
@@ -16,6 +17,7 @@ from codesign.units.survivors import Survivors, cross, minimum_per_design
 CHUNK = 1024  # pairs timed at once: x 11 batch sizes = 11k rows, about 90 KB an array, inside L2
 INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "tpot_s", "ttft_s",
         "prefill_frac", "batch")  # fmt: skip
+BEST = ("tpot_s", "ttft_s", "usd_per_tok", "reference_usd_per_tok")
 DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 
 
@@ -28,73 +30,88 @@ class Need:
     max_ttft_s: float = np.inf
 
 
-def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired=None) -> Survivors:
+class Timer:
+    """Times the pairs of one pool chunk by chunk.  `paired`: design i with layout i at leading[i] only (flat search)."""
+
+    def __init__(self, scene: Scene, grid: Grid, traffic: Traffic, paired: bool) -> None:
+        self.scene, self.grid, self.traffic, self.paired = scene, grid, traffic, paired
+        self.pairs = serving.feasible_pairs(scene, grid, scene.chip.scale_up_size, paired)
+        tables = not paired
+        self._decode = serving.decode_table(scene, grid, traffic) if tables else None
+        self._prefill = serving.prefill_table(scene, grid, traffic) if tables else None
+
+    def chunks(self, size: int = CHUNK):
+        """(design, pair, scene, layout, leading) of up to `size` pairs at a time."""
+        for i in range(0, self.pairs.design.size, size):
+            design, pair = self.pairs.design[i : i + size], self.pairs.layout[i : i + size]
+            lead = self.grid.leading[pair][None, :] if self.paired else self.grid.leading[:, None]
+            yield design, pair, self.scene.take(design), self.grid.layout.take(pair), lead
+
+    def prefill(self, design, pair, scene, layout) -> dict[str, np.ndarray]:
+        if self._prefill is not None:
+            touched = self._prefill.rows(design, pair)[0]
+        else:
+            touched = prefill.fullest_experts(scene, layout, serving.prompt_of(self.traffic))
+        return serving.time_prefill(scene, layout, self.traffic, touched)
+
+    def decode(self, design, pair, scene, layout, lead, pre=None) -> dict[str, np.ndarray]:
+        if self._decode is not None:
+            touched = self._decode.rows(design, pair)
+        else:
+            touched = decode.fullest_experts(scene, layout, decode.Load(lead * layout.n_dp, 0.0, self.traffic.q_tok))
+        return serving.time_decode(scene, layout, lead, self.traffic, touched, pre)
+
+    def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
+        return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene.chip.scale_up_size, scene.chip)
+
+
+def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
     """One pool: prefill stalls decode.  scene (U,); returns survivors with TPOT, TTFT, USD and J per output token."""
-    pairs = serving.feasible_pairs(scene, grid, scene.chip.scale_up_size, paired)
-    parts = [_time_colocated(scene, grid, traffic, pairs, slice(i, i + CHUNK), paired) for i in range(0, pairs.design.size, CHUNK)]
-    return collect(parts, pairs, serving.n_designs(scene), need, grid)
+    timer, parts = Timer(scene, grid, traffic, paired), []
+    for design, pair, sc, layout, lead in timer.chunks():
+        pre = timer.prefill(design, pair, sc, layout)
+        rows = timer.decode(design, pair, sc, layout, lead, pre)
+        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
+        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"]  # a prompt waits for half a running step on average
+        rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
+        rows["batch"] = lead * layout.n_dp
+        parts.append((rows, design, layout))
+    return collect(parts, timer.pairs, scene.length(), need)
 
 
-def _time_colocated(scene, grid, traffic, pairs, part, paired):
-    design, pair = pairs.design[part], pairs.layout[part]
-    sc, lay = scene.take(design), grid.layout.take(pair)
-    lead = grid.leading[:, None] if paired is None else grid.leading[pair][None, :]
-    pre = serving.time_prefill(sc, lay, traffic, serving.prefill_tables(scene, grid, traffic, design, pair))
-    touched = serving.decode_tables(scene, grid, traffic, design, pair, paired)
-    dec = serving.time_decode(sc, lay, lead, traffic, touched, pre["forward_s"], serving.chunk_of(traffic))
-    money = serving.fleet(traffic, dec["tok_per_s"], lay.n_devices, sc.chip.scale_up_size, sc.chip)
-    stall_frac = 1.0 - dec["step_s"] / (dec["tpot_s"] * traffic.accepted_tok)
-    rows = dec | money | {
-        "ttft_s": pre["ttft_s"] + 0.5 * dec["step_s"], "prefill_frac": stall_frac, "batch": lead * lay.n_dp,
-    }  # fmt: skip
-    return rows, design, pair, lay
-
-
-def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired=None) -> Survivors:
+def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
     """A pool of its own for prompts: TTFT with KV transfer, USD and J per *output* token (each brings isl/osl prompt tokens)."""
-    one = Grid(grid.layout, np.ones(1)) if paired is None else Grid(grid.layout, np.ones(grid.layout.n_tp.size))
-    pairs = serving.feasible_pairs(scene, one, scene.chip.scale_up_size, paired)
-    parts = []
-    for i in range(0, pairs.design.size, CHUNK * 8):
-        design, pair = pairs.design[i : i + CHUNK * 8], pairs.layout[i : i + CHUNK * 8]
-        sc, lay = scene.take(design), one.layout.take(pair)
-        pre = serving.time_prefill(sc, lay, traffic, serving.prefill_tables(scene, one, traffic, design, pair))
-        out_tok_per_s = pre["prompts_per_s"] * traffic.osl_tok
-        money = serving.fleet(traffic, out_tok_per_s, lay.n_devices, sc.chip.scale_up_size, sc.chip)
-        rows = money | {
-            "ttft_s": pre["ttft_s"] + serving.kv_transfer_s(sc, lay, traffic), "tok_per_s": out_tok_per_s, "fits": pre["fits"],
-            "memory_bytes": pre["memory_bytes"], "step_s": pre["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": lay.n_dp,
-        }  # fmt: skip
-        parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, pair, lay))
-    limits = Need(tuple(q for q in need.quantities if q != "tpot_s"), np.inf, need.max_ttft_s)
-    if "ttft_s" not in limits.quantities:
-        limits = Need((*limits.quantities, "ttft_s"), np.inf, need.max_ttft_s)
-    return collect(parts, pairs, serving.n_designs(scene), limits, one)
+    one = Grid(grid.layout, np.ones(grid.layout.n_tp.size if paired else 1))
+    timer, parts = Timer(scene, one, traffic, paired), []
+    for design, pair, sc, layout, _ in timer.chunks(CHUNK * 8):
+        rows = timer.prefill(design, pair, sc, layout)
+        rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
+        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
+        rows["ttft_s"] = rows["ttft_s"] + serving.kv_transfer_s(sc, layout, traffic)
+        rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
+        parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
+    quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
+    return collect(parts, timer.pairs, scene.length(), Need(tuple(quantities), np.inf, need.max_ttft_s))
 
 
-def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired=None) -> Survivors:
+def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
     """A pool of its own for decode: no prefill stall; the wait for the running step counts into TTFT."""
-    pairs = serving.feasible_pairs(scene, grid, scene.chip.scale_up_size, paired)
-    parts = []
-    for i in range(0, pairs.design.size, CHUNK):
-        design, pair = pairs.design[i : i + CHUNK], pairs.layout[i : i + CHUNK]
-        sc, lay = scene.take(design), grid.layout.take(pair)
-        lead = grid.leading[:, None] if paired is None else grid.leading[pair][None, :]
-        touched = serving.decode_tables(scene, grid, traffic, design, pair, paired)
-        dec = serving.time_decode(sc, lay, lead, traffic, touched)
-        money = serving.fleet(traffic, dec["tok_per_s"], lay.n_devices, sc.chip.scale_up_size, sc.chip)
-        rows = dec | money | {"ttft_s": 0.5 * dec["step_s"], "prefill_frac": 0.0, "batch": lead * lay.n_dp}
-        parts.append((rows, design, pair, lay))
+    timer, parts = Timer(scene, grid, traffic, paired), []
+    for design, pair, sc, layout, lead in timer.chunks():
+        rows = timer.decode(design, pair, sc, layout, lead)
+        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
+        rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
+        parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
-    return collect(parts, pairs, serving.n_designs(scene), Need(quantities, need.max_tpot_s, need.max_ttft_s), grid)
+    return collect(parts, timer.pairs, scene.length(), Need(quantities, need.max_tpot_s, need.max_ttft_s))
 
 
-def collect(parts, pairs, n_designs: int, need: Need, grid: Grid) -> Survivors:
+def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
     """Rows that fit and meet the ceilings, reduced per design; minima over what fits tell why a design has none."""
     kept, designs = [], []
-    best = {key: np.full(n_designs, np.inf) for key in ("tpot_s", "ttft_s", "usd_per_tok")}
+    best = {key: np.full(n_designs, np.inf) for key in BEST}
     n_timed = n_feasible = 0
-    for rows, design, pair, layout in parts:
+    for rows, design, layout in parts:
         shape = np.broadcast_shapes(*(np.shape(v) for v in rows.values()), (1, design.size))
         full = {k: np.broadcast_to(v, shape) for k, v in rows.items()}
         fits = full["fits"]
@@ -108,7 +125,7 @@ def collect(parts, pairs, n_designs: int, need: Need, grid: Grid) -> Survivors:
         keep = nondominated_per_design(design[col], [full[q][lead, col] for q in need.quantities])
         col, lead = col[keep], lead[keep]
         found = {k: full[k][lead, col] for k in INFO}
-        found |= {k: getattr(layout, k)[col] if np.size(getattr(layout, k)) > 1 else np.full(col.size, float(getattr(layout, k))) for k in DEGREES}
+        found |= {k: np.broadcast_to(getattr(layout, k), design.shape)[col] for k in DEGREES}
         kept.append(found)
         designs.append(design[col])
     if not kept:
@@ -121,10 +138,10 @@ def collect(parts, pairs, n_designs: int, need: Need, grid: Grid) -> Survivors:
     return Survivors(design[keep], columns, n_designs, best, pairs.n_candidates, n_timed, n_feasible)
 
 
-def join_pools(prefill: Survivors, decode: Survivors, need: Need) -> Survivors:
+def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     """Combinations of a prefill and a decode pool: USD and J add, TTFT adds the wait, TPOT is decode's."""
-    design, a, b = cross(prefill, decode)
-    p, d = prefill.columns, decode.columns
+    design, a, b = cross(prompts, answers)
+    p, d = prompts.columns, answers.columns
     joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices")}
     joined |= {"tpot_s": d["tpot_s"][b], "step_s": d["step_s"][b], "tok_per_s": d["tok_per_s"][b]}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
@@ -134,12 +151,12 @@ def join_pools(prefill: Survivors, decode: Survivors, need: Need) -> Survivors:
     ok = np.flatnonzero(joined["ttft_s"] <= need.max_ttft_s)
     keep = ok[nondominated_per_design(design[ok], [joined[q][ok] for q in need.quantities])]
     best = {
-        "tpot_s": decode.best["tpot_s"],
-        "ttft_s": prefill.best["ttft_s"] + decode.best["ttft_s"],
-        "usd_per_tok": prefill.best["usd_per_tok"] + decode.best["usd_per_tok"],
+        "tpot_s": answers.best["tpot_s"],
+        "ttft_s": prompts.best["ttft_s"] + answers.best["ttft_s"],
+        **{k: prompts.best[k] + answers.best[k] for k in ("usd_per_tok", "reference_usd_per_tok")},
     }
     columns = {k: v[keep] for k, v in joined.items()}
-    counts = (getattr(prefill, k) + getattr(decode, k) for k in ("n_candidates", "n_timed", "n_feasible"))
-    return Survivors(design[keep], columns, prefill.n_designs, best, *counts)
+    counts = (getattr(prompts, k) + getattr(answers, k) for k in ("n_candidates", "n_timed", "n_feasible"))
+    return Survivors(design[keep], columns, prompts.n_designs, best, *counts)
 
 

@@ -24,81 +24,81 @@ class Pairs:
     n_candidates: int
 
 
-def feasible_pairs(scene: Scene, grid: Grid, domain, paired=None) -> Pairs:
+def feasible_pairs(scene: Scene, grid: Grid, domain, paired: bool = False) -> Pairs:
     """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene (A,), grid (L,).
 
     `paired`: design i is tried with layout i only (flat search) instead of with all of them.
     """
-    n = n_designs(scene)
-    side = scene if paired is not None else scene.column()
-    limit = domain if paired is not None else np.reshape(domain, (-1, 1))
+    n = scene.length()
+    side = scene if paired else scene.column()
+    limit = domain if paired else np.reshape(domain, (-1, 1))
     ok = fits_shape(grid.layout, side.census)
     need = memory.serving_weights(side, grid.layout) + side.chip.reserve_bytes
     ok = ok & (need <= side.chip.hbm_bytes * side.chip.usable_frac) & (grid.layout.n_tp <= limit)
-    if paired is not None:
+    if paired:
         here = np.flatnonzero(np.broadcast_to(ok, (n,)))
         return Pairs(here, here, n)
     design, layout = np.nonzero(np.broadcast_to(ok, (n, grid.layout.n_tp.size)))
     return Pairs(design, layout, n * grid.n_rows)
 
 
-def n_designs(scene: Scene) -> int:
-    """Designs of a scene: the length of its longest field."""
-    return scene.length()
+class ExpertTable:
+    """Experts read by the fullest device, computed once per distinct (E, k) and (ep, tokens) and looked up per pair.
 
-
-def expert_tables(scene: Scene, layout: Layout, tokens_per_group, design, pair_layout, key):
-    """Experts read by the fullest device for every (lead, pair): computed once per distinct (E, k) and (ep, tokens).
-
-    tokens_per_group (B, L); key (L,): layouts with equal key share a row.  Returns (B, N).
+    tokens_per_group (B, L) and key (L,): layouts with equal key share an entry.
     """
+
+    def __init__(self, scene: Scene, layout: Layout, tokens_per_group, key) -> None:
+        ffn = scene.census.ffn
+        shape = np.stack(np.broadcast_arrays(np.atleast_1d(ffn.n_experts), np.atleast_1d(ffn.n_active_experts)), axis=1)
+        designs, d_code = np.unique(shape, axis=0, return_inverse=True)
+        _, first, l_code = np.unique(key, return_index=True, return_inverse=True)
+        table = touched_fullest(
+            designs[:, 0, None, None], designs[:, 1, None, None], tokens_per_group[None, :, first], layout.n_ep[None, None, first]
+        )
+        self._flat = np.ascontiguousarray(np.moveaxis(table, 1, 0)).reshape(table.shape[1], -1)  # (B, Ud * Ul)
+        self._design = np.ravel(d_code) * first.size
+        self._layout = np.ravel(l_code)
+
+    def rows(self, design, pair):
+        """(B, N) entries of the pairs."""
+        base = self._design[design] if self._design.size > 1 else self._design[0]
+        return np.take(self._flat, base + self._layout[pair], axis=1)
+
+
+def decode_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | None:
+    """Experts read per decode step for every (design, layout, sequences per rank)."""
     if not scene.has_moe():
-        return 0.0
-    ffn = scene.census.ffn
-    shape = np.stack(np.broadcast_arrays(np.atleast_1d(ffn.n_experts), np.atleast_1d(ffn.n_active_experts)), axis=1)
-    designs, d_code = np.unique(shape, axis=0, return_inverse=True)
-    _, first, l_code = np.unique(key, return_index=True, return_inverse=True)
-    table = touched_fullest(
-        designs[:, 0, None, None], designs[:, 1, None, None], tokens_per_group[None, :, first], layout.n_ep[None, None, first]
-    )
-    d_code = np.ravel(d_code)
-    row = d_code[design] if d_code.size > 1 else 0
-    flat = np.moveaxis(table, 1, 0).reshape(table.shape[1], -1)  # (B, Ud * Ul)
-    return np.take(flat, row * first.size + np.ravel(l_code)[pair_layout], axis=1)
-
-
-def decode_tables(scene: Scene, grid: Grid, traffic: Traffic, design, pair, paired=None):
-    """Experts read per decode step, (B, N) or (1, N) when paired."""
+        return None
     layout = grid.layout
-    if paired is not None:
-        if not scene.has_moe():
-            return 0.0
-        load = decode.Load(grid.leading[pair] * layout.n_dp[pair], 0.0, traffic.q_tok)
-        return decode.fullest_experts(scene.take(design), layout.take(pair), load)
     ranks = layout.n_dp / (layout.n_edp * layout.n_pp)
     tokens = np.maximum(grid.leading[:, None] * ranks, 1.0) * traffic.q_tok
-    return expert_tables(scene, layout, tokens, design, pair, layout.n_ep * 1e6 + ranks)
+    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + ranks)
 
 
-def prefill_tables(scene: Scene, grid: Grid, traffic: Traffic, design, pair):
-    """Experts read per prefill chunk, (N,)."""
-    prompt, layout = prompt_of(traffic), grid.layout
-    tokens = np.reshape(prefill.group_tokens(layout, prompt), (1, -1)) + np.zeros((1, layout.n_tp.size))
-    table = expert_tables(scene, layout, tokens, design, pair, layout.n_ep * 1e6 + layout.n_dp / layout.n_edp)
-    return table if np.ndim(table) == 0 else table[0]
+def prefill_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | None:
+    """Experts read per prefill chunk for every (design, layout)."""
+    if not scene.has_moe():
+        return None
+    layout = grid.layout
+    tokens = np.broadcast_to(prefill.group_tokens(layout, prompt_of(traffic)), (1, layout.n_tp.size))
+    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + layout.n_dp / layout.n_edp)
 
 
-def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, prefill_s=0.0, chunk_tok=0.0) -> dict[str, np.ndarray]:
-    """Decode rows: scene and layout (N,), sequences per rank (B, 1), touched (B, N), prefill_s of one prompt on one rank.
+def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, pre=None) -> dict[str, np.ndarray]:
+    """Decode rows: scene and layout (N,), sequences per rank (B, 1), touched (B, N); `pre`: prefill rows of the same pool.
 
     tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy, with
-    the working set of a prefill chunk of `chunk_tok` tokens where prompts share the pool.
+    the working set of a prefill chunk where prompts share the pool.
     """
     load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
-    step_s = decode.step(scene, layout, load, touched).time_s
-    stall_s = service.interference(per_rank, traffic, prefill_s / layout.n_pp)
+    ledger = decode.step(scene, layout, load, touched)
+    step_s, stall_s, chunk_tok = ledger.time_s, 0.0, 0.0
+    if pre is not None:
+        times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
+        stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s), chunk_of(traffic)
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
-    held = service.held_tokens_p99(traffic, per_rank)
+    held = service.held_tokens(traffic, per_rank)
     classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
     used = sum(classes.values())
     return {
@@ -123,10 +123,12 @@ def chunk_of(traffic: Traffic):
 def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dict[str, np.ndarray]:
     """Prefill rows (N,): forward time of one prompt per rank, TTFT without queueing, prompt tokens per second."""
     prompt = prompt_of(traffic)
-    forward_s = prefill.forward(scene, layout, prompt, touched).time_s
+    ledger = prefill.forward(scene, layout, prompt, touched)
+    forward_s = ledger.time_s
     used = sum(prefill.memory_classes(scene, layout, prompt).values())
     return {
         "forward_s": forward_s,
+        "fixed_s": ledger.fixed_s,
         "ttft_s": prefill.ttft(forward_s, layout, prompt),
         "prompts_per_s": layout.n_dp * layout.n_pp / forward_s,
         "memory_bytes": used,
@@ -149,5 +151,6 @@ def fleet(traffic: Traffic, replica_tok_per_s, n_devices, domain, chip) -> dict[
         "n_replicas": n_replicas,
         "n_devices": charged,
         "usd_per_tok": charged * chip.usd_per_s / traffic.demand_tok_per_s,
+        "reference_usd_per_tok": charged * chip.reference_usd_per_s / traffic.demand_tok_per_s,
         "j_per_tok": charged * chip.all_in_w / traffic.demand_tok_per_s,
     }

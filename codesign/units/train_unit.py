@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene
 from codesign.physics.phases import rl
 from codesign.service.traffic import Traffic
-from codesign.units import serving, training
+from codesign.units import training
 from codesign.units.candidates import Grid, with_devices
 from codesign.units.reduce import nondominated_per_design
+from codesign.units.serve_unit import Timer
 from codesign.units.survivors import Survivors, minimum_per_design
 
 EXTRAS = ("micro_batch", "recompute", "zero")
 
 
-def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices=np.inf, paired=None) -> Survivors:
+def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices=np.inf, paired: bool = False) -> Survivors:
     """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene (U,), global_batch [seq] (U,)."""
     n = scene.length()
-    if paired is not None:
+    if paired:
         rows, n_candidates, n_timed = _paired(scene, grid, seq_tok, global_batch, n)
     else:
         rows, n_candidates, n_timed = training.training_rows(scene, grid, seq_tok, global_batch)
@@ -79,17 +79,12 @@ def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid
     n = serve.length()
     one = np.float64(1.0)
     traffic = Traffic(*(np.float64(v) for v in (job.prompt_tok, job.gen_tok, 0.0, 0.6 * job.gen_tok, 0.0)), one, one, one, one)
-    pairs = serving.feasible_pairs(serve, serve_grid, serve.chip.scale_up_size)
-    rollout = np.full(n, np.inf)
-    n_timed = 0
-    for i in range(0, pairs.design.size, 1024):
-        design, pair = pairs.design[i : i + 1024], pairs.layout[i : i + 1024]
-        sc, lay = serve.take(design), serve_grid.layout.take(pair)
-        lead = serve_grid.leading[:, None]
-        rows = serving.time_decode(sc, lay, lead, traffic, serving.decode_tables(serve, serve_grid, traffic, design, pair))
-        floor = rows["step_s"][:1]
-        stretch = rl.rollout_stretch(floor, rows["step_s"], job.longest_over_mean)
-        cost = np.where(rows["fits"], stretch * lay.n_devices / rows["tok_per_s"], np.inf)
+    rollout, n_timed = np.full(n, np.inf), 0
+    timer = Timer(serve, serve_grid, traffic, paired=False)
+    for design, pair, sc, layout, lead in timer.chunks():
+        rows = timer.decode(design, pair, sc, layout, lead)
+        stretch = rl.rollout_stretch(rows["step_s"][:1], rows["step_s"], job.longest_over_mean)
+        cost = np.where(rows["fits"], stretch * layout.n_devices / rows["tok_per_s"], np.inf)
         n_timed += cost.size
         np.minimum(rollout, minimum_per_design(np.min(cost, axis=0), design, n), out=rollout)
     forward, n_pre = _forward_rate(serve, serve_grid, traffic, job, n)
@@ -100,15 +95,14 @@ def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid
 def _forward_rate(scene: Scene, grid: Grid, traffic: Traffic, job: RlJob, n: int):
     """Device-seconds per generated token of one scoring pass over prompt and answer."""
     whole = Traffic(np.float64(job.prompt_tok + job.gen_tok), *(getattr(traffic, f) for f in list(vars(traffic))[1:]))
-    one = Grid(grid.layout, np.ones(1))
-    pairs = serving.feasible_pairs(scene, one, scene.chip.scale_up_size)
-    if pairs.design.size == 0:
-        return np.full(n, np.inf), 0
-    tables = serving.prefill_tables(scene, one, whole, pairs.design, pairs.layout)
-    layout = one.layout.take(pairs.layout)
-    rows = serving.time_prefill(scene.take(pairs.design), layout, whole, tables)
-    cost = np.where(rows["fits"], layout.n_devices / (rows["prompts_per_s"] * job.gen_tok), np.inf)
-    return minimum_per_design(cost, pairs.design, n), pairs.design.size
+    timer = Timer(scene, Grid(grid.layout, np.ones(1)), whole, paired=False)
+    best, n_timed = np.full(n, np.inf), 0
+    for design, pair, sc, layout, _ in timer.chunks(8192):
+        rows = timer.prefill(design, pair, sc, layout)
+        cost = np.where(rows["fits"], layout.n_devices / (rows["prompts_per_s"] * job.gen_tok), np.inf)
+        n_timed += cost.size
+        np.minimum(best, minimum_per_design(cost, design, n), out=best)
+    return best, n_timed
 
 
 def _update_rate(scene: Scene, grid: Grid, job: RlJob, n: int):
@@ -121,7 +115,3 @@ def _update_rate(scene: Scene, grid: Grid, job: RlJob, n: int):
     cost = rows["device_s_per_tok"][order] * seq / job.gen_tok
     return minimum_per_design(cost, rows["design"][order], n), n_candidates, n_timed
 
-
-def layout_of(columns: dict[str, np.ndarray]) -> Layout:
-    """Layout of survivor rows."""
-    return Layout(*(columns[k] for k in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")))

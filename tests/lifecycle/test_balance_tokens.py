@@ -11,7 +11,7 @@ from codesign.lifecycle.balance import Lifecycle
 from codesign.lifecycle.quality import CENTRAL, LAWS, POOLED
 
 GADRE = quality.law_from_dict({"alpha": 0.2571, "beta": 0.2571})  # exponents of arXiv 2403.08540
-examples = settings(max_examples=1500, deadline=None)
+examples = settings(max_examples=60, deadline=None)
 positive = st.floats(-3, 3).map(lambda x: 10**x)
 maybe_infinite = st.one_of(positive, st.sampled_from([0.0, np.inf, np.nan]))
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from codesign.lifecycle import critical_batch as cb
 
-examples = settings(max_examples=1500, deadline=None)
+examples = settings(max_examples=60, deadline=None)
 tokens = st.floats(9, 14).map(lambda x: 10**x)
 batches = st.floats(4, 10).map(lambda x: 10**x)
 laws = st.sampled_from(list(cb.BATCH_LAWS.values()))

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from codesign.lifecycle import economics as eco
 
-examples = settings(max_examples=1500, deadline=None)
+examples = settings(max_examples=60, deadline=None)
 positive = st.floats(-2, 4).map(lambda x: 10**x)
 counts = st.integers(1, 500)
 

@@ -14,7 +14,7 @@ from codesign.lifecycle import quality, quality_factors
 from codesign.lifecycle.quality import LAWS, WEIGHT_FORMATS
 
 TIGHT = 1 + 1e-9
-examples = settings(max_examples=1500, deadline=None)
+examples = settings(max_examples=60, deadline=None)
 
 n_actives = st.floats(8, 12).map(lambda x: 10**x)
 ratios = st.floats(1, 64)

@@ -234,3 +234,21 @@ def physics(c):
     )
     violations = (fits, divisible.astype(float), n_ep * n_pp / batch - 1, np.log10(largest / smallest) - 1)
     return {"usd_per_mtok": usd, "tpot_s": tpot, "n_eff": 1 / (loss - 1.69)}, violations
+
+
+def front_points(toy, outcome):
+    """Objective values of the archived front, (F, M)."""
+    return np.stack([outcome.front[o.name] for o in toy.objectives], axis=1)
+
+
+def same_search(one, other):
+    """Assert that two outcomes hold the same designs and the same front, in the same order."""
+    for name in ("design_id", "index", "objectives", "violations"):
+        np.testing.assert_array_equal(getattr(one.designs, name), getattr(other.designs, name))
+        np.testing.assert_array_equal(getattr(one.closest, name), getattr(other.closest, name))
+    assert one.front.keys() == other.front.keys()
+    for name, column in one.front.items():
+        np.testing.assert_array_equal(column, other.front[name])
+    np.testing.assert_array_equal(one.front_index, other.front_index)
+    for name in ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible", "n_trials", "killed"):
+        assert getattr(one, name) == getattr(other, name), name

@@ -10,7 +10,7 @@ from codesign.search.samplers import construct
 if TYPE_CHECKING:
     from optuna.samplers import GPSampler
 
-RESUMES = True
+RESUMES = False
 NEEDS = ("torch",)
 MAX_OBJECTIVES = None
 

@@ -1,0 +1,129 @@
+"""A study as a search problem: rows of choice positions in, evaluated designs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from codesign.evaluate import constraint_names, evaluate
+from codesign.results import Batch
+from codesign.setting import Setting
+from codesign.spec.space import Space, Variable
+from codesign.units.candidates import Grid
+
+TIER = "slo.tpot"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front."""
+
+    name: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class StudyProblem:
+    """What the search room works on.
+
+    `sampled`: the variables include the speed tier, so that each trial has one honest objective vector; `flat`: they include
+    the layout of every unit too.
+    """
+
+    space: Space
+    setting: Setting
+    sampled: bool = False
+    flat: bool = False
+
+    @cached_property
+    def extra(self) -> tuple[Variable, ...]:
+        """Variables beside the design's: speed tier, then layouts."""
+        tiers = self.setting.tiers_s if self.sampled else ()
+        extra = [_variable(TIER, tiers, ordered=True)] if tiers else []
+        for unit, grid in self.layout_grids.items() if self.flat else ():
+            extra.append(_variable(f"{unit}.layout", tuple(layout_names(grid)), ordered=False))
+            extra.append(_variable(f"{unit}.{'n_devices' if unit == 'train' else 'batch'}", tuple(grid.leading.tolist()), ordered=True))
+        return tuple(extra)
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        return (*self.space.variables, *self.extra)
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(Objective(g.column, "maximize" if g.maximize else "minimize") for g in self.setting.goals)
+
+    @cached_property
+    def constraint_names(self) -> tuple[str, ...]:
+        return constraint_names(self.setting)
+
+    @property
+    def layout_grids(self) -> dict[str, Grid]:
+        """Grids of the units whose layouts a design is tried with."""
+        return {unit: self.setting.grids[unit] for unit in ("train", *self.setting.roles)}
+
+    @cached_property
+    def rows_per_design(self) -> int:
+        """Candidate layouts of one design, all units, before feasibility."""
+        return sum(grid.n_rows for grid in self.layout_grids.values())
+
+    @cached_property
+    def n_designs(self) -> int | None:
+        """Distinct valid designs where they can be counted exactly."""
+        count = self.space.n_valid()
+        return count.n if count.is_exact else None
+
+    def canonical(self, index: np.ndarray) -> np.ndarray:
+        n = len(self.space.variables)
+        return np.concatenate([self.space.canonical(index[:, :n]), index[:, n:]], axis=1)
+
+    def valid(self, index: np.ndarray) -> np.ndarray:
+        return self.space.valid(index[:, : len(self.space.variables)])
+
+    def enumerate(self, chunk: int) -> Iterator[np.ndarray]:
+        return self.space.enumerate(chunk)
+
+    def evaluate(self, index: np.ndarray) -> Batch:
+        """Score canonical, valid designs (A, V)."""
+        n = len(self.space.variables)
+        design = index[:, :n]
+        values = self.space.values(design)
+        codes = {v.name: design[:, i] for i, v in enumerate(self.space.variables)}
+        codes |= {f"derived.{name}": np.unique(values[name], return_inverse=True)[1] for name in self.space.derived if name in values}
+        rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
+        tier = rest.get(TIER)
+        layouts = self._layouts(index[:, n:]) if self.flat else None
+        return evaluate(self.setting, values, codes, layouts, tier)
+
+    def _layouts(self, index: np.ndarray) -> dict[str, Grid]:
+        """One layout per design and unit."""
+        start = 1 if self.extra and self.extra[0].name == TIER else 0
+        out = {}
+        for i, (unit, grid) in enumerate(self.layout_grids.items()):
+            row, lead = index[:, start + 2 * i], index[:, start + 2 * i + 1]
+            out[unit] = Grid(grid.layout.take(row), grid.leading[lead], {k: v[row] for k, v in grid.extras.items()})
+        return out
+
+
+def layout_names(grid: Grid) -> list[str]:
+    """Layout strings in the order tp-cp-pp-dp-etp-ep, ones omitted except tp: `tp1dp64ep64`."""
+    layout = grid.layout
+    parts = (("tp", layout.n_tp), ("cp", layout.n_cp), ("pp", layout.n_pp), ("dp", layout.n_dp), ("etp", layout.n_etp), ("ep", layout.n_ep))
+    extras = (("mb", "micro_batch"), ("rc", "recompute"), ("z", "zero"))
+    names = []
+    for i in range(layout.n_tp.size):
+        name = "".join(f"{k}{int(v[i])}" for k, v in parts if k == "tp" or v[i] != 1)
+        names.append(name + "".join(f"-{k}{int(grid.extras[key][i])}" for k, key in extras if key in grid.extras))
+    return names
+
+
+def _variable(name: str, choices: tuple, ordered: bool) -> Variable:
+    return Variable(name, choices, ordered, n_active=len(choices))
+
+
+def with_setting(problem: StudyProblem, **changes) -> StudyProblem:
+    """The same problem under a changed setting."""
+    return replace(problem, setting=replace(problem.setting, **changes))

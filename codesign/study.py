@@ -1,0 +1,378 @@
+"""A study file resolved: names looked up, every problem found at once, one `StudyProblem` ready to search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign import catalog, objectives
+from codesign.constraints import Limit
+from codesign.lifecycle import scaling_law
+from codesign.physics import architecture as arch
+from codesign.physics import attention
+from codesign.physics.arrays import stack
+from codesign.physics.phases.train import RECOMPUTE
+from codesign.point import TRAIN_BITS
+from codesign.problem import TIER, StudyProblem
+from codesign.scenario import make_chip, make_traffic
+from codesign.service.traffic import Traffic
+from codesign.setting import Goal, Life, Pool, Setting
+from codesign.spec import StudyFile, load_study
+from codesign.spec.choices import Legal
+from codesign.spec.errors import Problem, SpecError, did_you_mean
+from codesign.spec.space import Late, Space
+from codesign.spec.units import quantity
+from codesign.units.candidates import Grid, serving_grid, training_grid
+from codesign.units.train_unit import RlJob
+
+ROLES = ("train", "rl", "serve", "prefill", "decode")
+DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
+YEAR_S = 365.25 * 86400.0
+LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A resolved study: the file, the workload record, and the problem to search."""
+
+    file: StudyFile
+    workload: dict[str, Any]
+    model: dict[str, Any]
+    problem: StudyProblem
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def setting(self) -> Setting:
+        return self.problem.setting
+
+
+def open_study(path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None) -> Study:
+    """Load, check and resolve a study file; a SpecError carries all its problems with file:line:col."""
+    file = load_study(path, overrides, scenario, check=check)
+    return resolve(file)
+
+
+def check(file: StudyFile) -> Iterator[Problem]:
+    """What only the catalog and the column registry can know."""
+    yield from _names(file)
+    yield from _columns(file)
+    yield from _lifecycle(file)
+
+
+def _names(file: StudyFile) -> Iterator[Problem]:
+    for path, kind, name in _named(file):
+        try:
+            catalog.hardware(name) if kind == "hardware" else catalog.load(kind, name)
+        except SpecError as error:
+            d = error.diagnostics[0]
+            yield Problem(path, d.message if d.path is None else str(d), d.hint)
+    if file.lifecycle.train_precision and file.lifecycle.train_precision not in TRAIN_BITS:
+        hint = did_you_mean(file.lifecycle.train_precision, TRAIN_BITS, "formats")
+        yield Problem(("lifecycle", "train_precision"), f"unknown training precision '{file.lifecycle.train_precision}'", hint)
+    for key in file.base.architecture:
+        if key not in arch.DEFAULTS:
+            yield Problem(("base", "architecture", key), f"unknown architecture key '{key}'", did_you_mean(key, arch.DEFAULTS, "keys"), True)
+
+
+def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """(place, kind, name) of everything that the catalog must know."""
+    yield ("base", "model"), "models", file.base.model
+    yield ("engine",), "engines", file.engine
+    for role, name in file.hardware:
+        if name is not None:
+            yield ("hardware", role), "hardware", name
+    if file.workload is not None and file.workload.use:
+        yield ("workload", "use") if isinstance(file.workload.use, str) else ("workload",), "workloads", file.workload.use
+    for name, variable in file.space.items():
+        if name.startswith("hardware."):
+            for choice in variable.choices or ():
+                yield ("space", name), "hardware", str(choice)
+    for name in file.prices:
+        yield ("prices", name), "hardware", name
+
+
+def _columns(file: StudyFile) -> Iterator[Problem]:
+    known = {*objectives.COLUMNS, *objectives.ALIASES}
+    for name, direction in file.objectives.items():
+        column = objectives.COLUMNS.get(objectives.canonical(name))
+        if column is None:
+            yield Problem(("objectives", name), f"unknown objective '{name}'", did_you_mean(name, known, "columns"), True)
+        elif column.better and column.better[:3] != direction[:3]:
+            better = "maximize" if column.better == "max" else "minimize"
+            yield Problem(("objectives", name), f"'{name}' gets better as it {'rises' if better == 'maximize' else 'falls'}", f"write '{name}: {better}'")
+    only = {objectives.canonical(n) for n in file.objectives}
+    solved = file.lifecycle.pretrain_tok is not None and file.lifecycle.pretrain_tok.solve
+    varied = "lifecycle.pretrain_tok" in file.space or solved
+    if varied and "n_eff" in only and not only & {"c_eq_flop", "n_eq", "loss"}:
+        yield Problem(("objectives", "n_eff"), "n_eff ignores tokens, and this study varies them", "use c_eq_flop, which rises with both", True)
+    for name, bounds in file.constraints.items():
+        column = objectives.COLUMNS.get(objectives.canonical(name))
+        if column is None:
+            yield Problem(("constraints", name), f"unknown constraint '{name}'", did_you_mean(name, known, "columns"), True)
+            continue
+        for bound in bounds:
+            try:
+                bound.limit(column.unit)
+            except SpecError as error:
+                yield Problem(("constraints", name), error.diagnostics[0].message, error.diagnostics[0].hint)
+
+
+def _lifecycle(file: StudyFile) -> Iterator[Problem]:
+    tokens = file.lifecycle.pretrain_tok
+    if tokens is None and "lifecycle.pretrain_tok" not in file.space:
+        yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
+    rule = tokens.solve if tokens is not None else None
+    if rule == "budget" and file.lifecycle.budget is None:
+        yield Problem(("lifecycle", "pretrain_tok"), "tokens are solved from a budget, but there is none", "add 'budget: 200 MUSD' to lifecycle")
+    if rule == "min_cost" and not tokens.quality:
+        yield Problem(("lifecycle", "pretrain_tok"), "min_cost needs the quality to reach", "add 'quality: 1e25 FLOP'")
+    if file.workload is None or file.workload.demand is None:
+        yield Problem(("workload",), "no demand is given: output tokens per second that the service must carry", "write 'demand: 1e5 tok/s'", True)
+
+
+def legal_variables(file: StudyFile) -> dict[str, Legal]:
+    """Every variable a space may have, with type, unit and meaning."""
+    legal = {
+        f"architecture.{key}": Legal(str if key in arch.TEXT else int, "", "architecture") for key in arch.DEFAULTS
+    }
+    legal |= {f"precision.{key}": Legal(int, "", "bits") for key in ("weight_bits", "kv_bits", "act_bits", "train_bits")}
+    roles = _roles(file)
+    legal |= {f"hardware.{role}": Legal(str, "", "accelerator or system of this pool") for role in roles}
+    legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain") for role in roles}
+    legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design")
+    legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens")
+    legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL")
+    return legal
+
+
+def _roles(file: StudyFile) -> tuple[str, ...]:
+    return ("train", "rl", "prefill", "decode") if file.serving.mode == "disaggregated" else ("train", "rl", "serve")
+
+
+def resolve(file: StudyFile) -> Study:
+    """Look every name up and build the problem.  `file` has passed `check`."""
+    model = catalog.load("models", file.base.model)
+    if reason := model.get("not_evaluable"):
+        raise SpecError([file.place(Problem(("base", "model"), f"model '{model['name']}' cannot be evaluated: {reason}"))])
+    base = _base(file, model)
+    tiers = _tiers(file)
+    space = _space(file, base)
+    workload = _workload(file)
+    traffic = _traffic(file, workload)
+    life = _life(file, workload)
+    goals = tuple(Goal(objectives.canonical(n), d == "maximize") for n, d in file.objectives.items())
+    goals = tuple(dict.fromkeys(goals))
+    setting = Setting(
+        base=base, pools=_pools(file, space), traffic=traffic, life=life, goals=goals, limits=_limits(file),
+        disaggregated=file.serving.mode == "disaggregated", grids={},
+        max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf),
+        max_ttft_s=file.slo.ttft or np.inf,
+        tiers_s=tiers, rl=_rl_job(file), law=_law(file),
+    )  # fmt: skip
+    setting = replace(setting, grids=_grids(file, setting, space, base))
+    return Study(file, workload, model, StudyProblem(space, setting))
+
+
+def _base(file: StudyFile, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Base values by dotted name.  Widths that a varied variable must be able to change are left to `fill`."""
+    architecture = dict(model["architecture"]) | dict(file.base.architecture)
+    if "architecture.attention" in file.space and architecture.get("attention") == "mla":
+        architecture.pop("d_head", None)
+    precision = {"weight_bits": 16, "kv_bits": 16, "act_bits": 16} | dict(model.get("precision") or {}) | dict(file.base.precision)
+    base = {f"architecture.{k}": v for k, v in architecture.items()} | {f"precision.{k}": v for k, v in precision.items()}
+    given = {role: name for role, name in file.hardware if name is not None}
+    first = next(iter(given.values()), None) or next(str(v.choices[0]) for n, v in file.space.items() if n.startswith("hardware."))
+    for role in _roles(file):
+        fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
+        base[f"hardware.{role}"] = given.get(role) or fallback or first
+    return base
+
+
+def _tiers(file: StudyFile) -> tuple[float, ...]:
+    """Speed tiers: those of the space, or a ladder of our own when latency is an objective."""
+    if TIER in file.space:
+        variable = file.space[TIER]
+        return tuple(sorted(quantity(v, "s") if isinstance(v, str) else float(v) for v in variable.choices or ()))
+    if {objectives.canonical(n) for n in file.objectives} & {"tpot_s", "tok_per_s_per_user"}:
+        ceiling = file.slo.tpot or np.inf
+        return tuple(v for v in DEFAULT_TIERS_S if v < ceiling) + ((ceiling,) if np.isfinite(ceiling) else ())
+    return ()
+
+
+def _space(file: StudyFile, base: Mapping[str, Any]) -> Space:
+    """Design variables: all of `space` but the speed tier, which chooses among layouts and not among designs."""
+    fixed = {name: base[name] for name in legal_variables(file) if name in base}
+    late = Late(frozenset(LATE), lambda columns: late_columns(base, columns))
+    without_tier = file.model_copy(update={"space": {k: v for k, v in file.space.items() if k != TIER}})
+    without_tier._source, without_tier._path, without_tier._is_partial = file._source, file._path, file._is_partial
+    return without_tier.parse_space(legal_variables(file), fixed, late)
+
+
+def late_columns(base: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Parameter counts of designs, for `where`."""
+    merged = dict(base) | dict(columns)
+    shape = arch.fill({k.split(".", 1)[1]: v for k, v in merged.items() if k.startswith("architecture.")})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        counts = arch.census(shape)
+    cached = arch.kv_bytes_per_tok(counts, np.asarray(merged["precision.kv_bits"], dtype=float))
+    return {"n_params": counts.n_params, "n_active_params": counts.n_active_params, "kv_bytes_per_tok": cached}
+
+
+def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
+    pools = {}
+    varied = {v.name: v.choices for v in space.variables}
+    for role in _roles(file):
+        given = {role_: name for role_, name in file.hardware if name is not None}
+        fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
+        names = tuple(varied.get(f"hardware.{role}", ())) or (given.get(role) or fallback or next(iter(given.values())),)
+        engine = "generic" if role == "train" else file.serving.engine or file.engine
+        engine = file.engine if file.engine == "ideal" else engine
+        chips = [make_chip(name, engine, usd_per_s=_own_price(file, name)) for name in names]
+        unpriced = [n for n, c in zip(names, chips, strict=True) if not np.isfinite(c.usd_per_s)]
+        if unpriced:
+            hint = f"add 'prices: {{{unpriced[0]}: 2.00 USD/h}}' to the study"
+            raise SpecError([file.place(Problem(("hardware", role), f"no price is known for '{unpriced[0]}'", hint))])
+        pools[role] = Pool(names, stack(chips))
+    return pools
+
+
+def _own_price(file: StudyFile, name: str) -> float | None:
+    record = catalog.hardware(name)
+    for given, price in file.prices.items():
+        other = catalog.hardware(given)
+        if other["system"] == record["system"] or given in (record["accelerator"], record["system"]) or other["accelerator"] == record["accelerator"]:
+            return price
+    return None
+
+
+def _workload(file: StudyFile) -> dict[str, Any]:
+    """The workload record: one class, or the mean of a mix weighted by requests, with the study's own lengths over it."""
+    given = file.workload
+    if given.mix:
+        record = _mixed([(catalog.load("workloads", c.use), c.share) for c in given.mix])
+    else:
+        record = catalog.load("workloads", given.use) if given.use else {"name": "own", "isl": {"mean": 1024.0}, "osl": {"mean": 256.0}}
+    for key, value in (("isl", given.isl), ("osl", given.osl)):
+        if value is not None:
+            record[key] = dict(record[key]) | {"mean": value}
+    if given.prefix is not None:
+        record["prefix_hit"] = min(given.prefix / record["isl"]["mean"], 0.999)
+    return record
+
+
+def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+    """One class with the mixture's mean and variance of lengths: sigma from E[x^2] of the lognormal parts."""
+    record: dict[str, Any] = {"name": " + ".join(w["name"] for w, _ in parts), "provenance": {}}
+    for key in ("isl", "osl"):
+        mean = sum(share * w[key]["mean"] for w, share in parts)
+        square = sum(share * w[key]["mean"] ** 2 * np.exp(w[key].get("sigma", 0.0) ** 2) for w, share in parts)
+        record[key] = {"mean": mean, "sigma": float(np.sqrt(np.log(max(square / mean**2, 1.0))))}
+    record["prefix_hit"] = sum(s * w.get("prefix_hit", 0.0) * w["isl"]["mean"] for w, s in parts) / record["isl"]["mean"]
+    record["context"] = {"median": max(w.get("context", {}).get("median", 0.0) for w, _ in parts)}
+    record["tok_per_task"] = sum(s * w.get("tok_per_task", w["osl"]["mean"]) for w, s in parts)
+    record["peak_to_mean"] = max(w.get("peak_to_mean", 1.0) for w, _ in parts)
+    return record
+
+
+def _traffic(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
+    demand = np.atleast_1d(file.workload.demand)
+    mean = float(np.mean(demand))
+    peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
+    return make_traffic(workload, mean, peak / (file.workload.utilisation or 1.0), file.serving)
+
+
+def _life(file: StudyFile, workload: Mapping[str, Any]) -> Life:
+    given, tokens = file.lifecycle, file.lifecycle.pretrain_tok
+    budget, budget_of = 0.0, "usd"
+    if given.budget is not None:
+        b = given.budget
+        budget, budget_of = (b.usd, "usd") if b.usd else (b.flop, "flop") if b.flop else (b.devices * b.days * 86400.0, "device_s")
+    rl = given.rl_tok
+    return Life(
+        pretrain_rule=(tokens.solve if tokens is not None and tokens.solve else "fixed"),
+        pretrain_tok=(tokens.tok or 0.0) if tokens is not None else 0.0,
+        target_c_eq_flop=(tokens.quality or 0.0) if tokens is not None else 0.0,
+        rl_rule="balance" if rl is not None and rl.solve else "fixed", rl_tok=(rl.tok or 0.0) if rl is not None else 0.0,
+        budget=budget, budget_of=budget_of,
+        balance_of=given.balance.of if given.balance else "flop", max_ratio=given.balance.max_ratio if given.balance else None,
+        unique_tok=given.unique_tok or np.inf, global_batch_tok=given.global_batch_tok,
+        train_bits=float(TRAIN_BITS[given.train_precision or "bf16"]), seq_tok=given.seq_tok or 4096.0,
+        lifetime_s=file.workload.lifetime or YEAR_S,
+        tok_per_task=workload.get("tok_per_task") or workload["osl"]["mean"],
+        median_context_tok=workload.get("context", {}).get("median", 0.0),
+        min_full_fraction=file.quality.min_full_fraction if file.quality.min_full_fraction is not None else 0.125,
+        long_context_penalty=file.quality.long_context_penalty or 0.0,
+    )  # fmt: skip
+
+
+def _rl_job(file: StudyFile) -> RlJob:
+    given = file.lifecycle.rl.model_dump(exclude_none=True)
+    return RlJob(**given)
+
+
+def _law(file: StudyFile):
+    name = file.quality.law
+    if name is None or name in scaling_law.LAWS:
+        return scaling_law.LAWS[name or "central"]
+    from codesign.spec import yamlio
+
+    try:
+        return scaling_law.law_from_dict(yamlio.load_plain(name))
+    except (OSError, ValueError) as error:
+        known = ", ".join(scaling_law.LAWS)
+        raise SpecError([file.place(Problem(("quality", "law"), str(error), f"a file of your own, or one of {known}"))]) from None
+
+
+def _limits(file: StudyFile) -> tuple[Limit, ...]:
+    limits = []
+    for name, bounds in file.constraints.items():
+        column = objectives.canonical(name)
+        unit = objectives.COLUMNS[column].unit
+        several = len(bounds) > 1
+        limits += [Limit(f"{name} {b.op}" if several else name, column, b.op, b.limit(unit)) for b in bounds]
+    return tuple(limits)
+
+
+def _grids(file: StudyFile, setting: Setting, space: Space, base: Mapping[str, Any]) -> dict[str, Grid]:
+    """Candidate layouts per unit: the tool's, narrowed by the study's `layout`."""
+    experts = [v.choices for v in space.variables if v.name == "architecture.n_experts"]
+    has_moe = max([float(base.get("architecture.n_experts") or 0), *(float(c) for cs in experts for c in cs)]) > 1
+    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=65536.0)
+    grids = {"train": training_grid(has_moe, ceiling, _choices(file.layout.train))}
+    for role in setting.roles:
+        size = _largest_domain(setting, space, role)
+        own = _choices(file.layout.serve if role == "serve" else getattr(file.layout, role))
+        grids[role] = serving_grid(has_moe, int(max(64, min(size, 128))), own)
+    rollout = {"n_pp": (1,), "batch": (8, 32, 128, 512)} | _choices(file.layout.rl)
+    grids["rl.rollout"] = serving_grid(has_moe, 64, {k: v for k, v in rollout.items() if k not in ("micro_batch", "recompute", "zero")})
+    grids["rl.update"] = training_grid(has_moe, 1024, {"n_devices": (64, 512), "micro_batch": (1,), "n_pp": (1, 4, 8)})
+    return grids
+
+
+def _largest_domain(setting: Setting, space: Space, role: str) -> float:
+    varied = [max(v.choices) for v in space.variables if v.name == f"{role}.scale_up_size"]
+    return float(max(varied) if varied else np.max(setting.pools[role].chips.scale_up_size))
+
+
+def _choices(given) -> dict[str, tuple]:
+    """Degrees that a study's `layout` names, as the grids take them."""
+    if given is None:
+        return {}
+    out = {k: tuple(v) for k, v in given.model_dump(exclude_none=True).items()}
+    if "recompute" in out:
+        out["recompute"] = tuple(RECOMPUTE.index(v) for v in out["recompute"])
+    return out
+
+
+def kinds_of_attention() -> tuple[str, ...]:
+    """Names that `architecture.attention` may take."""
+    return attention.kinds(state=False)
+
+
