@@ -168,7 +168,7 @@ def judge(setting: Setting, designs: Designs, training, serving, design, columns
     goals = np.stack([columns[g.column] * (-1.0 if g.maximize else 1.0) for g in setting.goals], axis=1)
     keep = np.flatnonzero(feasible & np.all(np.isfinite(goals), axis=1))
     keep = keep[nondominated_per_design(design[keep], list(goals[keep].T))]
-    points = {k: v[keep] for k, v in columns.items()}
+    points = {k: v[keep] for k, v in columns.items()} | {"point": _ordinal(design[keep])}
     points |= {k: np.broadcast_to(v, (designs.n,))[design[keep]] for k, v in designs.values.items()}
     if setting.tiers_s:
         asked = np.full(designs.n, setting.tiers_s[-1]) if tier_s is None else tier_s
@@ -180,6 +180,13 @@ def judge(setting: Setting, designs: Designs, training, serving, design, columns
         n_layouts=training.n_timed + serving.n_timed + n_rl, n_candidates=training.n_candidates + serving.n_candidates,
         n_feasible=training.n_feasible + serving.n_feasible, killed=killed,
     )  # fmt: skip
+
+
+def _ordinal(design) -> np.ndarray:
+    """Number of each point within its design, 0, 1, ...; `design` is sorted."""
+    starts = np.flatnonzero(np.r_[True, design[1:] != design[:-1]]) if design.size else np.zeros(0, dtype=int)
+    counts = np.diff(np.r_[starts, design.size])
+    return np.arange(design.size) - np.repeat(starts, counts)
 
 
 def constraint_names(setting: Setting) -> tuple[str, ...]:

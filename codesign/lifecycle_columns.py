@@ -208,7 +208,7 @@ def _inference(setting: Setting, designs, serving, flop, d):
     return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * out_tok}
 
 
-def _design_quality(setting: Setting, designs):
+def design_quality(setting: Setting, designs):
     """(n_active, n_total, keywords of quality.assess) of every design (A,), as the laws count parameters."""
     census, shape, life = designs.census, designs.shape, setting.life
     n_active, n_total = quality.law_params(
@@ -238,7 +238,7 @@ def _gather(values: dict, d):
 
 
 def _from_quality(setting: Setting, designs, d, rl_fixed):
-    n_active, n_total, design = _design_quality(setting, designs)
+    n_active, n_total, design = design_quality(setting, designs)
     names = ("weight_bits", "act_bits", "c_fmt", "fmt_act_bits")
     factors = quality.factor_table(n_active, n_total, f=setting.law.factors, **{k: v for k, v in design.items() if k not in names})
     n_base = np.prod(np.broadcast_arrays(np.asarray(n_active, float), *factors.values()), axis=0)
@@ -251,7 +251,7 @@ def _from_quality(setting: Setting, designs, d, rl_fixed):
 
 def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]:
     """Quality columns and the refusal violation.  Where tokens are the same for all points of a design, computed once each."""
-    n_active, n_total, design = _design_quality(setting, designs)
+    n_active, n_total, design = design_quality(setting, designs)
     tok = np.maximum(tokens.useful, 1.0)
     keys, first, back = np.unique(np.stack([d.astype(float), tok]), axis=1, return_index=True, return_inverse=True)
     u, tok = d[first], tok[first]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -72,9 +73,9 @@ class StudyProblem:
 
     @cached_property
     def n_designs(self) -> int | None:
-        """Distinct valid designs where they can be counted exactly."""
+        """Distinct rows a search can propose, where they can be counted exactly: designs, times tiers and layouts if sampled."""
         count = self.space.n_valid()
-        return count.n if count.is_exact else None
+        return count.n * prod(len(v.choices) for v in self.extra) if count.is_exact else None
 
     def canonical(self, index: np.ndarray) -> np.ndarray:
         n = len(self.space.variables)

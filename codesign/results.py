@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from codesign.spec.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1  # of a run directory; raised when an old one can no longer be read
 
 
 @dataclass
@@ -24,3 +36,71 @@ class Batch:
     n_candidates: int = 0
     n_feasible: int = 0
     killed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A run directory: what was asked, what was found.  `table` has one row per archived point and sampled design."""
+
+    path: Path
+    manifest: dict[str, Any]
+    table: pd.DataFrame
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """Archived Pareto points, in the order of their ids."""
+        return self.table[self.table["on_front"]].reset_index(drop=True)
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Objective column -> minimize or maximize."""
+        return self.manifest["objectives"]
+
+    @property
+    def variables(self) -> list[str]:
+        return self.manifest["variables"]
+
+    def point(self, point_id: int) -> dict[str, Any]:
+        """One archived point as a plain dict; an unknown id is a UserError that lists some that exist."""
+        rows = self.table[self.table["id"] == point_id]
+        if rows.empty:
+            known = ", ".join(str(i) for i in self.front["id"].head(12))
+            raise UserError(f"no point with id {point_id} in {self.path}", hint=f"ids on the front: {known}, ...")
+        if not bool(rows.iloc[0]["on_front"]):
+            raise UserError(f"{point_id} is a sampled design that is not on the front; its layouts were not kept", hint="choose an id from `codesign front`")
+        return rows.iloc[0].to_dict()
+
+    def _repr_html_(self) -> str:
+        return self.front.to_html(max_rows=20, notebook=True)
+
+
+def load_results(path: str | Path) -> Run:
+    """Read a run directory; a clear UserError when it is none, is broken, or belongs to another version."""
+    import pandas as pd
+
+    path = Path(path)
+    manifest_path = path / "manifest.json"
+    if not manifest_path.is_file():
+        what = "no such directory" if not path.exists() else "not a run directory (no manifest.json)"
+        raise UserError(f"{path}: {what}", hint="`codesign run STUDY.yaml` makes one")
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        table = pd.read_parquet(path / "results.parquet")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read: {error}", hint="run the study again with --out to another directory") from None
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{path}: written by another version of codesign (format {manifest.get('format')}, this is {FORMAT})", hint="run the study again")
+    missing = {"id", "design_id", "on_front", "feasible", *manifest["objectives"]} - set(table.columns)
+    if missing:
+        raise UserError(f"{path}/results.parquet lacks the columns {', '.join(sorted(missing))}: was it edited?", hint="run the study again")
+    return Run(path, manifest, table)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place at once: nobody sees half a file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -108,17 +108,19 @@ const LIFECYCLE = [
 ];
 
 function balanceText({ratio, max_ratio}) {
-  const verdict = ratio <= max_ratio ? "in balance: every bar ends inside the hatched band" : "out of balance";
-  return `Largest over smallest ${sig(ratio)}, ${max_ratio ? `limit ${sig(max_ratio)}: ${verdict}` : "no limit set"}.`;
+  if (!max_ratio) return `Largest over smallest ${sig(ratio)}, no limit set.`;
+  const verdict = ratio <= max_ratio ? "in balance" : "out of balance";
+  return `Largest over smallest ${sig(ratio)}, limit ${sig(max_ratio)}: ${verdict}. The hatched band spans that factor.`;
 }
 
 function lifecycleBlock({lifecycle, balance}) {
   const of = balance ? String(balance.of) : "usd";
   const [key, title, write] = LIFECYCLE.find(([name]) => name.startsWith(of)) || LIFECYCLE.at(-1);
-  const most = Math.max(...lifecycle.map(row => row[key] || 0)), cell = ([name, , text], row) => (isNumber(row[name]) ? text(row[name]) : "–");
-  const band = balance && balance.max_ratio
-    ? {style: "band", from: most / balance.max_ratio, to: most, title: `within a factor ${sig(balance.max_ratio)} of the largest`} : null;
-  const line = row => el("tr", {}, el("th", {scope: "row", text: words(row.phase)}), LIFECYCLE.map(one => el("td", {text: cell(one, row)})));
+  const most = Math.max(...lifecycle.map(row => row[key] || 0)), limit = balance && balance.max_ratio;
+  const band = limit ? {style: "band", from: most / limit, to: most, title: `within a factor ${sig(limit)} of the largest`} : null;
+  const cell = (value, text) => el("td", {text: isNumber(value) ? text(value) : "–"});
+  const line = row => el("tr", {},
+    el("th", {scope: "row", text: words(row.phase)}), LIFECYCLE.map(([name, , text]) => cell(row[name], text)));
   return el("section", {}, el("h3", {text: `Lifecycle: ${title} by phase`}),
     bars(lifecycle.map(row => ({name: words(row.phase), value: row[key], text: write(row[key])})), most * 1.02, band),
     balance && el("p", {class: "fine", text: balanceText(balance)}),
@@ -146,7 +148,8 @@ function drawDesign(store) {
   const {chosen, pins} = store.state, i = store.indexOf(chosen), detail = store.data.details[chosen];
   const pick = store.data.picks.find(one => one.id === chosen), pinned = pins.includes(chosen);
   const has = key => detail && (detail[key] || []).length > 0;
-  const rank = store.feasible[i] ? (store.front[i] ? "on the front" : "feasible, not on the front") : `infeasible, ${store.why(i)}`;
+  const fit = store.front[i] ? "on the front" : "feasible, not on the front";
+  const rank = store.feasible[i] ? fit : `infeasible, ${store.why(i)}`;
   const pin = el("button", {type: "button", "aria-pressed": String(pinned), text: pinned ? "Unpin" : "Pin for comparison",
     on: {click: () => { store.pin(chosen); byId("design-body").querySelector("[aria-pressed]").focus(); }}});
   byId("design-body").replaceChildren(...[
@@ -172,11 +175,13 @@ function drawCompare(store) {
   byId("compare").hidden = !rows.length;
   const differs = column => rows.length < 2 || rows.some(i => column.value(i) !== column.value(rows[0]));
   const ordered = [...store.objectives, ...store.columns.filter(column => column.group !== "objective")];
-  const line = (name, cells, title) => el("tr", {title}, el("th", {scope: "row", text: name}), cells.map(cell => el("td", {}, cell)));
+  const line = (name, cells, title) =>
+    el("tr", {title}, el("th", {scope: "row", text: name}), cells.map(cell => el("td", {}, cell)));
   const head = id => el("th", {scope: "col"},
     el("button", {type: "button", class: "link", text: `#${id}`, on: {click: () => store.choose(id)}}), " ",
     el("button", {type: "button", class: "quiet", text: "Unpin", "aria-label": `Unpin ${id}`, on: {click: () => store.pin(id)}}));
-  const layoutOf = (detail, unit) => (detail.layout || []).filter(one => one.unit === unit).map(one => el("code", {text: one.text}));
+  const layoutOf = (detail, unit) =>
+    (detail.layout || []).filter(one => one.unit === unit).map(one => el("code", {text: one.text}));
   const units = [...new Set(details.flatMap(detail => (detail.layout || []).map(one => one.unit)))];
   const timeLine = key => {
     const parts = details.map(detail => causeParts(ofPhase(detail.operators, key)));

@@ -84,12 +84,13 @@ function sourceCell(text) {
 }
 
 function drawAssumptions(data) {
-  const tally = new Map();
-  for (const {confidence} of data.assumptions) tally.set(confidence || "unstated", (tally.get(confidence || "unstated") || 0) + 1);
+  const tally = new Map(), count = el("output");
+  for (const {confidence: kind = "unstated"} of data.assumptions) tally.set(kind, (tally.get(kind) || 0) + 1);
   const rows = data.assumptions.map(({name, value, unit, source, date, confidence}) => el("tr", {},
-    el("th", {scope: "row", text: name}), el("td", {text: show(value, unit || "")}), el("td", {class: "word"}, sourceCell(source)),
+    el("th", {scope: "row", text: name}), el("td", {text: show(value, unit || "")}),
+    el("td", {class: "word source"}, sourceCell(source)),
     el("td", {class: "word", text: date || "–"}), el("td", {class: "word", text: confidence || "–"})));
-  const count = el("output"), search = el("input", {type: "search", id: "assumption-search", on: {input: () => {
+  const search = el("input", {type: "search", id: "assumption-search", on: {input: () => {
     const wanted = search.value.toLowerCase();
     for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
     count.textContent = wanted ? `${rows.filter(row => !row.hidden).length} shown` : "";
@@ -153,7 +154,8 @@ function drawKey(store) {
   const end = value => el("span", {text: sig(tidy(value / column.div, 3))});
   if (column) parts.push(el("h3", {text: column.label + (column.shown ? `, ${column.shown}` : "")}));
   if (items) parts.push(el("ul", {}, items.map(({shape, text, colour}) => glyph(GLYPHS[shape], text, colour))));
-  if (scale) parts.push(el("div", {class: "ramp"}), el("div", {class: "ramp-ends"}, [scale.lo, scale.inv(0.5), scale.hi].map(end)));
+  const ends = scale ? [scale.lo, scale.inv(0.5), scale.hi] : [];
+  if (scale) parts.push(el("div", {class: "ramp"}), el("div", {class: "ramp-ends"}, ends.map(end)));
   parts.push(
     el("ul", {}, glyph("◉", "large, outlined: on the front"), glyph("·", "small: feasible"),
       store.state.infeasible && glyph("×", "infeasible"), store.data.picks.length > 0 && glyph("◯", "ringed: a named pick"),

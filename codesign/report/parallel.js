@@ -1,7 +1,7 @@
 // Parallel coordinates: one axis per column that varies, brushed with the mouse or with the inputs under each axis.
 
 const MIN_AXIS = 84, MAX_AXIS = 150;  // width per axis
-const STROKE = 200, CHUNK = 600;  // lines per stroke, and per round through the colours
+const STROKE = 200, CHUNK = 150;  // lines per stroke, and per round through the colours
 const STAGE = 300, TOP = 14, BOTTOM = STAGE - 34, RUNG = STAGE - 12;  // the rung below an axis holds rows without a value
 const SHUT_FIRST = ["metric", "deployment", "lifecycle", "architecture"];  // what folds away when the page is narrow
 

@@ -1,7 +1,7 @@
 """An append-only file of batches: what a killed run reads to continue.
 
-Each record is a length, a checksum and an uncompressed npz of arrays plus one JSON text, so a record costs about what its
-rows weigh, a torn last record is recognised and cut off, and nothing is ever unpickled.
+Each record is a length, a checksum and an uncompressed npz of arrays plus one JSON text, so a record costs
+about what its rows weigh, a torn last record is recognised and cut off, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COST_FACTOR = 10  # ... and writing takes at most a tenth of the time
 
 
 class Checkpoint:
-    """Records of one search in one file. `identity` must not differ between the run that wrote it and the one that reads it."""
+    """Records of one search in one file, which only a search of the same `identity` may continue."""
 
     def __init__(self, path: str | Path, identity: dict[str, object]) -> None:
         self._path = Path(path)

@@ -1,4 +1,4 @@
-"""A finished search as an Optuna study that optuna-dashboard opens: the front and an even sample, with their values."""
+"""A finished search as an Optuna study that optuna-dashboard opens: the front and an even sample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_journal(
     name: str = "codesign",
     n_trials: int = N_TRIALS,
 ) -> str | None:
-    """Write the study to a journal file, replacing it at once. Returns a note when trials had to be left out."""
+    """Write the study to a journal file, replacing it at once. Returns a note when trials were left out."""
     path = Path(path)
     log = _Memory()
     study = open_study(problem, storage=JournalStorage(log), name=name)
@@ -48,7 +48,7 @@ def to_study(
 
 
 def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials: int) -> str | None:
-    """Add designs as finished trials: those on the front first, then an even sample of the others, in the order of their ids."""
+    """Add designs as finished trials, by id: those on the front and, up to `n_trials`, a sample of the others."""
     table, note = _chosen(outcome, n_trials)
     values = _finite(table.objectives, outcome.designs.objectives, maximised(problem))
     on_front = np.isin(table.design_id, outcome.front.get("design_id", ()))
@@ -79,7 +79,8 @@ def _chosen(outcome: SearchOutcome, n_trials: int) -> tuple[Table, str | None]:
     front = np.isin(designs.design_id, outcome.front.get("design_id", ()))
     best = _even(np.flatnonzero(front), n_trials)
     rows = np.sort(np.concatenate([best, _even(np.flatnonzero(~front), n_trials - len(best))]))
-    note = f"{len(rows)} of {outcome.n_designs} designs: {len(best)} of {front.sum()} on the front, the others an even sample"
+    of_front = f"{len(best)} of {front.sum()} on the front, the others an even sample"
+    note = f"{len(rows)} of {outcome.n_designs} designs: {of_front}"
     return designs.take(rows), note
 
 
@@ -89,7 +90,7 @@ def _even(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _finite(objectives: np.ndarray, all_objectives: np.ndarray, maximise: tuple[bool, ...]) -> np.ndarray:
-    """Objectives with the worst known value where nothing fits, since Optuna accepts no NaN; 0 where none is known."""
+    """Objectives, with the worst known value (or 0) where nothing fits: Optuna accepts no NaN."""
     sign = np.where(maximise, -1.0, 1.0)
     worst = (
         np.max(np.where(np.isnan(all_objectives), -np.inf, all_objectives * sign), axis=0, initial=-np.inf)

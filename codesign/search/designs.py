@@ -55,8 +55,8 @@ class Table:
 def keys(index: Index, sizes: Sequence[int]) -> NDArray[np.int64]:
     """One integer per row, equal for equal rows. (A, V) -> (A,)
 
-    The row read as a mixed-radix number, exact below 2^63 designs; above that a 64-bit hash of it, with which two of
-    10^6 different designs are confused with probability 3e-8.
+    The row read as a mixed-radix number, exact below 2^62 designs; above that a 64-bit hash of it, with which
+    two of 10^6 different designs are confused with probability 3e-8.
     """
     index = np.asarray(index)
     if np.prod(np.asarray(sizes, dtype=float)) < 2.0**62:
@@ -71,7 +71,7 @@ def keys(index: Index, sizes: Sequence[int]) -> NDArray[np.int64]:
 
 
 def scatter(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64 finaliser (Steele et al. 2014, doi:10.1145/2660193.2660195): a bijection that spreads over 64 bits."""
+    """A bijection that spreads over 64 bits: SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
     x = numbers + _MIX[0]
     x = (x ^ (x >> np.uint64(30))) * _MIX[1]
     x = (x ^ (x >> np.uint64(27))) * _MIX[2]
@@ -127,8 +127,8 @@ def _doubled(table: Table, at_least: int) -> Table:
 class Sample:
     """An even sample of at most `cap` rows of a stream of any length; everything while it is short.
 
-    A row stays when the hash of its id lies under a threshold that halves whenever the sample overflows, so what is kept
-    does not depend on how the stream was cut or threaded.
+    A row stays when the hash of its id lies under a threshold that halves whenever the sample overflows, so
+    what is kept does not depend on how the stream was cut or threaded.
     """
 
     def __init__(self, empty: Table, cap: int) -> None:

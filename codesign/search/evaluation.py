@@ -14,14 +14,10 @@ from codesign.search import pareto
 from codesign.search.designs import Table
 from codesign.search.problem import Batch, Index, Problem, maximised
 
-EXTRA = (
-    "valid"  # violation column that searches append: 1 where a design is structurally invalid or nothing fits
-)
-INDEX, VALUES, VIOLATIONS = (
-    "_design_index",
-    "_design_objectives",
-    "_design_violations",
-)  # archive columns, taken out at the end
+# Violation column that searches append: 1 where a design is structurally invalid or nothing fits.
+EXTRA = "valid"
+# Columns that the archive carries for a search and that are taken out at the end.
+INDEX, VALUES, VIOLATIONS = "_design_index", "_design_objectives", "_design_violations"
 _LEAST_SLICE = 256  # designs for which a thread is worth its overhead
 
 
@@ -38,8 +34,10 @@ class Part:
 
 def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.ndarray) -> Part:
     """Keep of a batch what can still matter. Runs in worker threads: it reads nothing that changes."""
-    points = np.stack([np.asarray(batch.points[o.name], dtype=float) for o in problem.objectives], axis=1)
-    usable = np.asarray(batch.points.get("feasible", np.ones(len(points), bool)), bool)
+    n_points = len(batch.design)
+    columns = [batch.points[o.name] if n_points else np.empty(0) for o in problem.objectives]
+    points = np.stack(columns, axis=1).astype(float)
+    usable = np.asarray(batch.points.get("feasible", np.ones(n_points, bool)), bool)
     front = np.flatnonzero(usable)
     front = front[pareto.nondominated(points[front], maximised(problem))]
     design = np.asarray(batch.design)[front]
@@ -84,22 +82,20 @@ def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
     """The rows and front candidates of some batches as named arrays, for a checkpoint."""
     if not parts:
         return {}
-    arrays = {
-        f"rows.{name}": column for name, column in vars(Table.union(part.rows for part in parts)).items()
-    }
+    rows = Table.union(part.rows for part in parts)
+    arrays = {f"rows.{name}": column for name, column in vars(rows).items()}
     arrays["points"] = np.concatenate([part.objectives for part in parts])
-    return arrays | {
-        f"column.{name}": np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns
-    }
+    found = [part for part in parts if len(part.objectives)] or parts[:1]
+    columns = {name: np.concatenate([part.columns[name] for part in found]) for name in found[0].columns}
+    return arrays | {f"column.{name}": column for name, column in columns.items()}
 
 
 def unpack(arrays: dict[str, np.ndarray]) -> Part | None:
     """The inverse of `pack`; None when it packed nothing. Counters are not part of it."""
     if "points" not in arrays:
         return None
-    return Part(
-        Table(**group(arrays, "rows.")), arrays["points"], group(arrays, "column."), Counter(), Counter()
-    )
+    rows, columns = Table(**group(arrays, "rows.")), group(arrays, "column.")
+    return Part(rows, arrays["points"], columns, Counter(), Counter())
 
 
 def group(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

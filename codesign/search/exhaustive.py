@@ -32,10 +32,11 @@ def run(
     checkpoint: str | Path | None = None,
     n_rows: int = TABLE_ROWS,
 ) -> SearchOutcome:
-    """Evaluate every design that `problem.enumerate(chunk)` yields, chunks in parallel threads, merged in order.
+    """Evaluate all that `problem.enumerate(chunk)` yields, chunks in parallel threads, merged in order.
 
-    `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary, with what
-    there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record ended.
+    `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary,
+    with what there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record
+    ended.
     """
     n_threads = n_threads or n_cores()
     tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
@@ -58,11 +59,12 @@ def run(
                 state.take(tracker, part)
                 if log and log.due:
                     log.append(*state.record(tracker))
+            if log:
+                log.append(*state.record(tracker))
         except KeyboardInterrupt:
+            # A second Ctrl-C may have cut a chunk in two: nothing of it is saved, so it will be done again.
             reason = "interrupted"
         parts.cancel()
-    if log:
-        log.append(*state.record(tracker))
     outcome = tracker.outcome(
         state.sample.table,
         sampled=tracker.counts["n_designs"] > n_rows,

@@ -1,9 +1,10 @@
-"""A multi-objective genetic algorithm on integer positions, one numpy pass per generation, and its Optuna sampler.
+"""A multi-objective genetic algorithm on integer positions, one numpy pass per generation.
 
-NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with four changes for discrete spaces that are cheap to evaluate:
-no design is ever proposed twice; inactive variables are moved to their fixed position before that comparison, so conditional
-variables are inherited like any other; a mutation is a step of one on an ordered variable or a jump to any other choice; and
-the population grows with the evaluations, because small populations win early and large ones late.
+NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with four changes for discrete spaces that are cheap to
+evaluate: no design is ever proposed twice; inactive variables are moved to their fixed position before that
+comparison, so conditional variables are inherited like any other; a mutation is a step of one on an ordered
+variable or a jump to any other choice; and the population grows with the evaluations, because small
+populations win early and large ones late.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _ROUNDS = 40  # attempts to fill a generation with new designs before the space 
 class GeneticAlgorithm:
     """Proposes designs (`ask`) and learns from their values (`tell`); knows nothing of Optuna.
 
-    All random numbers come from one generator and a generation is always bred whole, so the sequence of designs does not
-    depend on how many are asked for at once.
+    All random numbers come from one generator and a generation is always bred whole, so the sequence of
+    designs does not depend on how many are asked for at once.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class GeneticAlgorithm:
         self._queue = np.concatenate([self._queue, self._unseen(np.asarray(index, np.int64))])
 
     def ask(self, n: int) -> tuple[Index, NDArray[np.int64]]:
-        """The next designs, at most `n`, and their numbers; none when no new design can be found. (n, V), (n,)"""
+        """The next designs, at most `n`, (n, V), and their numbers, (n,); none when nothing new can be found."""
         if self.generation_dealt:
             self._select()
             self._queue = self._breed()
@@ -103,7 +104,7 @@ class GeneticAlgorithm:
         self._seen.update(keys(self._canonical(index), self._sizes).tolist())
 
     def _select(self) -> None:
-        """Cut the pool to the best: feasible before infeasible, then front by front, then sparse regions before dense."""
+        """Cut the pool to the best: feasible first, then front by front, then the less crowded."""
         order = np.argsort(self._excess, kind="stable")
         feasible = np.flatnonzero(self._excess <= 0)
         if len(feasible):
@@ -120,9 +121,8 @@ class GeneticAlgorithm:
         """A generation of designs never proposed before, as full as the space allows."""
         n, parts = self.population_size, []
         for attempt in range(_ROUNDS):
-            inherit = (
-                self._n_told >= self._least and attempt < _ROUNDS // 2
-            )  # a family that has nothing new to offer gets immigrants
+            # A family that has nothing new to offer gets immigrants.
+            inherit = self._n_told >= self._least and attempt < _ROUNDS // 2
             parts.append(self._unseen(self._children(n) if inherit else self._random(n)))
             n -= len(parts[-1])
             if n <= 0:
@@ -145,11 +145,10 @@ class GeneticAlgorithm:
         return np.stack(columns, axis=1)
 
     def _children(self, n: int) -> Index:
-        """Uniform crossover of two tournament winners, then about one mutation each. The pool is sorted, best first."""
+        """Uniform crossover of two tournament winners, then about one mutation each."""
         rng, shape = self.rng, (n, len(self._sizes))
-        winner = np.minimum(
-            *rng.integers(0, len(self._index), (2, 2, n))
-        )  # (2, n): the better of two random members
+        # The pool is sorted, so the better of two random members is the one with the lower number.
+        winner = np.minimum(*rng.integers(0, len(self._index), (2, 2, n)))
         crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)
         child = np.where(crossed, self._index[winner[1]], self._index[winner[0]])
         mutated = rng.random(shape) < 1 / shape[1]
@@ -163,11 +162,11 @@ class GeneticAlgorithm:
         return np.where(mutated, np.where(stepping, step, jump), child)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
-        """Arrays and JSON to continue from; designs told are referred to by their position in the sequence."""
+        """Arrays and JSON to continue from; designs told are referred to by their place in the sequence."""
         return {"ga.serial": self._serial, "ga.queue": self._queue}, {"rng": self.rng.bit_generator.state}
 
     def restore(self, told: Sequence[Told], states: Sequence[tuple[dict[str, np.ndarray], dict]]) -> None:
-        """Continue from everything told so far, oldest first, and the states saved with it, of which only the last counts."""
+        """Continue from everything told so far, oldest first, and the last of the states saved with it."""
         self.tell(*(np.concatenate(columns) for columns in zip(*told, strict=True)))
         arrays, meta = states[-1]
         pool = arrays["ga.serial"]
@@ -182,7 +181,8 @@ class GeneticAlgorithm:
 def excess(violations: np.ndarray) -> np.ndarray:
     """Distance from feasibility, (N, C) -> (N,): sum of v / (1 + v) over the violated constraints.
 
-    With v = value / limit - 1 a term is 1 - limit / value: none outweighs the others, however far it is broken.
+    With v = value / limit - 1 a term is 1 - limit / value: none outweighs the others, however far it is
+    broken.
     """
     broken = np.maximum(violations, 0.0)
     return (broken / (1.0 + broken)).sum(axis=1)

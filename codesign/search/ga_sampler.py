@@ -1,4 +1,4 @@
-"""The genetic algorithm as an Optuna sampler, for studies that live in a storage or are driven by Optuna itself."""
+"""The genetic algorithm as an Optuna sampler, for studies that live in a storage or that Optuna drives."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class GASampler(BaseSampler):
     """Deals out the generations of a `GeneticAlgorithm` one trial at a time.
 
-    A generation is bred when the last one has been dealt, from every trial finished by then: with one process and batches
-    of `engine.n_batch` that is exactly the algorithm; with several, late trials count for the generation after. Trials that
-    are in the study already are learned from before the first is proposed.
+    A generation is bred when the last one has been dealt, from every trial finished by then: with one process
+    and batches of `engine.n_batch` that is exactly the algorithm; with several, late trials count for the
+    generation after. Trials that are in the study already are learned from before the first is proposed.
     """
 
     def __init__(self, space: dict[str, BaseDistribution], engine: GeneticAlgorithm) -> None:
@@ -69,7 +69,7 @@ class GASampler(BaseSampler):
 
 
 def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:
-    """Constraints by name, (n, C). The list that the dashboard reads repeats them under numbers, which are left out."""
+    """Constraints by name, (n, C), without those that the dashboard's list repeats under numbers."""
     named = [
         {key: value for key, value in trial.constraints.items() if not key.isdigit()} for trial in trials
     ]

@@ -8,5 +8,5 @@ from codesign.search.problem import Problem
 
 
 def run(problem: Problem, settings: Settings | None = None, hooks: Hooks | None = None) -> SearchOutcome:
-    """Sample flat designs. `problem.variables` include the layout's; otherwise the loop is that of `nested`."""
+    """Sample flat designs: `problem.variables` include the layout's. The loop is that of `nested`."""
     return search(problem, settings or Settings(), hooks or Hooks(), "joint")

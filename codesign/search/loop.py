@@ -1,4 +1,4 @@
-"""The sampled search: ask a batch of designs, evaluate those that are new, tell all. `nested` and `joint` are this loop."""
+"""The sampled search, shared by `nested` and `joint`: ask for a batch, evaluate what is new, tell all."""
 
 from __future__ import annotations
 
@@ -18,13 +18,8 @@ from codesign.search.outcome import Progress, SearchOutcome, Tracker, interrupti
 from codesign.search.pareto import Scaling
 from codesign.search.problem import Index, Problem, fingerprint, sizes
 
-_BARREN_BATCHES, _BARREN_TRIALS = (
-    5,
-    200,
-)  # after so many batches and trials without a new design, more will not bring one
-_NONE_VALUE = (
-    0.0  # told for a design where nothing fits while no value was ever seen; its violation is what ranks it
-)
+_BARREN_BATCHES, _BARREN_TRIALS = 5, 200  # so many without a new design, and more will not bring one
+_NONE_VALUE = 0.0  # told where nothing fits and no value was ever seen; the violation is what ranks it
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,7 @@ class Settings:
     seed: int = 0
     time_limit_s: float | None = None
     batch: int | None = None  # trials asked for together; None: what suits the sampler
-    flat_gain: float | None = (
-        None  # stop when the hypervolume rose by less than this share in the last 30 % of evaluations
-    )
+    flat_gain: float | None = None  # stop when the hypervolume rose by less in the last 30 % of evaluations
 
 
 @dataclass(frozen=True)
@@ -56,18 +49,18 @@ class Hooks:
 
 
 def search(problem: Problem, settings: Settings, hooks: Hooks, method: str) -> SearchOutcome:
-    """Run the loop until a limit, a flat hypervolume, an exhausted space, `stop` or Ctrl-C; always at a batch boundary."""
+    """Run to a limit, a flat hypervolume, an exhausted space, `stop` or Ctrl-C, and to the end of a batch."""
     run = _Run(problem, settings, hooks)
     with interruptible() as pressed, ThreadPoolExecutor(run.n_threads) as run.pool:
         try:
             run.resume()
             while (reason := run.halt(pressed.is_set())) is None:
                 run.step()
-        except (
-            KeyboardInterrupt
-        ):  # a second Ctrl-C, or one in a thread without our handler: the batch in flight is lost
+            run.save()
+        except KeyboardInterrupt:
+            # A second Ctrl-C cuts a batch in two. What is half done is not saved and will be done again.
             reason = "interrupted"
-    run.save()
+            run.abandon()
     return run.outcome(method, reason)
 
 
@@ -107,6 +100,7 @@ class _Run:
         """Why the search should end now, or None."""
         settings, tracker = self._settings, self._tracker
         barren = self._n_barren_batches >= _BARREN_BATCHES and self._n_barren_trials >= _BARREN_TRIALS
+        late = settings.time_limit_s is not None and tracker.seconds_here >= settings.time_limit_s
         reasons = (
             ("interrupted", pressed),
             ("stopped", self._hooks.stop is not None and self._hooks.stop()),
@@ -114,10 +108,7 @@ class _Run:
             ("every design evaluated", self._complete),
             ("no new design found", self._exhausted),
             ("the sampler only repeats designs", barren),
-            (
-                "time limit",
-                settings.time_limit_s is not None and tracker.seconds_here >= settings.time_limit_s,
-            ),
+            ("time limit", late),
             ("hypervolume flat", settings.flat_gain is not None and tracker.flat(settings.flat_gain)),
         )
         return next((reason for reason, applies in reasons if applies), None)
@@ -159,9 +150,9 @@ class _Run:
             self._tracker.killed["where"] += int((~valid).sum())
         new = np.flatnonzero(valid & (self._known.find(index) < 0))
         new = new[self._known.first_of_each(index[new])]
-        parts = (
-            evaluate(self._problem, index[new], numbers[new], self.pool, self.n_threads) if len(new) else []
-        )
+        if not len(new):
+            return []
+        parts = evaluate(self._problem, index[new], numbers[new], self.pool, self.n_threads)
         for part in parts:
             self._tracker.absorb(part)
             self._learn(part.rows)
@@ -175,8 +166,8 @@ class _Run:
     def _values(self, index: Index) -> tuple[np.ndarray, np.ndarray]:
         """What to tell of each design: objectives (n, M), signed violations (n, C + 1).
 
-        Optuna accepts no NaN. Where nothing fits, the value told is the worst that any design has had so far, and a
-        positive violation says that it is not to be believed. A repeated design is told what it was told to be.
+        Optuna accepts no NaN. Where nothing fits, the value told is the worst that any design has had so far,
+        and a positive violation says that it is not to be believed. Repeated designs are told what is known.
         """
         row = self._known.find(self._problem.canonical(index))
         known, table = row >= 0, self._known.table
@@ -188,7 +179,7 @@ class _Run:
         return np.where(np.isnan(values), worst, values), violations
 
     def _join(self) -> None:
-        """Take in what other processes have finished in a shared study; evaluating again is cheaper than storing points."""
+        """Take in what others finished in a shared study; evaluating again is cheaper than storing points."""
         index, numbers = self.proposer.foreign()
         if len(index):
             self._evaluate(index, numbers)
@@ -207,12 +198,11 @@ class _Run:
             self.n_trials = meta["n_trials"]
             self._n_barren_batches, self._n_barren_trials = meta["barren"]
         if told:
-            self.proposer.restore(
-                told, [(group(arrays, "state."), meta["proposer"]) for arrays, meta in self._log.records]
-            )
+            states = [(group(arrays, "state."), meta["proposer"]) for arrays, meta in self._log.records]
+            self.proposer.restore(told, states)
             self._log.records.clear()
-            if not samplers.resumes(self._settings.sampler):
-                self._notes.append(f"the random state of {self._settings.sampler} cannot be saved: continued, not repeated")
+            if not samplers.resumes(name := self._settings.sampler):
+                self._notes.append(f"the state of {name} cannot be saved: continued, not repeated exactly")
         if self._shared:
             self._join()
         if self._hooks.warm_start is not None:
@@ -222,22 +212,14 @@ class _Run:
         """Write what happened since the last record."""
         if not self._log or not self._unsaved:
             return
-        told = [np.concatenate(columns) for columns in zip(*(told for told, _ in self._unsaved), strict=True)]
-        arrays = {
-            f"told.{name}": array for name, array in zip(("index", "values", "violations"), told, strict=True)
-        }
+        columns = zip(*(told for told, _ in self._unsaved), strict=True)
+        index, values, violations = (np.concatenate(column) for column in columns)
+        arrays = {"told.index": index, "told.values": values, "told.violations": violations}
         arrays |= pack([part for _, parts in self._unsaved for part in parts])
         state, meta = self.proposer.state()
         arrays |= {f"state.{name}": array for name, array in state.items()}
-        self._log.append(
-            arrays,
-            {
-                "tracker": self._tracker.state(),
-                "proposer": meta,
-                "n_trials": self.n_trials,
-                "barren": [self._n_barren_batches, self._n_barren_trials],
-            },
-        )
+        meta = {"tracker": self._tracker.state(), "proposer": meta, "n_trials": self.n_trials}
+        self._log.append(arrays, meta | {"barren": [self._n_barren_batches, self._n_barren_trials]})
         self._unsaved = []
 
     def abandon(self) -> None:

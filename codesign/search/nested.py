@@ -1,4 +1,4 @@
-"""Designs are sampled; the evaluator sweeps every layout of each. The default for spaces too large to enumerate."""
+"""Designs are sampled; the evaluator sweeps every layout of each. For spaces too large to enumerate."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from codesign.search.problem import Problem
 
 
 def run(problem: Problem, settings: Settings | None = None, hooks: Hooks | None = None) -> SearchOutcome:
-    """Sample designs. `problem.variables` are the design variables; a trial is a design, however many layouts it has."""
+    """Sample designs: `problem.variables` are the design's, and a trial is a design with all its layouts."""
     return search(problem, settings or Settings(), hooks or Hooks(), "nested")

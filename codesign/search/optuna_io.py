@@ -1,8 +1,9 @@
-"""Designs as Optuna trials: the search space, the study, ask and tell, and continuing where a study was left."""
+"""Designs as Optuna trials: search space, study, ask and tell, and continuing where a study was left."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,36 +20,31 @@ from optuna.trial import FrozenTrial, TrialState
 from codesign.search.problem import Index, Problem, Told, fingerprint
 from codesign.spec.errors import UserError
 
-CONSTRAINTS = (
-    "constraints"  # list that optuna-dashboard 0.21 reads; Optuna 5 itself reads `constraints:<name>`
-)
+CONSTRAINTS = "constraints"  # list that optuna-dashboard 0.21 reads; Optuna 5 writes `constraints:<name>`
 _SPACE = "codesign:space"
 _WORKER = "codesign:worker"
 _SQLITE_TRIALS = 2000  # SQLite takes 20 trials a second
 
 
 def quiet() -> None:
-    """Keep Optuna off the screen: its log, and warnings that its interface is experimental or that a sampler falls back."""
+    """Keep Optuna off the screen: its log, and its warnings of experimental interfaces and fallbacks."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", module="optuna")
 
 
 def space(problem: Problem) -> dict[str, BaseDistribution]:
-    """One distribution per variable, over positions: integers where the choices are ordered, categories elsewhere."""
-    return {
-        v.name: IntDistribution(0, len(v.choices) - 1)
-        if v.ordered
-        else CategoricalDistribution(tuple(range(len(v.choices))))
-        for v in problem.variables
-    }
+    """One distribution per variable, over positions: integers where ordered, categories elsewhere."""
+    return {v.name: _distribution(len(v.choices), v.ordered) for v in problem.variables}
+
+
+def _distribution(n_choices: int, ordered: bool) -> BaseDistribution:
+    return IntDistribution(0, n_choices - 1) if ordered else CategoricalDistribution(tuple(range(n_choices)))
 
 
 def readable(problem: Problem, row: Sequence[int]) -> dict[str, Any]:
     """The values behind a row of positions, as JSON."""
-    return {
-        v.name: _json(v.choices[int(position)]) for v, position in zip(problem.variables, row, strict=True)
-    }
+    return {v.name: _json(v.choices[int(i)]) for v, i in zip(problem.variables, row, strict=True)}
 
 
 def _json(choice: object) -> Any:
@@ -62,8 +58,12 @@ def open_study(
     name: str = "codesign",
     n_trials: int = 0,
 ) -> optuna.Study:
-    """Create a study for the problem, or join the one of that name. `storage`: None (memory), a journal file, a URL, or a storage."""
+    """Create a study for the problem, or join the one of that name.
+
+    `storage` is None (memory), `journal:PATH`, a URL, or a storage.
+    """
     quiet()
+    place = re.sub(r"//[^/@]*@", "//***@", str(storage))  # passwords stay off the screen
     if isinstance(storage, str) and storage.startswith("sqlite") and n_trials > _SQLITE_TRIALS:
         raise UserError(
             f"SQLite stores about 20 trials a second; {n_trials} trials are too many for it",
@@ -78,11 +78,11 @@ def open_study(
             directions=[objective.direction for objective in problem.objectives],
         )
     except Exception as error:  # whatever the database driver raises, the user's URL is the cause
-        raise UserError(f"cannot open the study {name!r} in {storage}: {error}") from error
+        raise UserError(f"cannot open the study {name!r} in {place}: {_masked(error, storage)}") from error
     known = study.user_attrs.get(_SPACE)
     if known is not None and known != fingerprint(problem):
         raise UserError(
-            f"the study {name!r} in {storage} belongs to a different search space, objectives or constraints",
+            f"the study {name!r} in {place} belongs to a different search space, objectives or constraints",
             hint="use another study name or storage",
         )
     if known is None:
@@ -91,6 +91,12 @@ def open_study(
             study.set_user_attr(f"choices {variable.name}", [_json(choice) for choice in variable.choices])
         study.set_user_attr(_SPACE, fingerprint(problem))
     return study
+
+
+def _masked(error: Exception, storage: object) -> str:
+    """The error's text without the password that the storage URL may hold."""
+    secret = re.search(r"//[^/@]*:([^/@]+)@", str(storage))
+    return str(error).replace(secret[1], "***") if secret else str(error)
 
 
 def _storage(url: str | BaseStorage | None) -> BaseStorage:
@@ -122,14 +128,14 @@ class TrialProposer:
         self._shared = shared  # other processes work on this study, and people look at it while it runs
         self._pending: list[optuna.Trial] = []
         self._mine: set[int] = set()
-        self._n_read = 0  # trials of a shared study that were looked at
+        self._n_read = 0  # trials that `state` has reported
         self._study_attrs: dict[str, Any] = {}
         if shared:
             _bury(study)
 
     @property
     def n_batch(self) -> int:
-        """Trials to ask for next. Batches end at multiples of their size: a continued run asks as an unbroken one would."""
+        """Trials to ask for next: to a multiple of the batch, so that continued runs ask as unbroken ones."""
         return self._n_batch - self._n_told % self._n_batch
 
     @property
@@ -154,14 +160,11 @@ class TrialProposer:
 
     def tell(self, index: Index, values: np.ndarray, violations: np.ndarray) -> None:
         """Finish the trials of the last `ask`."""
-        for trial, row, value, broken in zip(
-            self._pending, index, values.tolist(), violations.tolist(), strict=True
-        ):
+        rows = zip(self._pending, index, values.tolist(), violations.tolist(), strict=True)
+        for trial, row, value, broken in rows:
             for name, amount in zip(self._constraint_names, broken, strict=True):
                 trial.set_constraint(name, amount)
-            if (
-                self._shared
-            ):  # for the dashboard; in memory nobody reads it, and samplers would count it twice
+            if self._shared:  # for the dashboard; in memory nobody reads it and samplers count it twice
                 self.study._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, broken)
                 trial.set_user_attr("design", readable(self._problem, row))
             self.study.tell(trial, value)
@@ -178,11 +181,8 @@ class TrialProposer:
         """Positions and numbers of trials that others finished since the last call."""
         if not self._shared:
             return np.empty((0, len(self._space)), np.int64), np.empty(0, np.int64)
-        done = [
-            trial
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if trial.number not in self._mine
-        ]
+        finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = [trial for trial in finished if trial.number not in self._mine]
         self._mine.update(trial.number for trial in done)
         return self._rows(done), np.array([trial.number for trial in done], np.int64)
 
@@ -194,10 +194,7 @@ class TrialProposer:
         attrs = self.study._storage.get_study_system_attrs(self.study._study_id)
         changed = {name: value for name, value in attrs.items() if self._study_attrs.get(name) != value}
         self._study_attrs.update(changed)
-        own = [
-            {name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINTS)}
-            for trial in trials
-        ]
+        own = [_without_constraints(trial.system_attrs) for trial in trials]
         arrays, states = _generator_states(self.study.sampler)
         return arrays, {"trials": own, "study": changed, "generators": states}
 
@@ -205,12 +202,10 @@ class TrialProposer:
         """Rebuild the study from what was told, batch by batch, and the states saved with it."""
         attrs = [own for _, meta in states for own in meta["trials"]]
         rows = [row for batch in told for row in zip(*batch, strict=True)]
-        self.study.add_trials(
-            frozen_trial(
-                self._params(index), self._space, values, violations, self._constraint_names, system_attrs=own
-            )
-            for (index, values, violations), own in zip(rows, attrs, strict=True)
-        )
+        for (index, values, violations), own in zip(rows, attrs, strict=True):
+            params, names = self._params(index), self._constraint_names
+            trial = frozen_trial(params, self._space, values, violations, names, system_attrs=own)
+            self.study.add_trial(trial)
         self._n_read = self._n_told = len(rows)
         self._mine.update(range(len(rows)))
         for _, meta in states:
@@ -223,9 +218,12 @@ class TrialProposer:
         return {name: int(position) for name, position in zip(self._space, row, strict=True)}
 
     def _rows(self, trials: Sequence[optuna.Trial | FrozenTrial]) -> Index:
-        return np.array([[trial.params[name] for name in self._space] for trial in trials], np.int64).reshape(
-            -1, len(self._space)
-        )
+        rows = [[trial.params[name] for name in self._space] for trial in trials]
+        return np.array(rows, np.int64).reshape(-1, len(self._space))
+
+
+def _without_constraints(attrs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attrs.items() if not name.startswith(CONSTRAINTS)}
 
 
 def frozen_trial(
@@ -293,9 +291,8 @@ def _generator_states(sampler: BaseSampler) -> tuple[dict[str, np.ndarray], list
 
 
 def _set_generator_states(sampler: BaseSampler, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    for number, (generator, state) in enumerate(
-        zip(_generators(sampler, set()), meta["generators"], strict=True)
-    ):
+    pairs = zip(_generators(sampler, set()), meta["generators"], strict=True)
+    for number, (generator, state) in enumerate(pairs):
         key = arrays.get(f"generator.{number}")
         state = state | {"state": state["state"] | ({} if key is None else {"key": key})}
         if isinstance(generator, np.random.RandomState):

@@ -1,4 +1,4 @@
-"""What a search returns, and the bookkeeping that every method shares: archive, counters, history, progress."""
+"""What a search returns, and the bookkeeping of every method: archive, counters, history, progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from codesign.search.problem import Index, Problem, maximised
 if TYPE_CHECKING:
     import optuna
 
-Progress = Callable[
-    [int, int | None, int, float, float], None
-]  # done, total, n_front, hypervolume, layouts_per_s
+# done, total, n_front, hypervolume, layouts_per_s
+Progress = Callable[[int, int | None, int, float, float], None]
 
+COUNTS = ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")
 _REPORT_S = 0.2  # at most five progress calls a second
-_MARK_GROWTH = 1.05  # the history is taken at evaluation counts that grow by 5 %, so that it costs little and repeats exactly
+_MARK_GROWTH = 1.05  # of the evaluations between entries of the history: not of time, so that it repeats
 
 
 @dataclass
@@ -104,9 +104,9 @@ class Tracker:
     def consider(self, rows: Table) -> None:
         """Keep the design that violates least, first come first kept."""
         if len(rows):
-            both = [self.closest, rows.take(np.argmin(_excess(rows), keepdims=True))]
-            best = both[-1] if not len(self.closest) else both[int(_excess(both[1])[0] < _excess(both[0])[0])]
-            self.closest = best
+            best = rows.take(np.argmin(_excess(rows), keepdims=True))
+            if not len(self.closest) or _excess(best)[0] < _excess(self.closest)[0]:
+                self.closest = best
 
     def mark(self, force: bool = False) -> None:
         """Append to the history when enough evaluations have passed since its last entry."""
@@ -117,10 +117,11 @@ class Tracker:
         if self.scaling is None and len(self.archive) > (0 if force else len(self.maximise)):
             self.scaling = pareto.scaling(self.archive.objectives, self.maximise)
         if self.scaling is not None:
-            self.history.append((n, self.seconds, pareto.hypervolume(self.archive.objectives, self.scaling)))
+            volume = pareto.hypervolume(self.archive.objectives, self.scaling, exact=False)
+            self.history.append((n, self.seconds, volume))
         if (
             not force
-        ):  # a forced entry is where a run ended; a resumed run must keep the schedule of an unbroken one
+        ):  # a forced entry is where a run ended; resumed, it keeps the schedule of an unbroken one
             self._next_mark = max(n + 1.0, n * _MARK_GROWTH)
 
     @property
@@ -129,7 +130,7 @@ class Tracker:
         return self.history[-1][2] if self.history else 0.0
 
     def flat(self, gain: float, share: float = 0.3, n_least: int = 500) -> bool:
-        """Whether the hypervolume rose by less than `gain` (relative) during the last `share` of the evaluations."""
+        """Whether the hypervolume rose by less than `gain` of itself in the last `share` of evaluations."""
         n = self.counts["n_designs"]
         before = [value for count, _, value in self.history if count <= (1 - share) * n]
         return bool(n >= n_least and before and self.hypervolume - before[-1] <= gain * self.hypervolume)
@@ -166,16 +167,12 @@ class Tracker:
         """Close the books."""
         self.mark(force=True)
         front = self.archive.front()
-        if front:
+        index = designs.index[:0]
+        if front:  # no columns are known before the first batch
             index = front.pop(INDEX)
             of_front = Table(front["design_id"], index, front.pop(VALUES), front.pop(VIOLATIONS))
             designs = Table.union([designs, of_front]) if sampled else designs
-        else:
-            index = designs.index[:0]
-        counts = {
-            name: self.counts[name]
-            for name in ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")
-        }
+        counts = {name: self.counts[name] for name in COUNTS}
         return SearchOutcome(
             front=front,
             front_index=index,
@@ -199,7 +196,7 @@ def _excess(rows: Table) -> np.ndarray:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a search can end at a batch boundary; the second Ctrl-C raises."""
+    """An event that the first Ctrl-C sets, so that a search can finish its batch; the second one raises."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed

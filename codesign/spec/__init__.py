@@ -1,4 +1,5 @@
-"""What the user says: YAML, units, expressions, the space of designs and the study file.  Names stay text here."""
+"""What the user says: YAML, units, expressions, the space of designs and the study file.  Names stay text
+here."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "Diagnostic": "errors", "Problem": "errors", "SpecError": "errors", "UserError": "errors", "nearest": "errors",
+    "Diagnostic": "errors", "Problem": "errors", "SpecError": "errors", "UserError": "errors",
+    "nearest": "errors",
     "quantity": "units", "show": "units",
-    "load_study": "study_file", "new_study": "study_file", "templates": "study_file", "StudyFile": "study_file",
+    "load_study": "study_file", "new_study": "study_file", "templates": "study_file",
+    "StudyFile": "study_file",
     "json_schema": "schema", "Study": "schema",
     "Legal": "choices", "Late": "space", "Space": "space", "Variable": "space",
 }  # fmt: skip

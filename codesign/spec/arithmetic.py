@@ -1,7 +1,7 @@
 """The operators and functions of expressions, on scalars and numpy arrays alike.
 
-Integers stay integers while they are exact and become floats beyond 2^53, so that a product of counts never wraps around; division by zero
-gives inf or nan instead of numpy's silent integer 0.
+Integers stay integers while they are exact and become floats beyond 2^53, so that a product of counts
+never wraps around; division by zero gives inf or nan instead of numpy's silent integer 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def _peak(value: Value) -> int | None:
 
 
 def _exactly(action: Callable[..., Any], bound: Callable[[int, int], int]) -> Callable[[Value, Value], Value]:
-    """Integer arithmetic while no result can reach 2^53 (by `bound` on the largest magnitudes), float arithmetic beyond."""
+    """Integer arithmetic while no result can reach 2^53 (by `bound` on the largest magnitudes), float
+    arithmetic beyond."""
 
     def run(a: Value, b: Value) -> Value:
         peaks = _peak(a), _peak(b)
@@ -40,7 +41,8 @@ def _exactly(action: Callable[..., Any], bound: Callable[[int, int], int]) -> Ca
 
 
 def _modulo(action: Callable[..., Any]) -> Callable[[Value, Value], Value]:
-    """// and % with nan where the divisor is zero: numpy's integer answer there is 0, which would make every number a multiple of 0."""
+    """// and % with nan where the divisor is zero: numpy's integer answer there is 0, which would make
+    every number a multiple of 0."""
 
     def run(a: Value, b: Value) -> Value:
         a, b = (np.asarray(x, np.int64) if np.asarray(x).dtype.kind == "b" else np.asarray(x) for x in (a, b))

@@ -1,4 +1,5 @@
-"""From what a user writes for one variable (`choices`, `range`, `powers_of_two`, `divisors_of`) to the tuple of its values."""
+"""From what a user writes for one variable (`choices`, `range`, `powers_of_two`, `divisors_of`) to the
+tuple of its values."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def read(
     fixed: Mapping[str, Any],
     names: Iterable[str],
 ) -> tuple[Choices | None, list[Problem]]:
-    """The choices of one variable, or the problems that prevent them.  `fixed`: base values of variables that do not vary."""
+    """The choices of one variable, or the problems that prevent them.  `fixed`: base values of variables
+    that do not vary."""
     reader = _Reader(("space", name), definition, legal, fixed, names)
     values = reader.values()
     otherwise = reader.typed(definition.otherwise, "else") if definition.otherwise is not None else None
@@ -183,7 +185,9 @@ class _Reader:
                 hint = (
                     f"'{of}' varies itself: use 'where' with divides(...)"
                     if varies
-                    else did_you_mean(of, self.fixed)
+                    else did_you_mean(
+                        of, [*self.fixed, *(full.rpartition(".")[2] for full in self.fixed)], "base values"
+                    )
                 )
                 self.problem(f"'{of}' is not a base value", "divisors_of", hint=hint)
                 return []

@@ -26,8 +26,9 @@ def build(
 ) -> tuple[Space | None, list[Problem]]:
     """The space, or None and the problems.
 
-    `legal`: every variable there is (None: unknown names are let pass, for a check without the catalog); `fixed`: base values of
-    variables; `late`: columns that only `where` may use; `is_partial`: some variables were left out because they are wrong.
+    `legal`: every variable there is (None: unknown names are let pass, for a check without the catalog);
+    `fixed`: base values of variables; `late`: columns that only `where` may use; `is_partial`: some
+    variables were left out because they are wrong.
     """
     builder = _Builder(definitions, derived or {}, where, legal, fixed or {}, late)
     space = builder.space()
@@ -100,7 +101,7 @@ class _Builder:
             if set(expression.names) <= known and not reads_late and space.possible(expression) is False:
                 varied = [v for v in space.variables if v.name in expression.names]
                 hint = "; ".join(f"{v.name} takes {_listed(v.choices)}" for v in varied) or None
-                self._problem(f"'{expression.text}' is never true", *path, hint=hint)
+                self._problem(f"this is never true: {expression.text}", *path, hint=hint)
 
     def _problem(self, message: str, *path: str | int, hint: str | None = None, at_key: bool = False) -> None:
         self.problems.append(Problem(path, message, hint, at_key))
@@ -128,6 +129,10 @@ class _Builder:
                 )
             if name in self.definitions:
                 self._problem(f"'{name}' is also a variable of the space", "derived", name, at_key=True)
+            hidden = [full for full in (self.legal or {}) if full.endswith("." + name)]
+            if hidden:
+                hint = f"write '{hidden[0]}' to set it, or choose another name"
+                self._problem(f"'{name}' would hide '{hidden[0]}'", "derived", name, hint=hint, at_key=True)
             if "." in name and self.legal is not None and name not in self.legal:
                 self._problem(
                     f"unknown variable '{name}'",
@@ -202,7 +207,8 @@ class _Builder:
         return Variable(name, values, read.ordered, when, otherwise, n_active, values.index(otherwise))
 
     def _base_value(self, name: str, values: tuple[Any, ...]) -> Any:
-        """What an inactive variable without `else` keeps: the base value, or the first choice where the base has none."""
+        """What an inactive variable without `else` keeps: the base value, or the first choice where the
+        base has none."""
         base = self.fixed.get(name)
         is_alike = isinstance(base, str) == isinstance(values[0], str) and isinstance(base, str | int | float)
         return base if base is not None and is_alike else values[0]
@@ -224,7 +230,8 @@ def parse(
     where: Sequence[str] = (),
     **context: Any,
 ) -> Space:
-    """A space from plain data, for callers without a file: problems are raised as a BadValue without positions."""
+    """A space from plain data, for callers without a file: problems are raised as a BadValue without
+    positions."""
     definitions = {name: VariableDefinition.model_validate(value) for name, value in raw.items()}
     space, problems = build(definitions, derived, where, **context)
     if space is None:

@@ -1,7 +1,9 @@
-"""Safe arithmetic for `when`, `where` and `derived`: Python's grammar, a whitelist of it, numpy underneath; never `eval`.
+"""Safe arithmetic for `when`, `where` and `derived`: Python's grammar, a whitelist of it, numpy underneath;
+never `eval`.
 
-An expression is numbers, text in quotes, names, `+ - * / // % **`, comparisons (chained too), `and or not`, `x in (a, b)`,
-`a if c else b` and the functions below.  A dotted name is one token.  Values may be scalars or arrays that broadcast.
+An expression is numbers, text in quotes, names, `+ - * / // % **`, comparisons (chained too), `and or
+not`, `x in (a, b)`, `a if c else b` and the functions below.  A dotted name is one token.  Values may be
+scalars or arrays that broadcast.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class ExpressionError(SpecError):
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A compiled expression: its text, the full names it reads, and what kind of value it gives (number, text, truth, any)."""
+    """A compiled expression: its text, the full names it reads, and what kind of value it gives (number,
+    text, truth, any)."""
 
     text: str
     names: tuple[str, ...]
@@ -42,7 +45,8 @@ class Expression:
     _run: Run
 
     def evaluate(self, env: Mapping[str, Value]) -> Value:
-        """The value for the given names: an array if any input is one, else a Python scalar.  Division by zero gives inf or nan."""
+        """The value for the given names: an array if any input is one, else a Python scalar.  Division by
+        zero gives inf or nan."""
         try:
             with np.errstate(all="ignore"):
                 result = np.asarray(self._run(env))
@@ -83,7 +87,8 @@ def compile(text: str, names: Names = None, *, strict: bool = True) -> Expressio
 
 
 def resolve(name: str, names: Iterable[str]) -> tuple[str | None, list[str]]:
-    """(the full name that `name` stands for, all candidates): an exact name, or the only one that ends in `.name`."""
+    """(the full name that `name` stands for, all candidates): an exact name, or the only one that ends in
+    `.name`."""
     names = list(names)
     if name in names:
         return name, [name]
@@ -275,7 +280,9 @@ class _Builder:
 
     def _call(self, node: ast.Call) -> _Built:
         if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
-            name = node.func.id if isinstance(node.func, ast.Name) else "this"
+            if not isinstance(node.func, ast.Name):
+                raise self.error(node, "only the functions of expressions can be called")
+            name = node.func.id
             close = nearest(name, FUNCTIONS)
             hint = f"did you mean '{close}'?" if close else "functions: " + ", ".join(sorted(FUNCTIONS))
             raise self.error(node, f"'{name}' is not one of the functions of expressions", hint)
@@ -314,7 +321,11 @@ def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
     stripped = text.replace("==", "  ").replace("<=", "  ").replace(">=", "  ").replace("!=", "  ")
     if "=" in stripped:
         return stripped.index("=") + 1, "'=' does not compare", "write '=='"
-    if not error.offset:
+    if (
+        error.offset is not None
+        and not 0 < error.offset <= len(text.strip())
+        and error.msg == "invalid syntax"
+    ):
         return len(text.rstrip()), "the expression ends too early", None
     if "never closed" in error.msg or "unmatched" in error.msg or "unterminated string" in error.msg:
         return col, error.msg.partition(" (detected")[0], None
@@ -323,7 +334,8 @@ def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
 
 _KINDS: dict[type, str] = {int: "number", float: "number", bool: "truth", str: "text"}
 _WRONG_OPERATORS = {
-    ast.BitAnd: ("'&'", "write 'and'"), ast.BitOr: ("'|'", "write 'or'"), ast.BitXor: ("'^'", "write '**' for a power"),
+    ast.BitAnd: ("'&'", "write 'and'"), ast.BitOr: ("'|'", "write 'or'"),
+    ast.BitXor: ("'^'", "write '**' for a power"),
     ast.MatMult: ("'@'", None), ast.LShift: ("'<<'", None), ast.RShift: ("'>>'", None),
 }  # fmt: skip
 _REFUSED: dict[type, tuple[str, str | None]] = {

@@ -1,4 +1,5 @@
-"""Types of the values in a study file: each turns what YAML gives into one plain Python value, or says what was expected."""
+"""Types of the values in a study file: each turns what YAML gives into one plain Python value, or says
+what was expected."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def found(value: Any) -> str:
 
 
 def _quantity(unit: str, example: str, least: float = 0.0, *, above: bool = True) -> Any:
-    """A field type: text such as `example` becomes a float in `unit`, which must be above (or at least) `least`."""
+    """A field type: text such as `example` becomes a float in `unit`, which must be above (or at least)
+    `least`."""
 
     def check(value: Any) -> Any:
         number = quantity(value, unit)
@@ -113,8 +115,7 @@ _DEGREE_SCHEMA = {
     ]
 }
 Degrees = Annotated[tuple[int, ...], BeforeValidator(_candidates), WithJsonSchema(_DEGREE_SCHEMA)]
-Recompute = Annotated[tuple[Literal["none", "selective", "full", "reversible"], ...], BeforeValidator(_names)]
-Overlap = Annotated[tuple[Literal["none", "two_batch", "dualpipe"], ...], BeforeValidator(_names)]
+Recompute = Annotated[tuple[Literal["none", "selective", "full"], ...], BeforeValidator(_names)]
 
 
 def _demand(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""One study out of several writings: its file, the space it starts `from`, a scenario, `--set`.  Every value remembers where it was written."""
+"""One study out of several writings: its file, the space it starts `from`, a scenario, `--set`.  Every
+value remembers where it was written."""
 
 from __future__ import annotations
 
@@ -66,13 +67,23 @@ class Source:
         layer = next(
             layer for layer in reversed(self.layers) if problem.path[: len(layer.path)] == layer.path
         )
-        where = (*layer.origin, *problem.path[len(layer.path) :])
+        where = _existing(layer.document.data, (*layer.origin, *problem.path[len(layer.path) :]))
         found = layer.document.diagnostic(where, problem.message, problem.hint, at_key=problem.at_key)
         if problem.inside and found.excerpt and found.col:
             text, col = problem.inside
             at = found.excerpt.find(text, found.col - 1)
             found = replace(found, col=at + col) if at >= 0 else found
         return replace(found, line=None) if found.path == SET else found
+
+
+def _existing(data: Any, path: Path_) -> Path_:
+    """The parts of a path that are in the data: `choices` is not where a list alone was written."""
+    parts: list[str | int] = []
+    for part in path:
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data))):
+            parts.append(part)
+            data = data[part]
+    return tuple(parts)
 
 
 def read(path: Path, scenario: str | None, overrides: Iterable[str], sections: Iterable[str]) -> Source:
@@ -184,16 +195,11 @@ def _find(name: Any, folder: Path) -> Path | None:
 def _scenario(source: Source, name: str, sections: tuple[str, ...]) -> None:
     scenarios = source.data.get("scenarios") or {}
     if not isinstance(scenarios, dict) or name not in scenarios:
-        hint = did_you_mean(name, scenarios, "scenarios") if isinstance(scenarios, dict) else None
-        close = nearest(name, scenarios) if isinstance(scenarios, dict) else None
-        if close and len(scenarios) > 1:
-            hint = f"{hint}  scenarios: {', '.join(map(str, scenarios))}"
-        message = (
-            f"unknown scenario '{name}'" if scenarios else f"this study has no scenarios, so not '{name}'"
-        )
-        source.diagnostics.append(
-            source.document.diagnostic(("scenarios",), message, hint if scenarios else None, at_key=True)
-        )
+        names = [str(key) for key in scenarios] if isinstance(scenarios, dict) else []
+        there_are = f"; there are: {', '.join(names)}" if names else "; this study has none"
+        message, close = f"unknown scenario '{name}'{there_are}", nearest(name, names)
+        hint = f"did you mean '{close}'?" if close else None
+        source.diagnostics.append(source.document.diagnostic(("scenarios",), message, hint, at_key=True))
         return
     changes = scenarios[name]
     for key, value in changes.items() if isinstance(changes, dict) else ():
@@ -230,7 +236,8 @@ def _override(source: Source, text: str, sections: tuple[str, ...]) -> None:
 def locate(key: str, data: dict[str, Any], sections: Iterable[str]) -> Path_:
     """Where a dotted key of `--set` or a scenario belongs: a variable of the space, or a key of the study.
 
-    A name that is neither a key of the study nor a variable so far pins that variable (`architecture.n_layers=61`).
+    A name that is neither a key of the study nor a variable so far pins that variable
+    (`architecture.n_layers=61`).
     """
     space = data.get("space") if isinstance(data.get("space"), dict) else {}
     parts = key.split(".")

@@ -1,6 +1,8 @@
-"""Every key of a study file: its type, unit, range and meaning.  `codesign schema` prints these models as JSON Schema.
+"""Every key of a study file: its type, unit, range and meaning.  `codesign schema` prints these models as
+JSON Schema.
 
-Quantities become SI floats here.  Names of models, hardware, workloads, objectives and samplers stay text: rooms further down know them.
+Quantities become SI floats here.  Names of models, hardware, workloads, objectives and samplers stay text:
+rooms further down know them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from codesign.spec.fields import (
     Integer,
     Keys,
     Number,
-    Overlap,
     Overrides,
     Recompute,
     Seconds,
@@ -72,7 +73,12 @@ class Serving(Keys):
     n_draft_tok: Annotated[Integer, Field(ge=0, le=16)] = 0
     """Draft tokens per decode step (MTP or speculative decoding); 0 means none."""
     draft_acceptance: Share = 0.8
-    """Probability that the first draft token is accepted."""
+    """Probability that a draft token is accepted, given the one before it."""
+    mixing: Literal["alternating", "chunked"] = "alternating"
+    """How a colocated pool mixes prefill with decode: in steps of their own, or as chunks inside decode
+    steps."""
+    memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
+    """KV memory must suffice at this percentile of occupancy."""
 
 
 class VariableDefinition(Keys):
@@ -127,17 +133,15 @@ class LayoutChoices(Keys):
     n_ep: Degrees | None = None
     """Expert-parallel degrees."""
     batch: Degrees | None = None
-    """Sequences in flight in one replica."""
+    """Sequences in flight per attention rank (one of `n_dp`), all pipeline stages together."""
     n_devices: Degrees | None = None
     """Devices of a training job."""
     micro_batch: Degrees | None = None
     """Sequences per micro-batch of training."""
     recompute: Recompute | None = None
-    """Activation recomputation in training: `none`, `selective`, `full`, `reversible`."""
+    """Activation recomputation in training: `none`, `selective`, `full`."""
     zero: Degrees | None = None
     """ZeRO stages, 0 to 3."""
-    overlap: Overlap | None = None
-    """Overlap of communication with computation: `none`, `two_batch`, `dualpipe`."""
 
 
 class Layout(Keys):
@@ -171,8 +175,6 @@ class MixClass(Keys):
     """Workload of the catalog by name, or the path of a workload file."""
     share: Share
     """Share of the requests; the shares of a mix add up to 1."""
-    slo: Slo | None = None
-    """Latency of this class where it differs from the study's."""
 
 
 class Workload(Keys):
@@ -218,7 +220,8 @@ class Search(Keys):
     """How the space is searched."""
 
     method: Literal["auto", "exhaustive", "nested", "joint"] = "auto"
-    """`exhaustive` evaluates every design; `nested` samples designs; `joint` samples layouts too; `auto` chooses."""
+    """`exhaustive` evaluates every design; `nested` samples designs; `joint` samples layouts too; `auto`
+    chooses."""
     sampler: str = "nsga2"
     """Optuna sampler by name, or `module:Class` of your own."""
     trials: Annotated[Integer, Field(ge=1)] = 1000
@@ -258,7 +261,8 @@ class Study(Keys):
     serving: Serving = Serving()
     """How requests are served."""
     space: dict[str, VariableDefinition] = Field(default_factory=dict)
-    """What may vary: dotted variable names and their values.  `from: FILE` takes over the space of another file."""
+    """What may vary: dotted variable names and their values.  `from: FILE` takes over the space of another
+    file."""
     derived: dict[str, str] = Field(default_factory=dict)
     """Names defined by expressions over variables; a variable's own name here ties it to others."""
     where: Annotated[
@@ -282,7 +286,8 @@ class Study(Keys):
     search: Search = Search()
     """Method, sampler, effort."""
     prices: dict[str, UsdPerSecond] = Field(default_factory=dict)
-    """Price per accelerator and hour where it differs from the catalog's, such as `{h100_sxm: 1.80 USD/h}`."""
+    """Price per accelerator and hour where it differs from the catalog's, such as `{h100_sxm: 1.80
+    USD/h}`."""
     uncertainty: Uncertainty = Uncertainty()
     """Intervals."""
     scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -1,7 +1,9 @@
-"""The space of designs: variables with finitely many choices, conditions, ties and exclusions, on integer index arrays.
+"""The space of designs: variables with finitely many choices, conditions, ties and exclusions, on integer
+index arrays.
 
-A = designs, V = variables.  A design is a row of positions: index[a, v] points into variables[v].choices.  A variable whose `when` is false
-is inactive and sits at its canonical position, so equal designs are equal rows.
+A = designs, V = variables.  A design is a row of positions: index[a, v] points into variables[v].choices.
+A variable whose `when` is false is inactive and sits at its canonical position, so equal designs are equal
+rows.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Columns = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable: its choices (the last one is only the value while inactive if `n_active` leaves it out)."""
+    """One variable: its choices (the last one is only the value while inactive if `n_active` leaves it
+    out)."""
 
     name: str
     choices: tuple[Any, ...]
@@ -75,7 +78,8 @@ class Space:
         return math.prod(variable.n_active for variable in self.variables)
 
     def canonical(self, index: np.ndarray) -> np.ndarray:
-        """The same designs (A, V) with every inactive variable at its canonical position, active ones inside their choices."""
+        """The same designs (A, V) with every inactive variable at its canonical position, active ones
+        inside their choices."""
         index = np.array(index, dtype=np.int64, ndmin=2)
         env = _Env(self, index)
         for v in self._order:
@@ -86,7 +90,8 @@ class Space:
         return index
 
     def active(self, index: np.ndarray) -> np.ndarray:
-        """Whether each variable of each canonical design (A, V) is active; inactive ones are empty cells in tables."""
+        """Whether each variable of each canonical design (A, V) is active; inactive ones are empty cells
+        in tables."""
         env = _Env(self, index)
         columns = [
             _truth(True if v.when is None else v.when.evaluate(env), len(index)) for v in self.variables
@@ -113,7 +118,8 @@ class Space:
         return self._count(self._groups(every), cap, every)
 
     def enumerate(self, chunk: int = 65536, start: int = 0) -> Iterator[np.ndarray]:
-        """Every distinct valid design once, in a fixed order, as index arrays of at most `chunk` rows; skips the first `start`."""
+        """Every distinct valid design once, in a fixed order, as index arrays of at most `chunk` rows;
+        skips the first `start`."""
         pending: list[np.ndarray] = []
         n_pending = 0
         blocks = self._expand(self._order, tuple(range(len(self.where))), chunk)
@@ -130,11 +136,13 @@ class Space:
             yield np.concatenate(pending)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """n random canonical designs (repetitions and invalid ones included): uniform over positions, before `when`."""
+        """n random canonical designs (repetitions and invalid ones included): uniform over positions,
+        before `when`."""
         return self.canonical(self._draw(np.random.default_rng(seed), n))
 
     def possible(self, condition: Expression, cap: int = 1_000_000) -> bool | None:
-        """Whether any design makes a condition true; None where more than `cap` combinations would have to be tried."""
+        """Whether any design makes a condition true; None where more than `cap` combinations would have to
+        be tried."""
         members = set(self.depends_on(condition))
         while not members >= (more := frozenset().union(*(self._needs[v] for v in members))):
             members |= more
@@ -226,16 +234,19 @@ class Space:
     def _estimate(
         self, members: Sequence[int], conditions: Sequence[int], product: int, n: int = 200_000
     ) -> float:
-        """Unbiased estimate of a group's count: each canonical design stands for as many draws as its inactive choices multiply to."""
+        """Unbiased estimate of a group's count: each canonical design stands for as many draws as its
+        inactive choices multiply to."""
         rows = self.canonical(self._draw(np.random.default_rng(0), n))
         open_choices = np.array([self.variables[v].n_active for v in members], dtype=float)
         copies = np.where(self.active(rows)[:, list(members)], 1.0, open_choices).prod(axis=1)
         return float(np.mean(self._satisfied(_Env(self, rows), conditions, n) / copies)) * product
 
     def _expand(self, members: Sequence[int], conditions: Sequence[int], chunk: int) -> Iterator[np.ndarray]:
-        """All canonical rows over `members` (in an order that respects `when`) that satisfy `conditions`; other columns stay 0.
+        """All canonical rows over `members` (in an order that respects `when`) that satisfy `conditions`;
+        other columns stay 0.
 
-        Depth first in blocks of about `chunk` rows; each condition prunes as soon as the last variable it reads is placed.
+        Depth first in blocks of about `chunk` rows; each condition prunes as soon as the last variable it
+        reads is placed.
         """
         level_of = {v: level for level, v in enumerate(members)}
         checks: list[list[int]] = [[] for _ in range(len(members) + 1)]
@@ -256,7 +267,8 @@ class Space:
         yield from grow(np.zeros((1, len(self.variables)), dtype=np.int64), 0)
 
     def _place(self, rows: np.ndarray, v: int) -> np.ndarray:
-        """Each row once per choice of variable v: all of them where it is active, the canonical one where not."""
+        """Each row once per choice of variable v: all of them where it is active, the canonical one where
+        not."""
         variable = self.variables[v]
         if variable.when is None:
             copies: Any = variable.n_active
@@ -274,7 +286,8 @@ class Space:
 class _Env(Mapping[str, Any]):
     """Values of names for a block of designs, computed when first read.
 
-    While a space is being built up, only columns already placed are read, because conditions are evaluated in dependency order.
+    While a space is being built up, only columns already placed are read, because conditions are evaluated
+    in dependency order.
     """
 
     def __init__(self, space: Space, index: np.ndarray) -> None:

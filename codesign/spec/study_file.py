@@ -1,4 +1,5 @@
-"""Load a study: file, included space, scenario and `--set` merged, checked, and frozen; every problem is reported at once with its place."""
+"""Load a study: file, included space, scenario and `--set` merged, checked, and frozen; every problem is
+reported at once with its place."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from codesign.spec.schema import Study
 from codesign.spec.space import Late, Space
 
 SECTIONS = tuple(Study.model_fields)
+KEYED = ("space", "constraints")  # one wrong entry there says nothing about the others
 Path_ = tuple[str | int, ...]
 
 
@@ -44,7 +46,8 @@ class StudyFile(Study):
         return self._source.place(problem)
 
     def resolved_yaml(self) -> str:
-        """The merged study as YAML text that loads to the same study: no include, no scenario or option left to apply."""
+        """The merged study as YAML text that loads to the same study: no include, no scenario or option
+        left to apply."""
         data = self._source.data
         return yamlio.dump({key: data[key] for key in SECTIONS if key in data})
 
@@ -66,15 +69,16 @@ Check = Callable[[StudyFile], Iterable[Problem | Diagnostic]]
 def load_study(
     path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None, check: Check | None = None
 ) -> StudyFile:
-    """Read and check a study file.  `overrides`: `key=value` texts of `--set`; `check`: finds what only later rooms can know."""
+    """Read and check a study file.  `overrides`: `key=value` texts of `--set`; `check`: finds what only
+    later rooms can know."""
     path = Path(path)
     source = merge.read(path, scenario, overrides, SECTIONS)
     study, problems = _validate(source.data)
     diagnostics = [*source.diagnostics, *map(source.place, problems)]
-    broken = {problem.path[:1] for problem in problems} - {("space",)}
+    broken = {problem.path[: 2 if problem.path[0] in KEYED else 1] for problem in problems}
     study._source, study._path, study._is_partial = source, path, bool(diagnostics)
     more = [*checks.check(study), *definitions.build(study.space, study.derived, study.where)[1]]
-    diagnostics += [source.place(problem) for problem in more if problem.path[:1] not in broken]
+    diagnostics += [source.place(problem) for problem in more if not _follows(problem.path, broken)]
     if check is not None and ("base",) not in broken:
         diagnostics = _merged(diagnostics, _outer(study, check, broken))
     if diagnostics:
@@ -100,19 +104,29 @@ def new_study(template: str = "moe") -> str:
 
 
 def _outer(study: StudyFile, check: Check, broken: set[Path_]) -> list[Diagnostic]:
-    """Problems that later rooms find, apart from those that only follow from a section that is already wrong."""
+    """Problems that later rooms find, apart from those that only follow from a section that is already
+    wrong."""
     try:
         reported = list(check(study))
     except SpecError as error:
         reported = list(error.diagnostics)
-    keep = [item for item in reported if isinstance(item, Diagnostic) or item.path[:1] not in broken]
+    keep = [item for item in reported if isinstance(item, Diagnostic) or not _follows(item.path, broken)]
     return [study.place(item) if isinstance(item, Problem) else item for item in keep]
+
+
+def _follows(path: Path_, broken: set[Path_]) -> bool:
+    """Whether a problem may only be the consequence of a part that was left out because it is wrong."""
+    return path[:1] in broken or path[:2] in broken
 
 
 def _merged(own: list[Diagnostic], outer: list[Diagnostic]) -> list[Diagnostic]:
     """Both lists; where both complain about one place, the later room knows better."""
-    places = {(d.path, d.line, d.col) for d in outer}
-    return [*(d for d in own if (d.path, d.line, d.col) not in places), *outer]
+
+    def place(diagnostic: Diagnostic) -> tuple[Any, ...]:
+        return diagnostic.path, diagnostic.line, diagnostic.col, diagnostic.excerpt
+
+    places = set(map(place, outer))
+    return [*(diagnostic for diagnostic in own if place(diagnostic) not in places), *outer]
 
 
 def _sorted(diagnostics: list[Diagnostic], path: str) -> list[Diagnostic]:
@@ -123,19 +137,22 @@ def _sorted(diagnostics: list[Diagnostic], path: str) -> list[Diagnostic]:
 
 
 def _validate(data: dict[str, Any]) -> tuple[StudyFile, list[Problem]]:
-    """The study and its problems; with problems, the study without the faulty parts, so that the rest can be checked too."""
+    """The study and its problems; with problems, the study without the faulty parts, so that the rest can
+    be checked too."""
     try:
         return StudyFile.model_validate(data), []
     except ValidationError as error:
         problems = [_problem(detail, data) for detail in error.errors(include_url=False)]
-    rest = copy.deepcopy(data)
-    for problem in problems:
-        _remove(rest, problem.path)
     stand_in = {"name": "unnamed", "base": {"model": "none"}, "objectives": {}}
-    try:
-        return StudyFile.model_validate(stand_in | rest), problems
-    except ValidationError:
-        return StudyFile.model_validate(stand_in), problems
+    rest, faulty = copy.deepcopy(data), problems
+    for _ in range(9):  # what is left of a mapping may lack a key in its turn
+        for problem in faulty:
+            _remove(rest, problem.path)
+        try:
+            return StudyFile.model_validate(stand_in | rest), problems
+        except ValidationError as error:
+            faulty = [_problem(detail, rest) for detail in error.errors(include_url=False)]
+    return StudyFile.model_validate(stand_in), problems
 
 
 def _remove(data: dict[str, Any], path: Path_) -> None:
@@ -184,8 +201,8 @@ def _problem(detail: Mapping[str, Any], data: dict[str, Any]) -> Problem:
 def _complaint(kind: str, value: Any, given: Any, context: Mapping[str, Any]) -> str:
     """One sentence for pydantic's other kinds of errors."""
     expected = {
-        "model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list", "string_type": "text",
-        "bool_type": "true or false",
+        "model_type": "a mapping", "dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list",
+        "string_type": "text", "bool_type": "true or false",
     }  # fmt: skip
     limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
     words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

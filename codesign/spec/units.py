@@ -1,7 +1,8 @@
 """Quantities with units, at the edge only: text to SI floats and back.
 
-Inside the program every number is SI (byte, s, FLOP, USD, W, J, tok, seq, device, m, kg).  GB is 1e9 bytes and GiB is 2^30.  A small
-pint registry knows the units; it is built on first use because importing pint takes longer than `codesign --help` may.
+Inside the program every number is SI (byte, s, FLOP, USD, W, J, tok, seq, device, m, kg).  GB is 1e9 bytes
+and GiB is 2^30.  A small pint registry knows the units; it is built on first use because importing pint
+takes longer than `codesign --help` may.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ nat = 1
 """
 
 _SPELLING = {  # what people write, and what they should write instead
-    "hr": "h", "hrs": "h", "sec": "s", "d": "day", "mo": "month", "y": "yr", "dollar": "USD", "FLOPS": "FLOP/s",
-    "Bps": "B/s", "bps": "bit/s", "b": "bit", "gpu": "device",
+    "hr": "h", "hrs": "h", "sec": "s", "d": "day", "mo": "month", "y": "yr", "dollar": "USD",
+    "FLOPS": "FLOP/s", "Bps": "B/s", "bps": "bit/s", "b": "bit", "gpu": "device",
 }  # fmt: skip
 _PREFIXES = ("", "K", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti")
 
@@ -82,7 +83,8 @@ class UnitError(BadValue):
 
 
 def quantity(value: str | float, unit: str) -> float:
-    """`value` (`'80 GB'`, or a bare number where `unit` is a count or ratio) as a float in `unit`, an SI unit such as 'byte/s'.
+    """`value` (`'80 GB'`, or a bare number where `unit` is a count or ratio) as a float in `unit`, an SI unit
+    such as 'byte/s'.
 
     >>> quantity("3.35 TB/s", "byte/s"), quantity("120 day", "s"), quantity(0.5, "")
     (3350000000000.0, 10368000.0, 0.5)
@@ -106,13 +108,15 @@ def quantity(value: str | float, unit: str) -> float:
 
 
 def is_quantity(value: object) -> bool:
-    """Whether `value` is text that begins as a number and goes on with a unit (`'8 ms'`, but neither `'8'` nor `'gqa'`)."""
+    """Whether `value` is text that begins as a number and goes on with a unit (`'8 ms'`, but neither `'8'`
+    nor `'gqa'`)."""
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     return match is not None and bool(match[2]) and _UNIT.fullmatch(_plain(match[2])) is not None
 
 
 def dimension(text: str) -> str:
-    """The SI unit of a quantity or unit text: `dimension('200 MUSD')` is 'USD', `dimension('GB/s')` is 'byte/s'."""
+    """The SI unit of a quantity or unit text: `dimension('200 MUSD')` is 'USD', `dimension('GB/s')` is
+    'byte/s'."""
     match = _NUMBER.fullmatch(text)
     return _spell(_unit(match[2] if match else text)[1])
 
@@ -127,7 +131,8 @@ def bracket(unit: str) -> str:
 
 
 def show(value: float, unit: str) -> str:
-    """`value` in SI `unit` as people write it, with three significant digits: `show(8e10, 'byte')` is '80 GB'."""
+    """`value` in SI `unit` as people write it, with three significant digits: `show(8e10, 'byte')` is '80
+    GB'."""
     if unit in _RATES:  # prices read best per hour and per million tokens
         shown, factor = _RATES[unit]
         value, unit = value * factor, shown

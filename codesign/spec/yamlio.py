@@ -1,7 +1,8 @@
 """YAML 1.2 in, plain Python out, with the line and column of every key and value.
 
-PyYAML reads YAML 1.1, where `1e12` is text, `off` is False, `1:30` is 90, `010` is 8 and the last of two equal keys wins silently.  So only its
-parser is used: events are resolved by the YAML 1.2 core schema here, and nothing but mappings, lists and scalars can come out of a file.
+PyYAML reads YAML 1.1, where `1e12` is text, `off` is False, `1:30` is 90, `010` is 8 and the last of two
+equal keys wins silently.  So only its parser is used: events are resolved by the YAML 1.2 core schema
+here, and nothing but mappings, lists and scalars can come out of a file.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: plain `data`, and where each key and value stands (by path: a tuple of keys and list positions)."""
+    """A YAML file: plain `data`, and where each key and value stands (by path: a tuple of keys and list
+    positions)."""
 
     data: Any
     name: str
@@ -314,7 +316,8 @@ class _Builder:
         problem, hint = error.problem or "not YAML", None
         opened = error.context_mark and _OPENED.get((error.context or "").partition(" a ")[2])
         if opened:
-            hint = f"{opened} begins at line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
+            begins = error.context_mark
+            hint = f"{opened} begins at line {begins.line + 1}, column {begins.column + 1}"
         if "\t" in line[: column + 1]:
             problem, hint = "a tab cannot be used for indentation", "use spaces"
         elif not "".join(self.doc.lines[row:])[column:].strip():

@@ -1,4 +1,6 @@
-"""Fronts against the definition, hypervolume against closed forms and a second implementation, archive against one pass."""
+"""Fronts against the definition, hypervolume against closed forms and a second implementation, archive
+against one pass.
+"""
 
 import json
 
@@ -17,13 +19,21 @@ def brute_force(points):
     for i in range(len(points)):
         for j in range(len(points)):
             dominated = (points[j] <= points[i]).all() and (points[j] < points[i]).any()
-            if keep[i] and np.isfinite(points[j]).all() and (dominated or (j < i and (points[j] == points[i]).all())):
+            if (
+                keep[i]
+                and np.isfinite(points[j]).all()
+                and (dominated or (j < i and (points[j] == points[i]).all()))
+            ):
                 keep[i] = False
     return keep
 
 
 clouds = st.integers(1, 5).flatmap(
-    lambda m: hnp.arrays(float, st.tuples(st.integers(0, 40), st.just(m)), elements=st.integers(0, 4).map(float) | st.just(np.nan))
+    lambda m: hnp.arrays(
+        float,
+        st.tuples(st.integers(0, 40), st.just(m)),
+        elements=st.integers(0, 4).map(float) | st.just(np.nan),
+    )
 )
 
 
@@ -52,7 +62,11 @@ def test_archive_equals_one_pass_however_it_is_fed(points, batch, n_pending):
     feasible = np.arange(len(points)) % 3 > 0
     for start in range(0, len(points), batch):
         part = slice(start, start + batch)
-        archive.add(points[part], feasible[part], {"row": np.arange(len(points))[part], "name": points[part].astype(str)})
+        archive.add(
+            points[part],
+            feasible[part],
+            {"row": np.arange(len(points))[part], "name": points[part].astype(str)},
+        )
     rows = np.flatnonzero(feasible)
     expected = rows[pareto.nondominated(points[rows])]
     front = archive.front()
@@ -88,7 +102,9 @@ def test_scaling_is_logarithmic_on_positive_axes_and_minimises_all():
     assert scaling.log == (True, True, False)
     np.testing.assert_allclose(scaling.apply(front), [[0, 1, 0], [0.5, 1 / 3, 0.8], [1, 0, 1]], atol=1e-12)
     same_in_other_units = pareto.scaling(front * [3600, 1e-6, 1], maximise=(False, True, False))
-    np.testing.assert_allclose(same_in_other_units.apply(front * [3600, 1e-6, 1]), scaling.apply(front), atol=1e-12)
+    np.testing.assert_allclose(
+        same_in_other_units.apply(front * [3600, 1e-6, 1]), scaling.apply(front), atol=1e-12
+    )
     assert pareto.Scaling.from_dict(json.loads(json.dumps(scaling.to_dict()))) == scaling
 
 
@@ -105,8 +121,20 @@ def test_hypervolume_agrees_with_optuna():
     for n_axes in (2, 3, 4):
         points = np.random.default_rng(n_axes).lognormal(size=(80, n_axes))
         scaling = pareto.scaling(points[pareto.nondominated(points)])
-        expected = compute_hypervolume(scaling.apply(points).clip(max=1.1), np.full(n_axes, 1.1)) / 1.1**n_axes
+        expected = (
+            compute_hypervolume(scaling.apply(points).clip(max=1.1), np.full(n_axes, 1.1)) / 1.1**n_axes
+        )
         assert pareto.hypervolume(points, scaling) == pytest.approx(expected, rel=1e-12)
+
+
+def test_approximate_hypervolume_of_large_fronts_is_close_and_repeats():
+    rng = np.random.default_rng(0)
+    sphere = np.abs(rng.normal(size=(4500, 5)))
+    points = 1 - sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
+    box = pareto.Scaling((False,) * 5, (False,) * 5, (0.0,) * 5, (1.0,) * 5)
+    approximate = pareto.hypervolume(points, box, exact=False)
+    assert approximate == pareto.hypervolume(points, box, exact=False)
+    assert approximate == pytest.approx(pareto.hypervolume(points, box), rel=2e-3)
 
 
 def test_knee_is_the_point_nearest_to_the_ideal():

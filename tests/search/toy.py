@@ -1,8 +1,9 @@
 """A small roofline co-design problem with the evaluator's interface, cheap enough to enumerate.
 
-Fourteen discrete variables, one of them conditional; cost and latency with a roofline, loss by a Chinchilla law (arXiv:2203.15556,
-equation 10); memory, divisibility, batch and balance constraints. `Toy(layouts_inside=True)` is the nested form: the four layout
-variables are not searched but swept inside `evaluate`, so a design brings several points.
+Fourteen discrete variables, one of them conditional; cost and latency with a roofline, loss by a Chinchilla
+law (arXiv:2203.15556, equation 10); memory, divisibility, batch and balance constraints.
+`Toy(layouts_inside=True)` is the nested form: the four layout variables are not searched but swept inside
+`evaluate`, so a design brings several points.
 """
 
 from dataclasses import dataclass, field
@@ -250,5 +251,13 @@ def same_search(one, other):
     for name, column in one.front.items():
         np.testing.assert_array_equal(column, other.front[name])
     np.testing.assert_array_equal(one.front_index, other.front_index)
-    for name in ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible", "n_trials", "killed"):
+    for name in (
+        "n_designs",
+        "n_feasible_designs",
+        "n_layouts",
+        "n_candidates",
+        "n_feasible",
+        "n_trials",
+        "killed",
+    ):
         assert getattr(one, name) == getattr(other, name), name

@@ -61,7 +61,10 @@ def test_kinds_of_choices(name, definition, choices):
 def test_order_is_known():
     assert parse({"a": [4, 8, 16]}).variables[0].ordered and parse({"a": [16, 8]}).variables[0].ordered
     assert not parse({"a": [8, 4, 16]}).variables[0].ordered
-    assert not parse({"a": ["x", "y"]}).variables[0].ordered and not parse({"a": [True, False]}).variables[0].ordered
+    assert (
+        not parse({"a": ["x", "y"]}).variables[0].ordered
+        and not parse({"a": [True, False]}).variables[0].ordered
+    )
 
 
 WRONG = [  # definition of architecture.n_layers, path below it, part of the message
@@ -98,7 +101,11 @@ WRONG = [  # definition of architecture.n_layers, path below it, part of the mes
 
 @pytest.mark.parametrize(("definition", "path", "message"), WRONG, ids=lambda item: str(item)[:40])
 def test_wrong_definitions(definition, path, message):
-    raw = {"architecture.n_layers": definition, "architecture.n_heads": [1, 2], "architecture.attention": ["gqa"]}
+    raw = {
+        "architecture.n_layers": definition,
+        "architecture.n_heads": [1, 2],
+        "architecture.attention": ["gqa"],
+    }
     definitions = {name: VariableDefinition.model_validate(value) for name, value in raw.items()}
     late = Late(frozenset({"n_params"}), lambda values: {})
     space, problems = build(definitions, legal=LEGAL, fixed={}, late=late)
@@ -107,11 +114,23 @@ def test_wrong_definitions(definition, path, message):
 
 
 def test_unknown_variables_and_derived_names():
-    definitions = {n: VariableDefinition.model_validate([1, 2]) for n in ("architecture.n_layer", "n_heads", "architecture.d_ff")}
-    derived = {"architecture.d_ff": "n_layer * 2", "a": "b + 1", "b": "a", "bad name": "1", "architecture.zzz": "2"}
+    definitions = {
+        n: VariableDefinition.model_validate([1, 2])
+        for n in ("architecture.n_layer", "n_heads", "architecture.d_ff")
+    }
+    derived = {
+        "architecture.d_ff": "n_layer * 2",
+        "a": "b + 1",
+        "b": "a",
+        "bad name": "1",
+        "architecture.zzz": "2",
+    }
     _, problems = build(definitions, derived, ["n_experts > 1 +"], legal=LEGAL, fixed={})
     told = {(p.path, p.message): p.hint for p in problems}
-    assert told[(("space", "architecture.n_layer"), "unknown variable 'architecture.n_layer'")] == "did you mean 'architecture.n_layers'?"
+    assert (
+        told[(("space", "architecture.n_layer"), "unknown variable 'architecture.n_layer'")]
+        == "did you mean 'architecture.n_layers'?"
+    )
     assert told[(("space", "n_heads"), "unknown variable 'n_heads'")] == "write 'architecture.n_heads'"
     assert (("derived", "architecture.d_ff"), "'architecture.d_ff' is also a variable of the space") in told
     assert (("derived", "a"), "these refer to each other in a circle: a -> b -> a") in told
@@ -142,7 +161,13 @@ def test_conditions_values_and_ties():
     values = space.values(rows)
     assert values["architecture.n_kv_heads"].tolist() == [1, 4, 8, 8, 8]
     assert values["architecture.attention"].tolist() == ["mla", "gqa", "gqa", "gqa", "gqa"]
-    assert values["architecture.d_ff"].dtype == np.int64 and values["architecture.d_ff"].tolist() == [38, 38, 77, 38, 38]
+    assert values["architecture.d_ff"].dtype == np.int64 and values["architecture.d_ff"].tolist() == [
+        38,
+        38,
+        77,
+        38,
+        38,
+    ]
     assert space.valid(rows).tolist() == [False, True, True, True, True]
     assert space.size() == 16 and space.n_designs() == (8, True)
     assert space.n_valid() == (6, True)
@@ -170,7 +195,9 @@ def test_a_space_without_variables_has_one_design():
     space = parse({}, where=["n_heads > 4"], legal=LEGAL, fixed={"architecture.n_heads": 8})
     assert space.size() == 1 and space.n_designs() == (1, True) and space.n_valid() == (1, True)
     assert [block.shape for block in space.enumerate()] == [(1, 0)]
-    assert space.canonical(np.zeros((1, 0), int)).shape == (1, 0) and space.active(np.zeros((1, 0), int)).shape == (1, 0)
+    assert space.canonical(np.zeros((1, 0), int)).shape == (1, 0) and space.active(
+        np.zeros((1, 0), int)
+    ).shape == (1, 0)
     assert space.valid(np.zeros((1, 0), int)).tolist() == [True]
 
 
@@ -208,7 +235,12 @@ def spaces(draw):
                 definition["else"] = draw(st.integers(0, 5))
         raw[f"v{v}"] = definition
     derived = {f"d{v}": f"v{v} * 2 + 1" for v in range(n)}
-    where = draw(st.lists(st.sampled_from([f"v{a} + d{b} < {c}" for a in range(n) for b in range(n) for c in (3, 6)]), max_size=2))
+    where = draw(
+        st.lists(
+            st.sampled_from([f"v{a} + d{b} < {c}" for a in range(n) for b in range(n) for c in (3, 6)]),
+            max_size=2,
+        )
+    )
     return raw, derived, where
 
 

@@ -119,7 +119,10 @@ def test_files_that_are_no_files(tmp_path):
 
 def test_every_truncation_loads_or_says_why():
     text = "a: {b: [1, 'x y', \"q\"], c: |\n  t}\n"
-    text = "version: 1\nspace:\n  a.b: {range: [40, 80], step: 4}\n  c: {choices: ['x', \"y\"]}\nwhere: [\"a > 1\"]\n" + text
+    text = (
+        'version: 1\nspace:\n  a.b: {range: [40, 80], step: 4}\n  c: {choices: [\'x\', "y"]}\nwhere: ["a > 1"]\n'
+        + text
+    )
     for end in range(len(text)):
         try:
             yamlio.parse(text[:end])
@@ -144,15 +147,44 @@ PLAIN = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-    | st.sampled_from(["1e12", "off", "010", "1:30", "<<", "- x", "a: b", "# c", " x ", "~", "=", "null", "0o7", "\x85", "!!x", "*a"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.integers(-99, 99), inner, max_size=4),
+    | st.sampled_from(
+        [
+            "1e12",
+            "off",
+            "010",
+            "1:30",
+            "<<",
+            "- x",
+            "a: b",
+            "# c",
+            " x ",
+            "~",
+            "=",
+            "null",
+            "0o7",
+            "\x85",
+            "!!x",
+            "*a",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.integers(-99, 99),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=12,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), PLAIN, min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=8), PLAIN, min_size=1, max_size=4
+    )
+)
 def test_dump_and_parse_round_trip(data):
     again = yamlio.parse(yamlio.dump(data)).data
     assert again == data and repr(again) == repr(data)  # repr also tells 1 from 1.0 and True

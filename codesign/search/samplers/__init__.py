@@ -1,9 +1,10 @@
 """Samplers: one file each, found by its name. Any class of Optuna's works too, as `module:Class`.
 
-A sampler file has a docstring (its first line is shown in listings), the constants RESUMES (a continued run proposes exactly
-what an unbroken one would), NEEDS (modules beyond our own dependencies) and MAX_OBJECTIVES, and the functions
-`build(problem, seed, options)` -> Optuna sampler and `batch(sampler)` -> trials to ask for together. A file may also have
-`engine(problem, seed, options, batch)`, which proposes designs without Optuna trials where no storage asks for them.
+A sampler file has a docstring (its first line is shown in listings), the constants RESUMES (a continued run
+proposes exactly what an unbroken one would), NEEDS (modules beyond our own dependencies) and MAX_OBJECTIVES,
+and the functions `build(problem, seed, options)` -> Optuna sampler and `batch(sampler)` -> trials to ask for
+together. A file may also have `engine(problem, seed, options, batch)`, which proposes designs without Optuna
+trials where no storage asks for them.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ def proposer(
     study = optuna_io.open_study(problem, None, storage, study_name, settings.trials or 0)
     n_before = len(study.get_trials(deepcopy=False))
     # Joining a study with the seed that began it would only propose its first designs again.
-    seed = int(np.random.SeedSequence([settings.seed, n_before]).generate_state(1)[0]) if n_before else settings.seed
+    seed = (
+        int(np.random.SeedSequence([settings.seed, n_before]).generate_state(1)[0])
+        if n_before
+        else settings.seed
+    )
     study.sampler, batch = create(settings.sampler, problem, seed, settings.options)
     return optuna_io.TrialProposer(
         problem, study, constraint_names, settings.batch or batch, storage is not None
@@ -95,12 +100,12 @@ def proposer(
 
 
 def resumes(name: str) -> bool:
-    """Whether a run continued from a checkpoint proposes exactly what an unbroken one would. Unknown for foreign classes."""
+    """Whether a continued run proposes exactly what an unbroken one would. Not known of `module:Class`."""
     return ":" not in name and describe(name).resumes
 
 
 def construct(cls: type, seed: int | None, options: dict[str, Any], **defaults: Any) -> Any:
-    """`cls(**defaults, **options)`, seeded where it can be; an unknown option is the user's error and names the known ones."""
+    """`cls` with defaults, options and, where it takes one, a seed. An unknown option is the user's error."""
     known = inspect.signature(cls).parameters
     for option in options:
         if option not in known:
@@ -132,14 +137,14 @@ def _usable(name: str, problem: Problem) -> ModuleType:
         )
     if info.max_objectives is not None and len(problem.objectives) > info.max_objectives:
         raise UserError(
-            f"sampler {name} handles {info.max_objectives} objective, the study has {len(problem.objectives)}",
+            f"sampler {name} handles {info.max_objectives} objective, not {len(problem.objectives)}",
             hint="use ga, nsga2 or tpe",
         )
     return module
 
 
 def _imported(path: str) -> type:
-    """The class behind `module:Class`. It must be a sampler, so that a study file cannot call anything else."""
+    """The class behind `module:Class`: a sampler, so that a study file cannot call anything else."""
     from optuna.samplers import BaseSampler
 
     module_name, _, class_name = path.partition(":")

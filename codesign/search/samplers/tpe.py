@@ -1,4 +1,4 @@
-"""Tree-structured Parzen estimator of Optuna (arXiv:2304.11127): few, expensive evaluations; about 20 ms per trial."""
+"""Tree-structured Parzen estimator of Optuna (arXiv:2304.11127), for few trials; about 20 ms per trial."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""One point in full: time per operator with its bound, memory by class, cost split, lifecycle shares, constraint slack.
+
+The same functions that scored the point run again with their ledgers kept, on this design and these layouts only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codesign import evaluate as pipeline
+from codesign.objectives import COLUMNS
+
+from codesign.physics.kernels import BOUNDS, Ledger, dominant
+from codesign.physics.layout import Layout
+from codesign.physics.operators import Scene, make_scene
+from codesign.physics.phases import decode, prefill, train
+from codesign.physics.precision import Precision
+from codesign.problem import StudyProblem
+from codesign.service import traffic as service
+from codesign.units import serving
+from codesign.units.serve_unit import DEGREES
+
+LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
+
+
+def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about one archived point, as plain JSON types.  `point`: its row of the results table."""
+    setting = problem.setting
+    values = {v.name: np.array([_native(point, v)]) for v in problem.space.variables}
+    codes = {name: np.zeros(1, dtype=int) for name in values}
+    values |= _derived(problem, values)
+    designs = pipeline.describe(setting, values, codes)
+    out: dict[str, Any] = {"layout": [], "operators": [], "bounds": [], "memory": [], "capacity": {}}
+    _train(setting, designs, point, out)
+    for role in setting.roles:
+        _serve(setting, designs, point, role, out)
+    out["cost"] = [{"name": name, "usd": float(point[key])} for name, key in
+                   (("pretraining", "train_usd"), ("RL", "rl_usd"), ("serving", "serve_usd"))]  # fmt: skip
+    out["lifecycle"] = _lifecycle(setting, designs, point)
+    out["balance"] = {"of": setting.life.balance_of, "ratio": float(point["balance_ratio"]), "max_ratio": setting.life.max_ratio}
+    out["slack"] = slack(setting, point)
+    out["notes"] = notes(setting, designs, point)
+    return out
+
+
+def _native(point: Mapping[str, Any], variable) -> Any:
+    """The point's value of a variable; an empty cell (inactive) is the canonical choice."""
+    value = point.get(variable.name)
+    empty = value is None or (isinstance(value, float) and np.isnan(value)) or value == ""
+    return variable.choices[variable.canonical] if empty else type(variable.choices[0])(value)
+
+
+def _derived(problem: StudyProblem, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    index = np.array([[list(v.choices).index(values[v.name][0]) for v in problem.space.variables]])
+    return {k: v for k, v in problem.space.values(index).items() if k not in values} if index.size else {}
+
+
+def _layout(point: Mapping[str, Any], unit: str) -> Layout:
+    return Layout(*(np.float64(point[f"{unit}.{k}"]) for k in DEGREES))
+
+
+def layout_text(point: Mapping[str, Any], unit: str) -> str:
+    """`tp1dp64ep64`: degrees in the order tp-cp-pp-dp-etp-ep, ones omitted except tp."""
+    return "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in LAYOUT_PARTS if s == "tp" or point[f"{unit}.{k}"] != 1)
+
+
+def _first(structure):
+    return structure.take(np.zeros(1, dtype=int)).compact()
+
+
+def _scene(designs, role: str, precision: Precision, training: bool = False) -> Scene:
+    chip = _first(designs.chips[role])
+    return make_scene(_first(designs.census), chip, _first(precision), training=training)
+
+
+def _add(out: dict[str, Any], unit: str, phase: str, ledger: Ledger) -> None:
+    for op in ledger.ops:
+        if float(np.max(op.time_s)) > 0:
+            parts = {k: float(np.ravel(getattr(op, k))[0]) for k in ("time_s", "compute_s", "memory_s", "network_s", "fixed_s")}
+            out["operators"].append({"unit": unit, "phase": phase, "name": op.name, "bound": BOUNDS[int(np.ravel(op.bound)[0])], **parts})
+    totals = ledger.totals()
+    numbers = {k: float(np.ravel(v)[0]) for k, v in totals.items()}
+    out["bounds"].append({
+        "unit": unit, "phase": phase, "lower_s": numbers["lower_s"], "estimate_s": float(np.ravel(ledger.time_s)[0]),
+        "upper_s": numbers["upper_s"], "bound": str(np.ravel(dominant(totals))[0]),
+    })  # fmt: skip
+
+
+def _remember(out: dict[str, Any], unit: str, scene: Scene, classes: Mapping[str, Any]) -> None:
+    out["memory"] += [{"unit": unit, "class": k, "bytes": float(np.ravel(v)[0])} for k, v in classes.items()]
+    out["capacity"][unit] = float(scene.chip.hbm_bytes * scene.chip.usable_frac)
+
+
+def _train(setting, designs, point, out) -> None:
+    bits = np.float64(point.get("precision.train_bits", setting.life.train_bits))
+    scene = _scene(designs, "train", Precision(bits, np.float64(16.0), bits), training=True)
+    layout = _layout(point, "train")
+    job = train.Job(
+        np.float64(setting.life.seq_tok), np.float64(point["train.micro_batch"]),
+        np.float64(round(point["global_batch_tok"] / setting.life.seq_tok)),
+        np.float64(point["train.recompute"]), np.float64(point["train.zero"]),
+    )  # fmt: skip
+    result = train.step(scene, layout, job, detail=True)
+    _add(out, "train", "micro-batch", result.ledger)
+    _remember(out, "train", scene, train.memory_classes(scene, layout, job))
+    n_devices = float(layout.n_devices)
+    peak = float(scene.chip.peak_flop_per_s.pick(bits))
+    out["layout"].append({
+        "unit": "train", "text": layout_text(point, "train"), "n_devices": int(n_devices), "batch": int(job.global_batch),
+        "n_micro": int(train.n_micro(job, layout)), "step_s": float(result.step_s),
+        "mfu_frac": float(train.model_flop(scene, job) / (result.step_s * n_devices * peak)),
+        "bubble_s": float(result.bubble_s), "exchange_s": float(result.exchange_s), "update_s": float(result.update_s),
+    })  # fmt: skip
+
+
+def _serve(setting, designs, point, role: str, out) -> None:
+    scene, layout, traffic = _scene(designs, role, designs.precision), _layout(point, role), setting.traffic
+    row = {"unit": role, "text": layout_text(point, role), "n_devices": int(layout.n_devices),
+           "n_replicas": int(point[f"{role}.n_replicas"]), "batch": int(point[f"{role}.batch"])}  # fmt: skip
+    out["layout"].append(row)
+    prompt = serving.prompt_of(traffic)
+    if role in ("serve", "prefill"):
+        ledger = prefill.forward(scene, layout, prompt, prefill.fullest_experts(scene, layout, prompt), detail=True)
+        _add(out, role, "prefill", ledger)
+    if role == "prefill":
+        _remember(out, role, scene, prefill.memory_classes(scene, layout, prompt))
+        return
+    load = decode.Load(np.float64(point[f"{role}.batch"]), service.mean_context(traffic), traffic.q_tok)
+    ledger = decode.step(scene, layout, load, decode.fullest_experts(scene, layout, load), detail=True)
+    _add(out, role, "decode", ledger)
+    per_rank = decode.sequences_per_rank(load.batch, layout)
+    chunk = serving.chunk_of(traffic) if role == "serve" else 0.0
+    _remember(out, role, scene, decode.memory_classes(scene, layout, load, service.held_tokens(traffic, per_rank), chunk))
+
+
+def _lifecycle(setting, designs, point) -> list[dict[str, Any]]:
+    rows = []
+    watts = {role: float(np.ravel(designs.chips[role].all_in_w)[0]) for role in ("train", "rl")}
+    price = {role: float(np.ravel(designs.chips[role].usd_per_s)[0]) for role in ("train", "rl")}
+    for phase, flop, usd, tok, role in (("pretrain", "pretrain_flop", "train_usd", "pretrain_tok", "train"), ("rl", "rl_flop", "rl_usd", "rl_tok", "rl")):
+        device_s = float(point[usd]) / price[role]
+        rows.append({"phase": phase, "flop": float(point[flop]), "usd": float(point[usd]), "device_s": device_s,
+                     "energy_j": device_s * watts[role], "tok": float(point[tok])})  # fmt: skip
+    out_tok = float(setting.traffic.demand_tok_per_s) * setting.life.lifetime_s
+    rows.append({
+        "phase": "inference", "flop": float(point["inference_flop"]), "usd": float(point["serve_usd"]),
+        "device_s": float(point["serve_devices"]) * setting.life.lifetime_s,
+        "energy_j": float(point["energy_j_per_tok"]) * out_tok, "tok": out_tok,
+    })  # fmt: skip
+    return rows
+
+
+def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every bound of the study with the point's value and what is left of it (negative: broken)."""
+    rows = [("ttft", "ttft_s", "<=", setting.max_ttft_s), ("tpot", "tpot_s", "<=", setting.max_tpot_s)]
+    rows += [("balance", "balance_ratio", "<=", setting.life.max_ratio or np.inf)]
+    rows += [(x.name, x.column, x.op, x.bound) for x in setting.limits]
+    out = []
+    for name, column, op, bound in rows:
+        if np.isfinite(bound):
+            value = float(point[column])
+            left = (bound - value) / abs(bound) * (1.0 if op == "<=" else -1.0)
+            out.append({"constraint": name, "limit": float(bound), "value": value, "unit": COLUMNS[column].unit, "slack_frac": left})
+    return out
+
+
+def notes(setting, designs, point: Mapping[str, Any]) -> list[str]:
+    """Where this design lies outside the range in which the quality law was fitted or checked."""
+    from codesign import lifecycle_columns
+    from codesign.lifecycle import quality_validity
+
+    n_active, n_total, design = lifecycle_columns.design_quality(setting, designs)
+    keys = ("granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits")
+    found = quality_validity.warnings(
+        n_active, n_total, float(point["pretrain_tok"]), n_eff=float(point["n_eff"]), c_eq_flop=float(point["c_eq_flop"]),
+        unique_tok=setting.life.unique_tok, **{k: design[k] for k in keys},
+    )  # fmt: skip
+    return [sentence for sentence, mask in found.items() if bool(np.any(mask))]
+
+

@@ -1,0 +1,136 @@
+"""What the report page shows, as plain data: columns, rows, picks, details, assumptions with their sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from codesign import catalog
+from codesign.explain import explain_point
+from codesign.objectives import COLUMNS
+from codesign.picks import picks, value_of_codesign
+from codesign.results import Run
+from codesign.search.pareto import Scaling
+from codesign.spec.errors import SpecError
+from codesign.study import Study
+
+MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
+GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
+HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
+
+
+def report_payload(study: Study, run: Run) -> dict[str, Any]:
+    """The page's data.  Pure: reads the run's table and the catalog, writes nothing."""
+    manifest, table, front = run.manifest, run.table, run.front
+    scaling = Scaling.from_dict(manifest["scaling"]) if manifest["scaling"] else None
+    chosen = picks(front, run.objectives, scaling)
+    command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
+    columns = _columns(run)
+    visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in columns)]
+    rows = {name: _json(table[name]) for name in visible} if len(table) else {name: [] for name in visible}
+    value = value_of_codesign(front, run.objectives)
+    n = max(manifest["n_designs"], 1)
+    return {
+        "title": study.name, "question": study.file.question, "run": str(run.path), "version": manifest["version"],
+        "created": manifest["created"], "seed": manifest["seed"], "method": manifest["method"], "exact": manifest["exact"],
+        "command": command,
+        "counts": {k: manifest[k] for k in ("n_designs", "n_layouts", "n_feasible", "n_front", "space_designs", "space_rows",
+                                            "wall_s", "layouts_per_s", "hypervolume")},  # fmt: skip
+        "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
+        "columns": columns, "rows": rows, "total_rows": manifest["n_designs"],
+        "picks": chosen, "details": _details(study, front, chosen), "references": [],
+        "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
+        "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
+        "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+    }  # fmt: skip
+
+
+def _columns(run: Run) -> list[dict[str, Any]]:
+    """Searched variables, objectives, layouts, then the registered metrics."""
+    table, out = run.table, []
+    for name in table.columns:
+        if name in HIDDEN:
+            continue
+        head = name.split(".", 1)[0]
+        known = COLUMNS.get(name)
+        if name in run.objectives:
+            group = "objective"
+        elif name in run.variables:
+            group = GROUPS.get(head, "hardware")
+        elif "." in name:
+            group = "deployment"
+        elif known is not None:
+            group = "metric"
+        else:
+            continue
+        values = table[name]
+        numeric = values.dtype.kind in "if"
+        positive = numeric and bool((values.dropna() > 0).all()) and len(values.dropna()) > 0
+        spread = positive and float(values.max() / values.min()) > 50
+        unit = known.unit if known else "s" if name.endswith("_s") or name == "slo.tpot" else "byte" if name.endswith("_bytes") else ""
+        out.append({
+            "name": name, "label": name.split(".", 1)[1] if name in run.variables else name, "unit": unit, "group": group,
+            "meaning": known.meaning if known else "", "direction": {"min": "min", "max": "max"}.get(known.better) if known else None,
+            "log": bool(spread), "categorical": not numeric,
+        })  # fmt: skip
+    return out
+
+
+def _json(series) -> list[Any]:
+    return [None if v is None or (isinstance(v, float) and not np.isfinite(v)) else v.item() if hasattr(v, "item") else v for v in series]
+
+
+def _details(study: Study, front, chosen) -> dict[str, Any]:
+    if front.empty:
+        return {}
+    ids = list(dict.fromkeys([p["id"] for p in chosen]))
+    step = max(len(front) // MAX_DETAILS, 1)
+    ids += [int(i) for i in front["id"].iloc[::step] if int(i) not in ids]
+    by_id = front.set_index("id", drop=False)
+    return {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids[: MAX_DETAILS + len(chosen)]}
+
+
+def warnings(study: Study, front, manifest) -> list[str]:
+    """Sentences about the limits of the result, most general first."""
+    found = list(manifest["notes"])
+    if not manifest["exact"]:
+        found.append(f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})")
+    if len(front) and (front["c_eq_flop"] > 1e25).any():
+        share = float((front["c_eq_flop"] > 1e25).mean())
+        found.append(f"c_eq above 1e25 FLOP is outside the fitted range of the quality law ({share:.0%} of the front)")
+    if len(front):
+        sigma = float(front["sigma_ln_c_eq"].median())
+        found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")
+    if "estimate" in _confidences(study):
+        found.append("some hardware figures are estimates; see the assumptions")
+    return found
+
+
+def _confidences(study: Study) -> set[str]:
+    return {row["confidence"] for row in assumptions(study) if row["name"].split(".", 1)[0] in study.setting.pools}
+
+
+def assumptions(study: Study) -> list[dict[str, Any]]:
+    """Every catalog figure that the study used, with unit, source, date and confidence; and the rules that are judgement."""
+    rows = []
+    for role, pool in study.setting.pools.items():
+        for name in pool.names:
+            rows += _sourced(catalog.hardware(name), f"{role}.{name}")
+    rows += _sourced(study.workload, "workload")
+    life = study.setting.life
+    rows.append({"name": "quality law", "value": study.setting.law.name, "unit": "", "source": study.setting.law.source, "date": "", "confidence": "measured"})
+    rows.append({"name": "lifetime", "value": life.lifetime_s, "unit": "s", "source": "study", "date": "", "confidence": "estimate"})
+    rows.append({"name": "demand", "value": float(study.setting.traffic.demand_tok_per_s), "unit": "tok/s", "source": "study", "date": "", "confidence": "estimate"})
+    return rows
+
+
+def _sourced(record: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    try:
+        found = catalog.sources(record)
+    except (KeyError, SpecError):
+        return []
+    return [
+        {"name": f"{prefix}.{key}", "value": value, "unit": unit, "source": source or "", "date": str(date or ""), "confidence": confidence or ""}
+        for key, value, unit, source, date, confidence in found
+    ]

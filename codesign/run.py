@@ -1,0 +1,260 @@
+"""Run or resume a study: choose the method, search, and write a run directory that nothing can leave half-written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.problem import TIER, StudyProblem
+from codesign.results import FORMAT, Run, load_results, write_atomically
+from codesign.search import exhaustive, joint, nested
+from codesign.search.loop import Hooks, Settings
+from codesign.search.outcome import SearchOutcome
+from codesign.spec.errors import UserError
+from codesign.study import Study
+
+PILOT_DESIGNS = 48
+MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
+CHECKPOINT, JOURNAL = "search.ckpt", "optuna.journal.log"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do and why."""
+
+    method: str
+    reason: str
+    space_designs: int
+    is_exact_count: bool
+    space_rows: int
+    seconds: float  # estimated time of an exhaustive run
+    feasible_share: float
+
+
+def plan(study: Study, seed: int = 0) -> Plan:
+    """Count the space, time a pilot of random designs, and choose: exhaustive when it fits the time limit, else nested."""
+    problem, search = study.problem, study.file.search
+    count = problem.space.n_designs()
+    valid = problem.space.n_valid()
+    pilot = problem.space.sample(min(PILOT_DESIGNS, max(count.n, 1)), seed)
+    pilot = np.unique(problem.canonical(pilot), axis=0)
+    pilot = pilot[problem.valid(pilot)]
+    seconds, share = 0.0, 0.0
+    if len(pilot):
+        problem.evaluate(pilot[:1])
+        start = time.perf_counter()
+        batch = problem.evaluate(pilot)
+        seconds = (time.perf_counter() - start) / len(pilot) * valid.n
+        share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
+    method, reason = search.method, "the study asks for it"
+    if method == "auto":
+        fits = valid.is_exact and seconds <= search.time_limit
+        method = "exhaustive" if fits else "nested"
+        size = f"{valid.n:,} designs" if valid.is_exact else "too many designs to count"
+        reason = f"{size}, about {_duration(seconds)} to evaluate all, time limit {_duration(search.time_limit)}"
+    return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("day", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def run(
+    study: Study, out: str | Path | None = None, *, trials: int | None = None, seed: int | None = None,
+    storage: str | None = None, resume: bool = False, progress: Callable[..., None] | None = None, announce: Callable[[Plan], None] | None = None,
+) -> Run:  # fmt: skip
+    """Search and save.  An identical study continues in its directory; another study there is an error that names the difference."""
+    start = time.perf_counter()
+    search = study.file.search
+    seed = search.seed if seed is None else seed
+    trials = trials or search.trials
+    folder = Path(out) if out is not None else Path("runs") / study.name
+    _claim(folder, study, seed, resume)
+    chosen = plan(study, seed)
+    if announce is not None:
+        announce(chosen)
+    problem = replace(study.problem, sampled=chosen.method != "exhaustive", flat=chosen.method == "joint")
+    outcome = _search(problem, chosen.method, folder, Settings(search.sampler, trials=trials, seed=seed, batch=search.batch), progress, storage)
+    table = tabulate(study, problem, outcome, folder)
+    note = _write_journal(problem, outcome, folder, study.name)
+    wall = time.perf_counter() - start
+    manifest = _manifest(study, problem, outcome, chosen, table, seed, trials, wall, note)
+    save(folder, study, table, manifest)
+    return load_results(folder)
+
+
+def _search(problem: StudyProblem, method: str, folder: Path, settings: Settings, progress, storage) -> SearchOutcome:
+    checkpoint = folder / CHECKPOINT
+    if method == "exhaustive":
+        return exhaustive.run(problem, progress=progress, checkpoint=checkpoint)
+    hooks = Hooks(progress=progress, checkpoint=checkpoint, storage=storage)
+    return (joint if method == "joint" else nested).run(problem, settings, hooks)
+
+
+def _claim(folder: Path, study: Study, seed: int, resume: bool) -> None:
+    """Take the directory for this study, or say what is different about the study that is already there."""
+    mine = _identity(study)
+    path = folder / "study.yaml"
+    if path.is_file():
+        theirs = path.read_text(encoding="utf-8")
+        different = _differences(theirs, mine)
+        if different:
+            raise UserError(
+                f"{folder} holds the results of another study; different: {', '.join(different[:6])}",
+                hint="choose another directory with --out, or delete this one",
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty and not a run directory", hint="choose another directory with --out")
+    elif resume:
+        raise UserError(f"{folder}: nothing to resume", hint="leave --resume out to start")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        write_atomically(path, lambda part: part.write_text(mine, encoding="utf-8"))
+
+
+def _identity(study: Study) -> str:
+    return study.file.resolved_yaml()
+
+
+def _differences(theirs: str, mine: str) -> list[str]:
+    """Dotted keys whose values differ; more trials or another time limit are no difference."""
+    from codesign.spec import yamlio
+
+    flat = [_flat(yamlio.load(text).data) for text in (theirs, mine)]
+    free = {"search.trials", "search.time_limit", "question"}
+    keys = sorted({*flat[0], *flat[1]} - free)
+    return [key for key in keys if flat[0].get(key) != flat[1].get(key)]
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        out |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return out
+
+
+def tabulate(study: Study, problem: StudyProblem, outcome: SearchOutcome, folder: Path):
+    """One row per archived point (with every column) and per sampled design (variables, objectives, why it died)."""
+    import pandas as pd
+
+    names = [v.name for v in problem.space.variables]
+    front = pd.DataFrame({k: v for k, v in outcome.front.items() if k not in names})
+    n = len(names)
+    if len(front):
+        front = pd.concat([_variables(problem, outcome.front_index[:, :n]), front], axis=1)
+        tiers = np.array(problem.setting.tiers_s)
+        if tiers.size:
+            front[TIER] = tiers[np.minimum(np.searchsorted(tiers, front["tpot_s"] * (1 - 1e-12)), tiers.size - 1)]
+        front["id"] = _ids(front, folder)
+        front = front.sort_values("id").reset_index(drop=True)
+    front["on_front"], front["feasible"], front["killed_by"] = True, True, None
+    designs = outcome.designs
+    others = np.flatnonzero(~np.isin(designs.design_id, front["design_id"] if len(front) else []))
+    if len(others) > MAX_DESIGN_ROWS:
+        others = others[np.linspace(0, len(others) - 1, MAX_DESIGN_ROWS).astype(int)]
+    rest = designs.take(others)
+    table = _variables(problem, rest.index[:, :n])
+    for i, goal in enumerate(problem.setting.goals):
+        table[goal.column] = rest.objectives[:, i]
+    broken = rest.violations > 0
+    labels = np.array([*outcome.constraint_names, ""], dtype=object)
+    first = np.where(broken.any(axis=1), np.argmax(broken, axis=1), len(labels) - 1)
+    table["design_id"], table["on_front"], table["feasible"] = rest.design_id, False, ~broken.any(axis=1)
+    table["killed_by"] = [labels[i] or None for i in first]
+    table["id"] = np.arange(len(table)) + (int(front["id"].max()) + 1 if len(front) else 0)
+    lead = ["id", "design_id", *names, *([TIER] if TIER in front else []), *(g.column for g in problem.setting.goals)]
+    whole = pd.concat([front, table], ignore_index=True) if len(table) else front
+    return whole[[*lead, *(c for c in whole.columns if c not in lead)]] if len(whole) else whole
+
+
+def _variables(problem: StudyProblem, index: np.ndarray):
+    """Searched variables; an inactive one is an empty cell."""
+    import pandas as pd
+
+    values, active = problem.space.values(index), problem.space.active(index) if len(index) else np.zeros((0, index.shape[1]), bool)
+    columns = {}
+    for i, v in enumerate(problem.space.variables):
+        column = pd.Series(values[v.name])
+        columns[v.name] = column.where(active[:, i]) if len(index) and not active[:, i].all() else column
+    return pd.DataFrame(columns)
+
+
+def _ids(front, folder: Path) -> np.ndarray:
+    """Integer ids: points that an earlier checkpoint of this run archived keep theirs, new ones count on."""
+    import pandas as pd
+
+    keys = list(zip(front["design_id"], front["point"], strict=True))
+    path = folder / "results.parquet"
+    known: dict[tuple[int, int], int] = {}
+    if path.is_file():
+        old = pd.read_parquet(path)
+        if "point" in old:
+            old = old[old["on_front"]]
+            known = {(int(d), int(p)): int(i) for d, p, i in zip(old["design_id"], old["point"], old["id"], strict=True)}
+    used = set(known.values())
+    fresh = (i for i in range(len(keys) + len(used) + 1) if i not in used)
+    return np.array([known.get((int(d), int(p))) if (int(d), int(p)) in known else next(fresh) for d, p in keys])
+
+
+def _write_journal(problem: StudyProblem, outcome: SearchOutcome, folder: Path, name: str) -> str | None:
+    """The Optuna storage that optuna-dashboard opens."""
+    from codesign.search import dashboard
+
+    return dashboard.write_journal(problem, outcome, folder / JOURNAL, name)
+
+
+def _manifest(study, problem, outcome, chosen: Plan, table, seed, trials, wall, note) -> dict[str, Any]:
+    hypervolume = outcome.history[-1][2] if outcome.history else 0.0
+    front = int(table["on_front"].sum()) if len(table) else 0
+    return {
+        "format": FORMAT, "name": study.name, "question": study.file.question, "study_path": str(study.file.path),
+        "version": _version("codesign"), "python": platform.python_version(),
+        "packages": {p: _version(p) for p in ("numpy", "optuna", "moocore", "pandas")},
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": seed, "trials": trials,
+        "method": outcome.method, "method_reason": chosen.reason, "exact": bool(outcome.exact), "stop_reason": outcome.stop_reason,
+        "interrupted": outcome.interrupted, "sampler": None if outcome.method == "exhaustive" else study.file.search.sampler,
+        "n_designs": outcome.n_designs, "n_layouts": outcome.n_layouts, "n_candidates": outcome.n_candidates,
+        "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
+        "hypervolume": hypervolume, "scaling": outcome.scaling.to_dict() if outcome.scaling else None,
+        "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
+        "rows_covered": outcome.n_designs * study.problem.rows_per_design,
+        "wall_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
+        "killed": outcome.killed, "history": [list(h) for h in outcome.history],
+        "variables": [v.name for v in problem.space.variables],
+        "objectives": {o.name: o.direction for o in problem.objectives},
+        "units": ["train", *problem.setting.roles], "notes": [*outcome.notes, *([note] if note else [])],
+        "hardware": {role: list(pool.names) for role, pool in problem.setting.pools.items()},
+    }  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def save(folder: Path, study: Study, table, manifest: dict[str, Any]) -> None:
+    """results.parquet, front.csv, report.html, manifest.json: each whole or not at all, the manifest last."""
+    from codesign import payload
+    from codesign.report import html
+
+    write_atomically(folder / "results.parquet", lambda p: table.to_parquet(p, index=False))
+    front = table[table["on_front"]].drop(columns=["on_front", "feasible", "killed_by"]) if len(table) else table
+    write_atomically(folder / "front.csv", lambda p: front.to_csv(p, index=False))
+    result = Run(folder, manifest, table)
+    html.write(payload.report_payload(study, result), folder / "report.html")
+    write_atomically(folder / "manifest.json", lambda p: p.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
