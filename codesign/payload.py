@@ -11,7 +11,6 @@ from codesign.explain import explain_point
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
 from codesign.results import Run
-from codesign.search.pareto import Scaling
 from codesign.spec.errors import SpecError
 from codesign.study import Study
 
@@ -23,8 +22,7 @@ HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "qual
 def report_payload(study: Study, run: Run) -> dict[str, Any]:
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing."""
     manifest, table, front = run.manifest, run.table, run.front
-    scaling = Scaling.from_dict(manifest["scaling"]) if manifest["scaling"] else None
-    chosen = picks(front, run.objectives, scaling)
+    chosen = picks(front, run.objectives)
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
     columns = _columns(run)
     visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in columns)]

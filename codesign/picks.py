@@ -13,7 +13,7 @@ from codesign.search import pareto
 SPEED = ("tpot_s", "ttft_s")
 
 
-def picks(front: pd.DataFrame, objectives: dict[str, str], scaling: pareto.Scaling | None) -> list[dict[str, Any]]:
+def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any]]:
     """Knee, cheapest, fastest, best quality: those that the objectives define, without repeating a point."""
     if front.empty:
         return []

@@ -112,8 +112,8 @@ function selectionTable(store) {
   const order = [...store.objectives, ...store.columns.filter(column => column.varies && column.group !== "objective")];
   const fixed = store.columns.filter(({varies, raw}) => !varies && raw[0] !== null && raw.every(value => value === raw[0]));
   const head = el("tr"), body = el("tbody");
-  const more = el("button", {type: "button", id: "more", on: {click: () => { limit += MORE; draw(); }}});
-  let limit = PAGE;
+  let sorted = null;
+  const more = el("button", {type: "button", id: "more", on: {click: () => draw(body.children.length + MORE)}});
   function sortBy(name) {
     const [current, way] = store.state.sort, column = store.byName.get(name);
     store.state.sort = [name, current === name ? -way : column && column.direction === "max" ? -1 : 1];
@@ -125,18 +125,20 @@ function selectionTable(store) {
     return el("th", {scope: "col", class: levels ? "word" : null, "data-column": name}, button);
   }
   head.append(...[{name: "id", label: "Design", meaning: "Number in this run"}, ...order].map(sorter));
-  function draw() {
+  function draw(limit) {
     const rows = sortedRows(store), [name, way] = store.state.sort;
-    body.replaceChildren(...rows.slice(0, limit).map(i => tableRow(store, order, i)));
+    body.append(...rows.slice(body.children.length, limit).map(i => tableRow(store, order, i)));
     more.hidden = rows.length <= limit;
-    more.textContent = `Show more (${grouped.format(Math.min(limit, rows.length))} of ${grouped.format(rows.length)} shown)`;
+    more.textContent = `Show more (${grouped.format(body.children.length)} of ${grouped.format(rows.length)} shown)`;
     for (const th of head.children)
       th.setAttribute("aria-sort", th.dataset.column !== name ? "none" : way > 0 ? "ascending" : "descending");
   }
   store.views.push(reason => {
-    if (reason === "rows" || reason === "brush") limit = PAGE;
-    if (reason === "chosen") body.childNodes.forEach(row => retouch(store, row));
-    else draw();
+    if (reason === "chosen") return body.childNodes.forEach(row => retouch(store, row));
+    if (reason === "view" && sorted === String(store.state.sort)) return;
+    sorted = String(store.state.sort);
+    body.replaceChildren();
+    draw(PAGE);
   });
   const caption = el("caption", {class: "away", text: "Designs in the selection"});
   const box = scroller("Table of the selection", el("table", {id: "selection"}, caption, el("thead", {}, head), body));

@@ -15,16 +15,38 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    "charts.js", "store.js", "canvas.js", "scatter.js", "parallel.js", "explorer.js", "design.js", "page.js",
+    "charts.js",
+    "store.js",
+    "canvas.js",
+    "scatter.js",
+    "parallel.js",
+    "explorer.js",
+    "design.js",
+    "page.js",
 )
 MAX_ROWS = 10_000
 N_DIGITS = 6  # three are shown; six keep the order of near ties at half the size
 COLUMN_KEYS = ("name", "label", "unit", "group", "meaning", "direction", "log", "categorical")
 REQUIRED_ROWS = ("id", "on_front", "feasible", "killed_by")
 DEFAULTS = {
-    "question": "", "version": "", "created": "", "seed": None, "method": "", "exact": False, "command": "", "counts": {},
-    "killed": {}, "picks": [], "details": {}, "references": [], "codesign": {}, "warnings": [], "history": [],
-    "assumptions": [], "study_yaml": "", "reproduce": [],
+    "question": "",
+    "version": "",
+    "created": "",
+    "seed": None,
+    "method": "",
+    "exact": False,
+    "command": "",
+    "counts": {},
+    "killed": {},
+    "picks": [],
+    "details": {},
+    "references": [],
+    "codesign": {},
+    "warnings": [],
+    "history": [],
+    "assumptions": [],
+    "study_yaml": "",
+    "reproduce": [],
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.storages.journal import BaseJournalBackend, JournalStorage
 
+from codesign.results import write_atomically
 from codesign.search.designs import Table
 from codesign.search.optuna_io import CONSTRAINTS, frozen_trial, open_study, readable, space
 from codesign.search.outcome import SearchOutcome
@@ -27,14 +28,11 @@ def write_journal(
     n_trials: int = N_TRIALS,
 ) -> str | None:
     """Write the study to a journal file, replacing it at once. Returns a note when trials were left out."""
-    path = Path(path)
     log = _Memory()
     study = open_study(problem, storage=JournalStorage(log), name=name)
     note = fill(study, problem, outcome, n_trials)
     text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in log.entries)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_atomically(Path(path), lambda part: part.write_text(text))
     return note
 
 
@@ -48,7 +46,7 @@ def to_study(
 
 
 def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials: int) -> str | None:
-    """Add designs as finished trials, by id: those on the front and, up to `n_trials`, a sample of the others."""
+    """Add designs as finished trials, by id: the front and, up to `n_trials`, a sample of the others."""
     table, note = _chosen(outcome, n_trials)
     values = _finite(table.objectives, outcome.designs.objectives, maximised(problem))
     on_front = np.isin(table.design_id, outcome.front.get("design_id", ()))

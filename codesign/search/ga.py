@@ -85,7 +85,7 @@ class GeneticAlgorithm:
         self._queue = np.concatenate([self._queue, self._unseen(np.asarray(index, np.int64))])
 
     def ask(self, n: int) -> tuple[Index, NDArray[np.int64]]:
-        """The next designs, at most `n`, (n, V), and their numbers, (n,); none when nothing new can be found."""
+        """At most `n` next designs, (n, V), and their numbers, (n,); none when nothing new can be found."""
         if self.generation_dealt:
             self._select()
             self._queue = self._breed()

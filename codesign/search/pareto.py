@@ -158,7 +158,7 @@ class Archive:
         feasible: ArrayLike | None = None,
         payload: Mapping[str, np.ndarray] | None = None,
     ) -> NDArray[np.int64]:
-        """Offer P points. Returns the rows that were candidates: no other point of this call dominates them."""
+        """Offer P points. Returns the rows that no other point of this call dominates."""
         objectives = np.asarray(objectives, dtype=float)
         usable = np.ones(len(objectives), bool) if feasible is None else np.asarray(feasible, bool)
         rows = np.flatnonzero(usable)

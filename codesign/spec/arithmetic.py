@@ -27,8 +27,7 @@ def _peak(value: Value) -> int | None:
 
 
 def _exactly(action: Callable[..., Any], bound: Callable[[int, int], int]) -> Callable[[Value, Value], Value]:
-    """Integer arithmetic while no result can reach 2^53 (by `bound` on the largest magnitudes), float
-    arithmetic beyond."""
+    """Integer arithmetic while `bound` of the largest magnitudes is below 2^53, float arithmetic beyond."""
 
     def run(a: Value, b: Value) -> Value:
         peaks = _peak(a), _peak(b)
@@ -41,8 +40,7 @@ def _exactly(action: Callable[..., Any], bound: Callable[[int, int], int]) -> Ca
 
 
 def _modulo(action: Callable[..., Any]) -> Callable[[Value, Value], Value]:
-    """// and % with nan where the divisor is zero: numpy's integer answer there is 0, which would make
-    every number a multiple of 0."""
+    """// and % with nan where the divisor is 0: numpy's 0 would make every number a multiple of 0."""
 
     def run(a: Value, b: Value) -> Value:
         a, b = (np.asarray(x, np.int64) if np.asarray(x).dtype.kind == "b" else np.asarray(x) for x in (a, b))

@@ -1,5 +1,4 @@
-"""From what a user writes for one variable (`choices`, `range`, `powers_of_two`, `divisors_of`) to the
-tuple of its values."""
+"""From what a user writes for one variable (`choices`, `range`, ...) to the tuple of its values."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def read(
     fixed: Mapping[str, Any],
     names: Iterable[str],
 ) -> tuple[Choices | None, list[Problem]]:
-    """The choices of one variable, or the problems that prevent them.  `fixed`: base values of variables
-    that do not vary."""
+    """The choices of one variable, or its problems.  `fixed`: base values of variables that do not vary."""
     reader = _Reader(("space", name), definition, legal, fixed, names)
     values = reader.values()
     otherwise = reader.typed(definition.otherwise, "else") if definition.otherwise is not None else None

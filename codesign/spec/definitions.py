@@ -207,8 +207,7 @@ class _Builder:
         return Variable(name, values, read.ordered, when, otherwise, n_active, values.index(otherwise))
 
     def _base_value(self, name: str, values: tuple[Any, ...]) -> Any:
-        """What an inactive variable without `else` keeps: the base value, or the first choice where the
-        base has none."""
+        """What an inactive variable without `else` keeps: the base value, or its first choice."""
         base = self.fixed.get(name)
         is_alike = isinstance(base, str) == isinstance(values[0], str) and isinstance(base, str | int | float)
         return base if base is not None and is_alike else values[0]
@@ -230,8 +229,7 @@ def parse(
     where: Sequence[str] = (),
     **context: Any,
 ) -> Space:
-    """A space from plain data, for callers without a file: problems are raised as a BadValue without
-    positions."""
+    """A space from plain data, for callers without a file: problems are raised without positions."""
     definitions = {name: VariableDefinition.model_validate(value) for name, value in raw.items()}
     space, problems = build(definitions, derived, where, **context)
     if space is None:

@@ -105,8 +105,7 @@ def _fold(name: str) -> str:
 
 
 def _window(excerpt: str, col: int) -> tuple[str, int]:
-    """The part of a source line around `col`, free of control characters (no terminal escapes), and the
-    new column."""
+    """The part of a source line around `col`, without control characters, and the new column."""
     clean = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in excerpt.rstrip())
     indent = min(len(clean) - len(clean.lstrip()), col - 1)
     clean, col = clean[indent:], col - indent

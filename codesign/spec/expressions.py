@@ -1,5 +1,4 @@
-"""Safe arithmetic for `when`, `where` and `derived`: Python's grammar, a whitelist of it, numpy underneath;
-never `eval`.
+"""Safe arithmetic for `when`, `where`, `derived`: a whitelist of Python's grammar on numpy; never `eval`.
 
 An expression is numbers, text in quotes, names, `+ - * / // % **`, comparisons (chained too), `and or
 not`, `x in (a, b)`, `a if c else b` and the functions below.  A dotted name is one token.  Values may be
@@ -36,8 +35,7 @@ class ExpressionError(SpecError):
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A compiled expression: its text, the full names it reads, and what kind of value it gives (number,
-    text, truth, any)."""
+    """A compiled expression: its text, the names it reads, and its kind (number, text, truth, any)."""
 
     text: str
     names: tuple[str, ...]
@@ -45,8 +43,7 @@ class Expression:
     _run: Run
 
     def evaluate(self, env: Mapping[str, Value]) -> Value:
-        """The value for the given names: an array if any input is one, else a Python scalar.  Division by
-        zero gives inf or nan."""
+        """An array if any input is one, else a Python scalar; division by zero gives inf or nan."""
         try:
             with np.errstate(all="ignore"):
                 result = np.asarray(self._run(env))
@@ -87,8 +84,7 @@ def compile(text: str, names: Names = None, *, strict: bool = True) -> Expressio
 
 
 def resolve(name: str, names: Iterable[str]) -> tuple[str | None, list[str]]:
-    """(the full name that `name` stands for, all candidates): an exact name, or the only one that ends in
-    `.name`."""
+    """(full name, all candidates): the name itself, or the only one that ends in `.name`."""
     names = list(names)
     if name in names:
         return name, [name]

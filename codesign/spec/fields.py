@@ -1,5 +1,4 @@
-"""Types of the values in a study file: each turns what YAML gives into one plain Python value, or says
-what was expected."""
+"""Types of the values in a study file: from what YAML gives to plain Python, or what was expected."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ def found(value: Any) -> str:
 
 
 def _quantity(unit: str, example: str, least: float = 0.0, *, above: bool = True) -> Any:
-    """A field type: text such as `example` becomes a float in `unit`, which must be above (or at least)
-    `least`."""
+    """A field type: text such as `example` becomes a float in `unit`, above (or at least) `least`."""
 
     def check(value: Any) -> Any:
         number = quantity(value, unit)

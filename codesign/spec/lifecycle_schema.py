@@ -11,8 +11,7 @@ from codesign.spec.fields import Flop, Integer, Keys, Number, Tokens, TokensOrNo
 
 
 class Budget(Keys):
-    """What the lifecycle may spend: USD, FLOP, or a fleet for a time.  Text such as `200 MUSD` or `3e25
-    FLOP` is enough."""
+    """What the lifecycle may spend: `200 MUSD`, `3e25 FLOP`, or a fleet for a time."""
 
     usd: Usd | None = None
     """Money for pretraining, RL and inference together."""
@@ -43,8 +42,7 @@ class PretrainTokens(Keys):
     tok: Tokens | None = None
     """The tokens themselves; text such as `15 Ttok` is enough."""
     solve: Literal["budget", "balance", "min_cost"] | None = None
-    """`budget`: spend the whole budget; `balance`: make the phases equal; `min_cost`: cheapest life at
-    given `quality`."""
+    """`budget`: spend all of it; `balance`: equal phases; `min_cost`: cheapest life at given `quality`."""
     quality: Flop | None = None
     """Quality that `min_cost` holds: compute of the equivalent compute-optimal dense model (`c_eq_flop`)."""
 
@@ -87,8 +85,7 @@ class RlJob(Keys):
     longest_over_mean: Annotated[Number, Field(ge=1)] | None = None
     """Longest rollout of a batch over the average one: the long tail that a batch waits for."""
     n_forward: Annotated[Number, Field(ge=0)] | None = None
-    """Forward passes per generated token beside the update (reference policy, old log-probabilities,
-    reward model)."""
+    """Forward passes per generated token beside the update (reference policy, reward model, ...)."""
     batch_seq: Annotated[Integer, Field(ge=1)] | None = None
     """Rollouts per batch."""
 

@@ -1,5 +1,4 @@
-"""One study out of several writings: its file, the space it starts `from`, a scenario, `--set`.  Every
-value remembers where it was written."""
+"""One study out of its file, the space it starts `from`, a scenario and `--set`, with every origin kept."""
 
 from __future__ import annotations
 
@@ -222,7 +221,7 @@ def _override(source: Source, text: str, sections: tuple[str, ...]) -> None:
     except BadValue as error:
         source.diagnostics.append(Diagnostic(error.message, SET, None, 1, error.hint, text))
         return
-    value: Any = yamlio.scalar(raw.strip()) if len(raw) < 1000 else raw
+    value: Any = yamlio.scalar(raw.strip()) if len(raw) <= yamlio.MAX_DIGITS else raw
     if raw.strip().startswith(("[", "{", '"', "'")):
         try:
             parsed = yamlio.parse(" " * (len(key) + 1) + raw, SET)

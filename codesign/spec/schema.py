@@ -75,8 +75,7 @@ class Serving(Keys):
     draft_acceptance: Share = 0.8
     """Probability that a draft token is accepted, given the one before it."""
     mixing: Literal["alternating", "chunked"] = "alternating"
-    """How a colocated pool mixes prefill with decode: in steps of their own, or as chunks inside decode
-    steps."""
+    """Prefill in a colocated pool runs in steps of its own, or as chunks inside decode steps."""
     memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
     """KV memory must suffice at this percentile of occupancy."""
 
@@ -220,8 +219,7 @@ class Search(Keys):
     """How the space is searched."""
 
     method: Literal["auto", "exhaustive", "nested", "joint"] = "auto"
-    """`exhaustive` evaluates every design; `nested` samples designs; `joint` samples layouts too; `auto`
-    chooses."""
+    """`exhaustive`: every design; `nested` samples designs; `joint` layouts too; `auto` chooses."""
     sampler: str = "nsga2"
     """Optuna sampler by name, or `module:Class` of your own."""
     trials: Annotated[Integer, Field(ge=1)] = 1000
@@ -261,8 +259,7 @@ class Study(Keys):
     serving: Serving = Serving()
     """How requests are served."""
     space: dict[str, VariableDefinition] = Field(default_factory=dict)
-    """What may vary: dotted variable names and their values.  `from: FILE` takes over the space of another
-    file."""
+    """What may vary: dotted variable names and their values; `from: FILE` starts from another file."""
     derived: dict[str, str] = Field(default_factory=dict)
     """Names defined by expressions over variables; a variable's own name here ties it to others."""
     where: Annotated[
@@ -286,8 +283,7 @@ class Study(Keys):
     search: Search = Search()
     """Method, sampler, effort."""
     prices: dict[str, UsdPerSecond] = Field(default_factory=dict)
-    """Price per accelerator and hour where it differs from the catalog's, such as `{h100_sxm: 1.80
-    USD/h}`."""
+    """Prices per accelerator that differ from the catalog's, such as `{h100_sxm: 1.80 USD/h}`."""
     uncertainty: Uncertainty = Uncertainty()
     """Intervals."""
     scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -1,5 +1,4 @@
-"""The space of designs: variables with finitely many choices, conditions, ties and exclusions, on integer
-index arrays.
+"""The space of designs: finitely many choices, conditions, ties and exclusions, on integer index arrays.
 
 A = designs, V = variables.  A design is a row of positions: index[a, v] points into variables[v].choices.
 A variable whose `when` is false is inactive and sits at its canonical position, so equal designs are equal
@@ -23,8 +22,7 @@ Columns = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable: its choices (the last one is only the value while inactive if `n_active` leaves it
-    out)."""
+    """One variable: its choices; one that `n_active` leaves out is only the value while inactive."""
 
     name: str
     choices: tuple[Any, ...]
@@ -78,8 +76,7 @@ class Space:
         return math.prod(variable.n_active for variable in self.variables)
 
     def canonical(self, index: np.ndarray) -> np.ndarray:
-        """The same designs (A, V) with every inactive variable at its canonical position, active ones
-        inside their choices."""
+        """The same designs (A, V), inactive variables at their canonical position, others in range."""
         index = np.array(index, dtype=np.int64, ndmin=2)
         env = _Env(self, index)
         for v in self._order:
@@ -90,8 +87,7 @@ class Space:
         return index
 
     def active(self, index: np.ndarray) -> np.ndarray:
-        """Whether each variable of each canonical design (A, V) is active; inactive ones are empty cells
-        in tables."""
+        """Which variables of canonical designs are active (A, V); the others are empty cells in tables."""
         env = _Env(self, index)
         columns = [
             _truth(True if v.when is None else v.when.evaluate(env), len(index)) for v in self.variables
@@ -118,8 +114,7 @@ class Space:
         return self._count(self._groups(every), cap, every)
 
     def enumerate(self, chunk: int = 65536, start: int = 0) -> Iterator[np.ndarray]:
-        """Every distinct valid design once, in a fixed order, as index arrays of at most `chunk` rows;
-        skips the first `start`."""
+        """Every distinct valid design once, in fixed order, `chunk` rows a time, after the first `start`."""
         pending: list[np.ndarray] = []
         n_pending = 0
         blocks = self._expand(self._order, tuple(range(len(self.where))), chunk)
@@ -136,13 +131,11 @@ class Space:
             yield np.concatenate(pending)
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """n random canonical designs (repetitions and invalid ones included): uniform over positions,
-        before `when`."""
+        """n random canonical designs, invalid ones included: positions are uniform before `when`."""
         return self.canonical(self._draw(np.random.default_rng(seed), n))
 
     def possible(self, condition: Expression, cap: int = 1_000_000) -> bool | None:
-        """Whether any design makes a condition true; None where more than `cap` combinations would have to
-        be tried."""
+        """Whether any design makes a condition true; None where more than `cap` would have to be tried."""
         members = set(self.depends_on(condition))
         while not members >= (more := frozenset().union(*(self._needs[v] for v in members))):
             members |= more
@@ -234,8 +227,7 @@ class Space:
     def _estimate(
         self, members: Sequence[int], conditions: Sequence[int], product: int, n: int = 200_000
     ) -> float:
-        """Unbiased estimate of a group's count: each canonical design stands for as many draws as its
-        inactive choices multiply to."""
+        """Unbiased count from n draws: a design can be drawn once per combination of its inactive choices."""
         rows = self.canonical(self._draw(np.random.default_rng(0), n))
         open_choices = np.array([self.variables[v].n_active for v in members], dtype=float)
         copies = np.where(self.active(rows)[:, list(members)], 1.0, open_choices).prod(axis=1)
@@ -267,8 +259,7 @@ class Space:
         yield from grow(np.zeros((1, len(self.variables)), dtype=np.int64), 0)
 
     def _place(self, rows: np.ndarray, v: int) -> np.ndarray:
-        """Each row once per choice of variable v: all of them where it is active, the canonical one where
-        not."""
+        """Each row once per choice of variable v where v is active, else once at v's canonical position."""
         variable = self.variables[v]
         if variable.when is None:
             copies: Any = variable.n_active

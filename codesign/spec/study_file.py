@@ -1,11 +1,10 @@
-"""Load a study: file, included space, scenario and `--set` merged, checked, and frozen; every problem is
-reported at once with its place."""
+"""Load a study: merged, checked, frozen; every problem is reported at once with its place."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from codesign.spec import checks, definitions, merge, yamlio
+from codesign.spec import choices as reading
 from codesign.spec.choices import Legal
 from codesign.spec.errors import BadValue, Diagnostic, Problem, SpecError, did_you_mean, nearest
 from codesign.spec.fields import found
@@ -46,21 +46,31 @@ class StudyFile(Study):
         return self._source.place(problem)
 
     def resolved_yaml(self) -> str:
-        """The merged study as YAML text that loads to the same study: no include, no scenario or option
-        left to apply."""
+        """YAML text that loads to the same study, with nothing left to include or apply."""
         data = self._source.data
         return yamlio.dump({key: data[key] for key in SECTIONS if key in data})
 
     def parse_space(
-        self, legal: Mapping[str, Legal], fixed: Mapping[str, Any], late: Late | None = None
+        self,
+        legal: Mapping[str, Legal],
+        fixed: Mapping[str, Any],
+        late: Late | None = None,
+        without: Collection[str] = (),
     ) -> Space:
-        """The space of designs, or a SpecError with every problem in it (see definitions.build)."""
-        space, problems = definitions.build(
-            self.space, self.derived, self.where, legal=legal, fixed=fixed, late=late
-        )
+        """The space of designs (see definitions.build), or a SpecError with its problems."""
+        variables = {name: definition for name, definition in self.space.items() if name not in without}
+        context = {"legal": legal, "fixed": fixed, "late": late, "is_partial": self._is_partial}
+        space, problems = definitions.build(variables, self.derived, self.where, **context)
         if space is None:
             raise SpecError([self.place(problem) for problem in problems])
         return space
+
+    def choices(self, name: str, legal: Legal, fixed: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+        """SI values of one variable, however it is written; () where it does not vary or is wrong."""
+        if name not in self.space:
+            return ()
+        read, _ = reading.read(name, self.space[name], legal, fixed or {}, self.space)
+        return read.values if read else ()
 
 
 Check = Callable[[StudyFile], Iterable[Problem | Diagnostic]]
@@ -69,8 +79,7 @@ Check = Callable[[StudyFile], Iterable[Problem | Diagnostic]]
 def load_study(
     path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None, check: Check | None = None
 ) -> StudyFile:
-    """Read and check a study file.  `overrides`: `key=value` texts of `--set`; `check`: finds what only
-    later rooms can know."""
+    """Read and check a study.  `check` finds what only later rooms can know."""
     path = Path(path)
     source = merge.read(path, scenario, overrides, SECTIONS)
     study, problems = _validate(source.data)
@@ -104,8 +113,7 @@ def new_study(template: str = "moe") -> str:
 
 
 def _outer(study: StudyFile, check: Check, broken: set[Path_]) -> list[Diagnostic]:
-    """Problems that later rooms find, apart from those that only follow from a section that is already
-    wrong."""
+    """Problems that later rooms find, without those that only follow from another one."""
     try:
         reported = list(check(study))
     except SpecError as error:
@@ -137,8 +145,7 @@ def _sorted(diagnostics: list[Diagnostic], path: str) -> list[Diagnostic]:
 
 
 def _validate(data: dict[str, Any]) -> tuple[StudyFile, list[Problem]]:
-    """The study and its problems; with problems, the study without the faulty parts, so that the rest can
-    be checked too."""
+    """The study and its problems; faulty parts are left out, so that the rest can be checked too."""
     try:
         return StudyFile.model_validate(data), []
     except ValidationError as error:

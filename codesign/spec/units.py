@@ -83,8 +83,7 @@ class UnitError(BadValue):
 
 
 def quantity(value: str | float, unit: str) -> float:
-    """`value` (`'80 GB'`, or a bare number where `unit` is a count or ratio) as a float in `unit`, an SI unit
-    such as 'byte/s'.
+    """`'80 GB'`, or a bare number where `unit` is a count or ratio, as a float in `unit` (SI: 'byte/s').
 
     >>> quantity("3.35 TB/s", "byte/s"), quantity("120 day", "s"), quantity(0.5, "")
     (3350000000000.0, 10368000.0, 0.5)
@@ -92,7 +91,9 @@ def quantity(value: str | float, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UnitError(f"expected {expected(unit)}, found {_kind(value)}")
     number, text = (value, "") if not isinstance(value, str) else _split(value, unit)
-    if isinstance(number, float) and math.isnan(number):
+    if isinstance(number, int) and abs(number) > 1e300:  # no float can hold it
+        raise UnitError(f"expected {expected(unit)}, found a number too large to use")
+    if math.isnan(number):
         raise UnitError(f"expected {expected(unit)}, found not-a-number")
     if not text:
         if unit in COUNTS:
@@ -108,15 +109,13 @@ def quantity(value: str | float, unit: str) -> float:
 
 
 def is_quantity(value: object) -> bool:
-    """Whether `value` is text that begins as a number and goes on with a unit (`'8 ms'`, but neither `'8'`
-    nor `'gqa'`)."""
+    """Whether `value` is a number with a unit (`'8 ms'`, but neither `'8'` nor `'gqa'`)."""
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     return match is not None and bool(match[2]) and _UNIT.fullmatch(_plain(match[2])) is not None
 
 
 def dimension(text: str) -> str:
-    """The SI unit of a quantity or unit text: `dimension('200 MUSD')` is 'USD', `dimension('GB/s')` is
-    'byte/s'."""
+    """The SI unit of a quantity or unit: `dimension('200 MUSD')` is 'USD'."""
     match = _NUMBER.fullmatch(text)
     return _spell(_unit(match[2] if match else text)[1])
 
@@ -131,8 +130,7 @@ def bracket(unit: str) -> str:
 
 
 def show(value: float, unit: str) -> str:
-    """`value` in SI `unit` as people write it, with three significant digits: `show(8e10, 'byte')` is '80
-    GB'."""
+    """`value` in SI `unit` with three significant digits: `show(8e10, 'byte')` is '80 GB'."""
     if unit in _RATES:  # prices read best per hour and per million tokens
         shown, factor = _RATES[unit]
         value, unit = value * factor, shown
@@ -175,13 +173,17 @@ _LADDERS = {
         ("day", 86400.0, 2 * 86400.0),
         ("h", 3600.0, 7200.0),
         ("min", 60.0, 120.0),
-    )
-    + _decades("s", "", "m", "u", "n"),
+        *_decades("s", "", "m", "u", "n"),
+    ),
     "byte": (("TB", 1e12, 1e12), ("GB", 1e9, 1e9), ("MB", 1e6, 1e6), ("KB", 1e3, 1e3), ("B", 1.0, 1.0)),
     "FLOP": _decades("FLOP", "Z", "E", "P", "T", "G", "M", "K", ""),
     "W": _decades("W", "G", "M", "k", "", "m"),
-    "J": (("GWh", 3.6e12, 3.6e12), ("MWh", 3.6e9, 3.6e9), ("kWh", 3.6e6, 3.6e6))
-    + _decades("J", "k", "", "m", "u", "n", "p"),
+    "J": (
+        ("GWh", 3.6e12, 3.6e12),
+        ("MWh", 3.6e9, 3.6e9),
+        ("kWh", 3.6e6, 3.6e6),
+        *_decades("J", "k", "", "m", "u", "n", "p"),
+    ),
     "USD": _decades("USD", "G", "M", "k", ""),
     "tok": _decades("tok", "T", "G", "M"),
 }

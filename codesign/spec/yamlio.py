@@ -30,8 +30,9 @@ from yaml.events import (
 from codesign.spec.errors import Diagnostic, SpecError
 
 MAX_BYTES = 16_000_000
-MAX_NODES = 1_000_000  # after aliases are expanded: a 'billion laughs' file stops here
+MAX_NODES = 200_000  # after aliases are expanded: a 'billion laughs' file stops here
 MAX_DEPTH = 64
+MAX_DIGITS = 300  # of an integer; more would not fit a float
 
 _Loader = getattr(yaml, "CLoader", yaml.Loader)  # only its parser runs; no PyYAML constructor is ever called
 _BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
@@ -66,8 +67,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: plain `data`, and where each key and value stands (by path: a tuple of keys and list
-    positions)."""
+    """Plain `data`, and where each key and value stands, by path (a tuple of keys and list positions)."""
 
     data: Any
     name: str
@@ -116,6 +116,8 @@ def scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            raise ValueError(f"more than {MAX_DIGITS} digits")
         return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
@@ -375,7 +377,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_str(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    is_safe = isinstance(scalar(value[:4000]), str) and not set(value) & set("\r\x85\u2028\u2029\ufeff")
+    is_short = len(value) <= MAX_DIGITS and not set(value) & set("\r\x85\u2028\u2029\ufeff")
+    is_safe = is_short and isinstance(scalar(value), str)
     return dumper.represent_scalar(_STR_TAG, value, style=None if is_safe else '"')
 
 

@@ -22,11 +22,16 @@ from codesign.report.html import _plain
 pytestmark = pytest.mark.browser
 CHROMIUM = os.environ.get("CODESIGN_CHROMIUM") or shutil.which("chromium")
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 MODES = [(420, "light"), (420, "dark"), (1240, "light"), (1240, "dark")]
-N_ROWS = 1500
+N_ROWS = 600
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +60,52 @@ def url(folder, data):
     return write(data, folder / "report.html").as_uri()
 
 
+@pytest.fixture(scope="module")
+def tabs(browser):
+    """New offline tabs that write down every console error, page error and request that is not for a file."""
+    context = browser.new_context(offline=True)
+    complaints: list[str] = []
+
+    def note(text, wanted):
+        if wanted:
+            complaints.append(text)
+
+    def new_tab():
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda said: note(said.text, said.type in ("error", "warning")))
+        page.on("pageerror", lambda error: note(str(error), True))
+        page.on(
+            "request",
+            lambda sent: note(sent.url, not sent.url.startswith(("file:", "blob:", "data:", "about:"))),
+        )
+        return page
+
+    new_tab.complaints, new_tab.idle = complaints, []
+    return new_tab
+
+
 @pytest.fixture
-def visit(browser):
-    """Open an address in a fresh offline page; the page must stay silent and ask for nothing but files."""
-    contexts, complaints = [], []
+def visit(tabs):
+    """Open an address; the page must stay silent and ask for nothing but files. Tabs are used again: half the time."""
+    used = []
 
     def open_page(address, width=1240, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda sent: None if sent.url.startswith(("file:", "blob:", "data:")) else complaints.append(sent.url))
+        page = tabs.idle.pop() if tabs.idle else tabs()
+        used.append(page)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
         page.goto(address)
         assert page.evaluate("document.documentElement.dataset.ready"), "the page did not finish drawing"
         return page
 
-    open_page.complaints = complaints
+    open_page.complaints = tabs.complaints
     yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    for page in used:
+        page.goto("about:blank")
+    tabs.idle.extend(used)
+    found, tabs.complaints[:] = list(tabs.complaints), []
+    assert found == []
 
 
 @pytest.fixture
@@ -127,7 +156,12 @@ def drag_axis(page, label, start, end):
 def table_ids(page) -> list[int]:
     while page.locator("#more").is_visible():
         page.click("#more")
-    return [int(text) for text in page.locator("#selection tbody tr").evaluate_all("rows => rows.map(row => row.dataset.id)")]
+    return [
+        int(text)
+        for text in page.locator("#selection tbody tr").evaluate_all(
+            "rows => rows.map(row => row.dataset.id)"
+        )
+    ]
 
 
 def test_opens_clean_and_offline(page, data):
@@ -246,7 +280,7 @@ def test_table_sorts_with_empty_cells_last(page, data):
     shown = [values[i] for i in table_ids(page)]
     numbers = [value for value in shown if value is not None]
     assert numbers == sorted(numbers)
-    assert shown[len(numbers):] == [None] * (len(shown) - len(numbers))
+    assert shown[len(numbers) :] == [None] * (len(shown) - len(numbers))
 
 
 def test_state_travels_in_the_address(page, visit, data):
@@ -267,7 +301,10 @@ def test_state_travels_in_the_address(page, visit, data):
     assert visit(page.url.split("#")[0]).locator(".chip").count() == 0
 
 
-@pytest.mark.parametrize("fragment", ["#f=[[[", "#f=7&k=1&sort=2&x=%22nobody%22", "#pins=[-5]&chosen=%22x%22&closed=[9]", "#answer"])
+@pytest.mark.parametrize(
+    "fragment",
+    ["#f=[[[", "#f=7&k=1&sort=2&x=%22nobody%22", "#pins=[-5]&chosen=%22x%22&closed=[9]", "#answer"],
+)
 def test_a_mangled_address_opens_the_plain_page(visit, url, data, fragment):
     assert n_selected(visit(url + fragment)) == sum(data["rows"]["feasible"])
 
@@ -276,7 +313,9 @@ def test_csv_is_the_selection(page, data):
     drag_axis(page, "Cost of serving", 0.3, 0.7)
     with page.expect_download() as download:
         page.click("#csv")
-    table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline="")))
+    table = list(
+        csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline=""))
+    )
     rows = np.flatnonzero(expected(data, brushes(page)))
     assert [int(row["id"]) for row in table] == [data["rows"]["id"][i] for i in rows]
     assert set(table[0]) == set(data["rows"])
@@ -288,7 +327,9 @@ def test_csv_is_the_selection(page, data):
 
 def test_commands_name_existing_designs(page, data):
     texts = page.locator("#picks [data-copy]").evaluate_all("nodes => nodes.map(node => node.dataset.copy)")
-    assert texts == [f"codesign export runs/{data['title']} {pick['id']} --to training-plan" for pick in data["picks"]]
+    assert texts == [
+        f"codesign export runs/{data['title']} {pick['id']} --to training-plan" for pick in data["picks"]
+    ]
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#picks [data-copy]").first.click()
     page.get_by_text("Copied").wait_for()
@@ -320,11 +361,23 @@ def test_scatter_by_keyboard(page):
 
 def test_chosen_design_shows_its_parts(page, data):
     text = page.inner_text("#design-body")
-    for part in ("Where the time goes", "Memory per device", "Cost", "Lifecycle: USD by phase", "Room left", "memory bound", "binding"):
+    for part in (
+        "Where the time goes",
+        "Memory per device",
+        "Cost",
+        "Lifecycle: USD by phase",
+        "Room left",
+        "memory bound",
+        "binding",
+    ):
         assert part in text
     detail = data["details"][str(data["picks"][0]["id"])]
     decode = [op for op in detail["operators"] if op["phase"] == "decode"]
-    widths = page.locator(".phase").first.locator("> .bar .seg").evaluate_all("nodes => nodes.map(node => parseFloat(node.style.width))")
+    widths = (
+        page.locator(".phase")
+        .first.locator("> .bar .seg")
+        .evaluate_all("nodes => nodes.map(node => parseFloat(node.style.width))")
+    )
     full = max(sum(op["time_s"] for op in decode), detail["bounds"][0]["upper_s"]) * 1.04
     assert sum(widths) == pytest.approx(100 * sum(op["time_s"] for op in decode) / full, rel=0.01)
 
@@ -380,7 +433,14 @@ def test_policy_refuses_what_is_not_in_the_file(visit, url):
 
 def test_screen_readers_find_their_way(page):
     tree = page.locator("body").aria_snapshot()
-    for role in ("status", 'combobox "Horizontal"', 'combobox "Colour"', 'columnheader "Design"', 'heading "The answer"', "navigation"):
+    for role in (
+        "status",
+        'combobox "Horizontal"',
+        'combobox "Colour"',
+        'columnheader "Design"',
+        'heading "The answer"',
+        "navigation",
+    ):
         assert role in tree, role
     nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select")].filter(node =>
         !(node.textContent.trim() || node.getAttribute("aria-label") || node.labels?.length)).length""")
@@ -413,7 +473,11 @@ def test_ten_thousand_rows_are_quick(visit, folder):
 
 def bare(rows, columns=()):
     keys = ("name", "label", "unit", "group", "meaning", "direction", "log", "categorical")
-    return {"title": "bare", "rows": rows, "columns": [dict(zip(keys, column, strict=True)) for column in columns]}
+    return {
+        "title": "bare",
+        "rows": rows,
+        "columns": [dict(zip(keys, column, strict=True)) for column in columns],
+    }
 
 
 @pytest.mark.parametrize("case", ["empty", "one row", "nothing feasible", "no objectives", "gaps"])
@@ -432,7 +496,9 @@ def test_poor_data_still_opens(visit, folder, case):
             source["columns"] = [c for c in source["columns"] if c["group"] != "objective"]
         else:
             for name in ("tpot_s", "c_eq_flop", "usd_per_mtok"):
-                source["rows"][name] = [None if k % 3 else value for k, value in enumerate(source["rows"][name])]
+                source["rows"][name] = [
+                    None if k % 3 else value for k, value in enumerate(source["rows"][name])
+                ]
     page = visit(write(source, folder / f"{case.replace(' ', '-')}.html").as_uri())
     if case == "nothing feasible":
         assert "Nothing met every constraint" in page.inner_text("#answer")

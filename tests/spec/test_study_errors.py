@@ -5,7 +5,9 @@ After a change of wording: `CODESIGN_UPDATE_MESSAGES=1 pytest tests/spec/test_st
 
 from __future__ import annotations
 
+import copy
 import os
+import random
 import shlex
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from codesign.spec.choices import Legal
 from codesign.spec.errors import Problem, SpecError, did_you_mean
 from codesign.spec.space import Late
 from codesign.spec.study_file import StudyFile, load_study, new_study, templates
-from codesign.spec.yamlio import parse
+from codesign.spec.yamlio import dump, parse
 
 HERE = Path(__file__).parent / "bad_specs"
 INTEGERS = "n_layers d_model n_heads n_kv_heads d_ff n_experts n_active_experts d_expert"
@@ -229,3 +231,85 @@ def test_the_schema_describes_every_key():
 def test_resolved_text_is_yaml_1_2(path):
     data = parse(load_study(path).resolved_yaml()).data
     assert data["search"] == {"trials": 2000.0, "batch": "1k"} and "from" not in data["space"]
+
+
+WEIRD = [
+    None,
+    5,
+    -1.5,
+    True,
+    "",
+    "x",
+    "8 ms",
+    "<= 5 s",
+    [],
+    [1],
+    ["x", None],
+    {},
+    {"a": 1},
+    {"choices": 3},
+    {1: 2},
+    float("inf"),
+    10**400,
+]
+WEIRD_KEYS = [
+    "slo.tpot",
+    "base",
+    "base.model",
+    "space",
+    "space.x",
+    "slo.tpot.x",
+    "workload.mix",
+    "a.b",
+    "scenarios",
+    "layout.train",
+    7,
+]
+
+
+def spoil(data, rng):
+    """One random value replaced, removed or added somewhere."""
+    target = data
+    while True:
+        inner = [
+            v
+            for v in (target.values() if isinstance(target, dict) else target)
+            if isinstance(v, dict | list) and v
+        ]
+        if not inner or rng.random() < 0.3:
+            break
+        target = rng.choice(inner)
+    keys = list(target) if isinstance(target, dict) else list(range(len(target)))
+    if isinstance(target, dict) and rng.random() < 0.3:
+        target[rng.choice(WEIRD_KEYS)] = rng.choice(WEIRD)
+    elif keys and rng.random() < 0.2:
+        del target[rng.choice(keys)]
+    elif keys:
+        target[rng.choice(keys)] = copy.deepcopy(rng.choice(WEIRD))
+
+
+def test_spoilt_studies_are_refused_in_words_or_load(tmp_path):
+    rng, path = random.Random(1), tmp_path / "x.yaml"
+    n_refused = 0
+    for i in range(300):
+        data = parse(new_study(templates()[i % 3])).data
+        for _ in range(rng.randrange(1, 4)):
+            spoil(data, rng)
+        path.write_text(dump(data))
+        option = f"{rng.choice(WEIRD_KEYS)}={rng.choice(['5', '[1', '{a: 1}', '8 ms', 'null', '[]', '<= 3'])}"
+        try:
+            load_study(path, [option] if i % 2 else [], rng.choice([None, "no-rl"]), check=check)
+        except SpecError as error:
+            n_refused += 1
+            assert error.diagnostics and str(error)
+    assert n_refused > 200
+
+
+def test_truncated_studies_are_refused_in_words_or_load(tmp_path):
+    text, path = new_study("dense"), tmp_path / "x.yaml"
+    for end in range(0, len(text), 7):
+        path.write_text(text[:end])
+        try:
+            load_study(path)
+        except SpecError as error:
+            assert error.diagnostics and str(error)

@@ -1,0 +1,366 @@
+"""The command line: parsing, printing, exit codes; no arithmetic.  stdout carries data, stderr everything else.
+
+Exit codes: 0 ok, 1 finished but nothing feasible, 2 the user's error, 3 internal error, 130 interrupted with state saved.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+NOTHING_FEASIBLE, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 3, 130
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON (SI units) instead of a table.")
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which people meet them, and suggests the nearest one for a typo."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from codesign.spec.errors import nearest
+
+            close = nearest(args[0], self.commands)
+            if close:
+                error.message += f" Did you mean '{close}'?"
+            raise
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """User errors become one clear message and exit 2; a full disk and Ctrl-C say what was kept; bugs exit 3."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from codesign.spec.errors import UserError
+
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(USER_ERROR)
+        except BrokenPipeError:
+            sys.exit(0)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {place}{error.strerror or error}\n  hint: what was written before is intact; free space or choose another place and run again", err=True)
+            sys.exit(USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="codesign")
+def main() -> None:
+    """Search LLM architecture and deployment together: roofline latency, cost, and a balanced life of compute."""
+
+
+@main.command()
+@click.argument("path", metavar="STUDY.yaml")
+@click.option("--from", "template", default="moe", show_default=True, help="Template: moe, dense, on-premise.")
+@guarded
+def new(path: str, template: str) -> None:
+    """Write a commented study to start from."""
+    from codesign.spec import UserError, new_study
+
+    target = Path(path)
+    text = new_study(template)
+    if target.exists():
+        raise UserError(f"{path} exists already", hint="choose another name")
+    target.write_text(text, encoding="utf-8")
+    click.echo(f"{path} written; next: codesign check {path}", err=True)
+
+
+OVERRIDES = [
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a study key or pin a variable; repeatable."),
+    click.option("--scenario", help="Apply one of the study's scenarios."),
+]
+
+
+def with_overrides(command):
+    for option in reversed(OVERRIDES):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("study", metavar="STUDY.yaml")
+@with_overrides
+@JSON_OPTION
+@guarded
+def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json: bool) -> None:
+    """Say what is wrong with a study, or how large it is and how long it will take."""
+    from codesign.run import plan
+    from codesign.spec.units import show
+    from codesign.study import open_study
+
+    resolved = open_study(study, overrides, scenario)
+    p = plan(resolved)
+    if as_json:
+        return _print_json({
+            "space_designs": p.space_designs, "space_designs_exact": p.is_exact_count, "space_rows": p.space_rows,
+            "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
+            "variables": [v.name for v in resolved.problem.space.variables],
+        })  # fmt: skip
+    about = "" if p.is_exact_count else "about "
+    click.echo(f"{study} is a valid study")
+    click.echo(f"space       {about}{p.space_designs:,} designs, {p.space_rows:.3g} layout rows, {len(resolved.problem.space.variables)} variables")
+    click.echo(f"feasible    {p.feasible_share:.0%} of a random sample")
+    click.echo(f"exhaustive  {show(p.seconds, 's') if p.seconds else 'under a second'}")
+    click.echo(f"method      {p.method}: {p.reason}")
+    click.echo(f"next        codesign run {study}")
+
+
+@main.command()
+@click.argument("study", metavar="STUDY.yaml")
+@with_overrides
+@click.option("--trials", type=click.IntRange(min=1), help="Designs to sample (nested and joint).")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.")
+@click.option("--storage", metavar="URL", help="Optuna storage to use directly instead of the run directory.")
+@click.option("--out", type=click.Path(file_okay=False), help="Run directory (default runs/<name>).")
+@click.option("--resume", is_flag=True, help="Continue; it is an error if there is nothing to continue.")
+@JSON_OPTION
+@guarded
+def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json) -> None:
+    """Search a study and write a run directory: front, report, Optuna storage."""
+    from codesign import payload, picks, progress, screen
+    from codesign.run import run as run_study
+    from codesign.study import open_study
+
+    resolved = open_study(study, overrides, scenario)
+    if out is None and scenario:
+        out = str(Path("runs") / f"{resolved.name}-{scenario}")
+    with progress.bar() as bar:
+        result = run_study(resolved, out, trials=trials, seed=seed, storage=storage, resume=resume, progress=bar.update, announce=bar.announce)
+    manifest = result.manifest
+    if as_json:
+        keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
+                "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
+        _print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
+    else:
+        chosen = picks.picks(result.front, result.objectives)
+        points = {p["id"]: result.point(p["id"]) for p in chosen}
+        value = picks.value_of_codesign(result.front, result.objectives)
+        notes = payload.warnings(resolved, result.front, manifest)
+        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path)))
+    if manifest["interrupted"]:
+        click.echo(f"interrupted; everything so far is saved. Continue with: codesign run {study} --resume --out {result.path}", err=True)
+        sys.exit(INTERRUPTED)
+    if manifest["n_front"] == 0:
+        click.echo(_closest(manifest), err=True)
+        sys.exit(NOTHING_FEASIBLE)
+
+
+def _closest(manifest: Mapping[str, Any]) -> str:
+    closest = manifest.get("closest")
+    if not closest:
+        return "nothing is feasible"
+    design = ", ".join(f"{k}={v}" for k, v in closest["design"].items())
+    broken = ", ".join(f"{k} by {v:.0%}" for k, v in closest["broken"].items())
+    return f"nothing is feasible; the closest design ({design}) breaks {broken}"
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.option("--by", help="Columns to sort by, comma separated; a leading - sorts downwards.")
+@click.option("--where", "condition", help="Expression over columns, such as \"tpot_s < 0.02\".")
+@click.option("-n", "count", default=20, show_default=True, help="Rows.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
+@JSON_OPTION
+@guarded
+def front(path: str, by: str | None, condition: str | None, count: int, as_csv: bool, as_json: bool) -> None:
+    """The Pareto front of a run as a table."""
+    from codesign import screen, tables
+    from codesign.results import load_results
+
+    result = load_results(path)
+    rows = tables.select(result.front, by, condition, result.objectives).head(count)
+    if as_json:
+        return _print_json(tables.records(rows))
+    if as_csv:
+        return click.echo(rows.to_csv(index=False), nl=False)
+    records = tables.records(rows)
+    for row in records:
+        row["layout"] = screen.serving_text(row, result.manifest["units"])
+    columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
+    click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
+    click.echo(f"{len(rows)} of {len(result.front)} points; codesign show {path} ID explains one", err=True)
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.argument("point_id", metavar="ID", type=int)
+@JSON_OPTION
+@guarded
+def show(path: str, point_id: int, as_json: bool) -> None:
+    """One design in full: time per operator and bound, memory, layout, cost, slack."""
+    from codesign import screen, tables
+    from codesign.explain import explain_point
+    from codesign.results import load_results
+
+    result = load_results(path)
+    point = result.point(point_id)
+    detail = explain_point(tables.study_of(result).problem, point)
+    if as_json:
+        return _print_json({"point": tables.clean(point), **detail})
+    click.echo(screen.point_screen(point, detail, result))
+
+
+@main.command()
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="ID | RUN2")
+@click.argument("third", metavar="[ID2]", required=False)
+@JSON_OPTION
+@guarded
+def compare(first: str, second: str, third: str | None, as_json: bool) -> None:
+    """What differs between two designs of a run (RUN ID ID), or between two runs (RUN RUN), and why."""
+    from codesign import tables
+
+    answer = tables.compare_points(first, second, third) if third is not None else tables.compare_runs(first, second)
+    _print_json(answer) if as_json else click.echo(tables.compare_text(answer))
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.option("--reference", required=True, metavar="RUN2", help="Run whose front is the scale, usually an exhaustive one.")
+@JSON_OPTION
+@guarded
+def hypervolume(path: str, reference: str, as_json: bool) -> None:
+    """Share of a reference front's hypervolume that a run reached."""
+    from codesign import tables
+
+    answer = tables.hypervolume_share(path, reference)
+    _print_json(answer) if as_json else click.echo(
+        f"hypervolume {answer['hypervolume']:.4f} of {answer['reference_hypervolume']:.4f}: share {answer['share']:.2%}"
+    )
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.option("-o", "target", metavar="FILE", help="Where to write it (default: report.html of the run).")
+@guarded
+def report(path: str, target: str | None) -> None:
+    """Write the report again: one HTML file that works offline."""
+    from codesign import payload, tables
+    from codesign.report import html
+    from codesign.results import load_results
+
+    result = load_results(path)
+    file = html.write(payload.report_payload(tables.study_of(result), result), target or result.path / "report.html")
+    click.echo(file)
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.option("--port", default=8080, show_default=True)
+@guarded
+def dashboard(path: str, port: int) -> None:
+    """Open optuna-dashboard on the run's storage."""
+    from codesign import tables
+
+    tables.serve_dashboard(path, port)
+
+
+@main.command()
+@click.argument("path", metavar="RUN")
+@click.argument("point_id", metavar="ID", type=int)
+@click.option("--to", "target", required=True, help="training-plan, hf, csv: see `codesign list exports`.")
+@click.option("-o", "folder", type=click.Path(file_okay=False), help="Folder (default <RUN>/export-<ID>).")
+@guarded
+def export(path: str, point_id: int, target: str, folder: str | None) -> None:
+    """Write a design for the people who train and serve it."""
+    from codesign import export as room
+    from codesign import tables
+    from codesign.results import load_results
+
+    result = load_results(path)
+    files = room.export(target, tables.study_of(result), result, point_id)
+    for file in room.write(files, Path(folder) if folder else result.path / f"export-{point_id}"):
+        click.echo(file)
+
+
+@main.command()
+@click.argument("scenario", required=False, metavar="[SCENARIO.yaml]")
+@click.option("--detail", is_flag=True, help="Operators and memory classes too.")
+@JSON_OPTION
+@click.pass_context
+@guarded
+def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bool, **flags: Any) -> None:
+    """One point, no study: a model on a layout of a chip."""
+    from codesign import point, tables
+
+    given = tables.read_scenario(scenario) if scenario else {}
+    given |= {k: v for k, v in flags.items() if v is not None}
+    answer = point.evaluate_point(given, detail=detail or not as_json)
+    _print_json(answer) if as_json else click.echo(tables.point_text(answer))
+
+
+def _evaluate_options() -> None:
+    """One flag per scenario key; types as they stand in the scenario file."""
+    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
+    reals = {"accepted", "usd_per_h"}
+    whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
+             "zero", "n_interleave", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
+    for name in [*sorted(texts), *sorted(reals), *whole]:
+        kind = str if name in texts else float if name in reals else int
+        evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))
+
+
+_evaluate_options()
+
+
+@main.command("list")
+@click.argument("kind")
+@JSON_OPTION
+@guarded
+def list_(kind: str, as_json: bool) -> None:
+    """Names the tool knows: accelerators, systems, engines, models, workloads, attention, samplers, objectives, ..."""
+    from codesign import listing, screen
+
+    rows, columns = listing.rows(kind)
+    _print_json(rows) if as_json else click.echo(screen.table(rows, columns))
+
+
+@main.command()
+@click.argument("name")
+@JSON_OPTION
+@guarded
+def explain(name: str, as_json: bool) -> None:
+    """Unit, meaning, formula and source of a column, a constraint or a key of a study."""
+    from codesign import listing
+
+    answer = listing.explain(name)
+    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+
+
+@main.command()
+@guarded
+def schema() -> None:
+    """JSON Schema of study files, for editors."""
+    from codesign.spec import json_schema
+
+    _print_json(json_schema())
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, default=_plain, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What people see in a terminal: short tables, SI prefixes, three digits.  Returns text; prints nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from codesign.objectives import COLUMNS
+from codesign.spec.units import show
+
+BAR = 16
+
+
+def human(value: Any, column: str = "") -> str:
+    """A cell: quantities with prefix and unit by their column, counts with separators, the rest as it is."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, str) or isinstance(value, bool):
+        return str(value)
+    unit = unit_of(column)
+    if not unit and float(value).is_integer() and abs(value) < 1e7:
+        return f"{int(value):,}"
+    return show(float(value), unit)
+
+
+def unit_of(column: str) -> str:
+    """Unit of a column by registry, else by the suffix of its name."""
+    known = COLUMNS.get(column)
+    if known is not None:
+        return known.unit
+    for suffix, unit in (("_bytes", "byte"), ("_bytes_per_s", "byte/s"), ("tok_per_s", "tok/s"), ("_flop_per_s", "FLOP/s"),
+                         ("_usd", "USD"), ("_flop", "FLOP"), ("_tok", "tok"), ("_w", "W"), ("_s", "s")):  # fmt: skip
+        if column.endswith(suffix):
+            return unit
+    return "s" if column == "slo.tpot" else "USD/h" if column.endswith("usd_per_h") else ""
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], headers: Mapping[str, str] | None = None) -> str:
+    """Right-aligned columns without rules; text columns left-aligned."""
+    columns = list(columns)
+    head = [(headers or {}).get(c, c) for c in columns]
+    cells = [[human(row.get(c), c) for c in columns] for row in rows]
+    widths = [max(len(h), *(len(r[i]) for r in cells), 0) if cells else len(h) for i, h in enumerate(head)]
+    left = [all(isinstance(row.get(c), str) or row.get(c) is None for row in rows) and bool(rows) for c in columns]
+
+    def line(parts: Sequence[str]) -> str:
+        return "  ".join(p.ljust(w) if is_left else p.rjust(w) for p, w, is_left in zip(parts, widths, left, strict=True)).rstrip()
+
+    return "\n".join([line(head), *(line(r) for r in cells)])
+
+
+def design_text(point: Mapping[str, Any]) -> str:
+    """`671B-A37B mla 64h 256e/8 w4 kv8`: a design in the words of the field."""
+    total, active = point.get("n_params"), point.get("n_active_params")
+    parts = [f"{_short(total)}-A{_short(active)}" if active and total and active < 0.999 * total else _short(total)]
+    get = lambda key: point.get(f"architecture.{key}")  # noqa: E731
+    if isinstance(get("attention"), str):
+        parts.append(get("attention"))
+    if _given(get("n_heads")):
+        parts.append(f"{int(get('n_heads'))}h")
+    if _given(get("n_experts")) and get("n_experts") > 0:
+        active_text = f"/{int(get('n_active_experts'))}" if _given(get("n_active_experts")) else ""
+        parts.append(f"{int(get('n_experts'))}e{active_text}")
+    for key, label in (("weight_bits", "w"), ("kv_bits", "kv"), ("act_bits", "a")):
+        value = point.get(f"precision.{key}")
+        if _given(value):
+            parts.append(f"{label}{int(value)}")
+    hardware = [str(v) for k, v in point.items() if k.startswith("hardware.") and isinstance(v, str)]
+    return " ".join([*parts, *hardware])
+
+
+def _given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _short(value: float | None) -> str:
+    if not value:
+        return "?"
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
+    """`serve tp1dp64ep64 on 64`: layout and devices of one replica, per serving unit."""
+    from codesign.explain import layout_text
+
+    parts = []
+    for unit in units:
+        if unit != "train" and _given(point.get(f"{unit}.n_tp")):
+            n = int(point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] * point[f"{unit}.n_pp"])
+            parts.append(f"{unit} {layout_text(point, unit)} on {n}")
+    return ", ".join(parts)
+
+
+def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], points: Mapping[int, Mapping[str, Any]],
+                value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str) -> str:  # fmt: skip
+    """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command."""
+    n = max(manifest["n_designs"], 1)
+    rate, share = manifest["layouts_per_s"], manifest["n_feasible"] / n
+    kind = "exact" if manifest["exact"] else manifest["stop_reason"]
+    lines = [
+        f"{manifest['method']:<11} {_count(manifest['n_designs'])} designs x {_count(manifest['space_rows'] / max(manifest['space_designs'], 1))} layouts"
+        f"   {_count(rate)} layouts/s   feasible {share:.0%}   front {manifest['n_front']}   ({kind}, {show(manifest['wall_s'], 's')})"
+    ]
+    killed = sorted(manifest["killed"].items(), key=lambda kv: -kv[1])
+    if killed:
+        lines.append("killed by   " + "   ".join(f"{name} {count / n:.0%}" for name, count in killed[:6]))
+    for pick in picks:
+        point = points[pick["id"]]
+        metrics = "   ".join(human(point[c], c) for c in manifest["objectives"])
+        lines.append(f"{pick['name']:<11} #{pick['id']}  {design_text(point)}   {serving_text(point, manifest['units'])}   {metrics}")
+    if value:
+        lines.append(f"co-design   {value['sentence']}")
+    lines += [f"note        {w}" for w in warnings[:3]]
+    lines.append(f"report      {folder}/report.html")
+    if picks:
+        lines.append(f"next        codesign export {folder} {picks[0]['id']} --to training-plan")
+    return "\n".join(lines)
+
+
+def _count(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) -> str:
+    """`codesign show`: the design, its layouts, where time goes, what fills memory, what it costs, what is left of each bound."""
+    blocks = [f"#{int(point['id'])}  {design_text(point)}"]
+    names = [*run.variables, *run.objectives]
+    blocks.append(_pairs({n: point.get(n) for n in dict.fromkeys(names)}))
+    blocks.append("layout\n" + table(detail["layout"], ["unit", "text", "n_devices", "n_replicas", "batch", "step_s", "mfu_frac"],
+                                     {"text": "layout", "n_devices": "devices/replica", "n_replicas": "replicas", "step_s": "step", "mfu_frac": "MFU"}))  # fmt: skip
+    blocks += [operators_text(detail, *key) for key in dict.fromkeys((b["unit"], b["phase"]) for b in detail["bounds"])]
+    blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
+    blocks.append("life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"energy_j": "energy"}))
+    bound = detail["balance"]
+    blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else "")
+    if detail["slack"]:
+        rows = [{"constraint": s["constraint"], "value": show(s["value"], s["unit"]), "limit": show(s["limit"], s["unit"]),
+                 "left": f"{s['slack_frac']:.0%}"} for s in detail["slack"]]  # fmt: skip
+        blocks.append("bounds\n" + table(rows, ["constraint", "value", "limit", "left"]))
+    blocks += [f"note  {n}" for n in detail["notes"]]
+    return "\n\n".join(blocks)
+
+
+def operators_text(detail: Mapping[str, Any], unit: str, phase: str) -> str:
+    """Time per operator of one phase, largest first, with the binding bound and a bar."""
+    ops = sorted((o for o in detail["operators"] if (o["unit"], o["phase"]) == (unit, phase)), key=lambda o: -o["time_s"])
+    bound = next(b for b in detail["bounds"] if (b["unit"], b["phase"]) == (unit, phase))
+    total = max(sum(o["time_s"] for o in ops), 1e-30)
+    lines = [f"{unit} {phase}: {show(bound['estimate_s'], 's')}  (all overlapped {show(bound['lower_s'], 's')}, nothing overlapped "
+             f"{show(bound['upper_s'], 's')}), mostly {bound['bound']}"]  # fmt: skip
+    for op in ops:
+        share = op["time_s"] / total
+        lines.append(f"  {op['name']:<24}{show(op['time_s'], 's'):>10}  {share:>4.0%} {'#' * round(share * BAR):<{BAR}}  {op['bound']}")
+    return "\n".join(lines)
+
+
+def _memory_lines(detail: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for unit, capacity in detail["capacity"].items():
+        classes = [m for m in detail["memory"] if m["unit"] == unit]
+        used = sum(m["bytes"] for m in classes)
+        parts = ", ".join(f"{m['class']} {show(m['bytes'], 'byte')}" for m in classes)
+        lines.append(f"  {unit:<8} {show(used, 'byte')} of {show(capacity, 'byte')} usable ({used / capacity:.0%}): {parts}")
+    return lines
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    width = max((len(k) for k in values), default=0)
+    return "\n".join(f"  {k:<{width}}  {human(v, k)}" for k, v in values.items())
