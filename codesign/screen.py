@@ -21,6 +21,8 @@ def human(value: Any, column: str = "") -> str:
     unit = unit_of(column)
     if not unit and float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}"
+    if unit == "FLOP":
+        return f"{value:.2e} FLOP".replace("e+", "e")  # 1e25 is how the field says it
     return show(float(value), unit)
 
 

@@ -23,9 +23,8 @@ from codesign.service.traffic import Traffic
 from codesign.setting import Goal, Life, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
-from codesign.spec.errors import Problem, SpecError, did_you_mean
+from codesign.spec.errors import Diagnostic, Problem, SpecError, did_you_mean
 from codesign.spec.space import Late, Space
-from codesign.spec.units import quantity
 from codesign.units.candidates import Grid, serving_grid, training_grid
 from codesign.units.train_unit import RlJob
 
@@ -59,11 +58,14 @@ def open_study(path: str | Path, overrides: Iterable[str] = (), scenario: str | 
     return resolve(file)
 
 
-def check(file: StudyFile) -> Iterator[Problem]:
+def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     """What only the catalog and the column registry can know."""
-    yield from _names(file)
+    names = list(_names(file))
+    yield from names
     yield from _columns(file)
     yield from _lifecycle(file)
+    if not any(problem.path[:1] in (("base",), ("hardware",)) for problem in names):
+        yield from _variables(file)
 
 
 def _names(file: StudyFile) -> Iterator[Problem]:
@@ -125,16 +127,19 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
-    tokens = file.lifecycle.pretrain_tok
-    if tokens is None and "lifecycle.pretrain_tok" not in file.space:
+    if file.lifecycle.pretrain_tok is None and "lifecycle.pretrain_tok" not in file.space:
         yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
-    rule = tokens.solve if tokens is not None else None
-    if rule == "budget" and file.lifecycle.budget is None:
-        yield Problem(("lifecycle", "pretrain_tok"), "tokens are solved from a budget, but there is none", "add 'budget: 200 MUSD' to lifecycle")
-    if rule == "min_cost" and not tokens.quality:
-        yield Problem(("lifecycle", "pretrain_tok"), "min_cost needs the quality to reach", "add 'quality: 1e25 FLOP'")
     if file.workload is None or file.workload.demand is None:
         yield Problem(("workload",), "no demand is given: output tokens per second that the service must carry", "write 'demand: 1e5 tok/s'", True)
+
+
+def _variables(file: StudyFile) -> list[Diagnostic]:
+    """Problems of the space that need the base model."""
+    try:
+        _space(file, _base(file, catalog.load("models", file.base.model)))
+    except SpecError as error:
+        return error.diagnostics
+    return []
 
 
 def legal_variables(file: StudyFile) -> dict[str, Legal]:
@@ -197,9 +202,9 @@ def _base(file: StudyFile, model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tiers(file: StudyFile) -> tuple[float, ...]:
     """Speed tiers: those of the space, or a ladder of our own when latency is an objective."""
-    if TIER in file.space:
-        variable = file.space[TIER]
-        return tuple(sorted(quantity(v, "s") if isinstance(v, str) else float(v) for v in variable.choices or ()))
+    named = file.choices(TIER, legal_variables(file)[TIER])
+    if named:
+        return tuple(sorted(named))
     if {objectives.canonical(n) for n in file.objectives} & {"tpot_s", "tok_per_s_per_user"}:
         ceiling = file.slo.tpot or np.inf
         return tuple(v for v in DEFAULT_TIERS_S if v < ceiling) + ((ceiling,) if np.isfinite(ceiling) else ())
@@ -208,11 +213,10 @@ def _tiers(file: StudyFile) -> tuple[float, ...]:
 
 def _space(file: StudyFile, base: Mapping[str, Any]) -> Space:
     """Design variables: all of `space` but the speed tier, which chooses among layouts and not among designs."""
-    fixed = {name: base[name] for name in legal_variables(file) if name in base}
+    legal = legal_variables(file)
+    fixed = {name: base[name] for name in legal if name in base}
     late = Late(frozenset(LATE), lambda columns: late_columns(base, columns))
-    without_tier = file.model_copy(update={"space": {k: v for k, v in file.space.items() if k != TIER}})
-    without_tier._source, without_tier._path, without_tier._is_partial = file._source, file._path, file._is_partial
-    return without_tier.parse_space(legal_variables(file), fixed, late)
+    return file.parse_space(legal, fixed, late, without={TIER})
 
 
 def late_columns(base: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -76,7 +76,7 @@ ENGINE = {
     "priors": _TABLE,
     "like": {"*": {"chips": "texts", "residual": ""}},
     "dtype_like": {"*": "texts"},
-    "scheduler": {"step_overhead": "s", "per_sequence_overhead": "s", "moe_layer_overhead": "s"},
+    "scheduler": {"step_overhead": "s", "per_sequence_overhead": "s"},
     "memory": {"reserve": "byte", "usable_fraction": ""},
 }
 

@@ -69,7 +69,8 @@ function drawConvergence(data) {
   }
   const [n, seconds, volume] = points.at(-1), gain = (volume - points[points.length >> 1][2]) / volume;
   const end = `${sig(volume)} after ${show(n)} evaluations${isNumber(seconds) ? ` and ${show(seconds, "s")}` : ""}`;
-  const verdict = gain < 0.005 ? "flat, more trials would change little" : "still rising, more trials may help";
+  const rising = gain < 0.005 ? "flat, more trials would change little" : "still rising, more trials may help";
+  const verdict = data.exact ? "complete, every candidate was evaluated" : rising;
   root.replaceChildren(
     lineChart(points.map(([x, , y]) => [x, y]), {
       xLabel: "evaluations", yLabel: "hypervolume", label: `Hypervolume against evaluations, ending at ${end}`,

@@ -1,129 +1,49 @@
-"""A made-up report payload with the shape of a real one: plausible figures, every optional part, no physics to trust."""
+"""A made-up report payload with the shape of a real one: plausible figures, every optional part, no physics."""
 
 import numpy as np
 
 HOSTILE = '</script><img src=x onerror="window.pwned=1"><b>&amp;'
-
-COLUMNS = [  # name, label, unit, group, meaning, direction, log, categorical
-    (
-        "architecture.n_layers",
-        "Layers",
-        "",
-        "architecture",
-        "Number of transformer layers",
-        None,
-        False,
-        False,
-    ),
-    (
-        "architecture.d_model",
-        "d_model",
-        "",
-        "architecture",
-        "Width of the residual stream",
-        None,
-        False,
-        False,
-    ),
-    ("architecture.attention", "Attention", "", "architecture", "Kind of attention", None, False, True),
-    ("architecture.n_heads", "Heads", "", "architecture", "Query heads", None, False, False),
-    (
-        "architecture.n_kv_heads",
-        "KV heads",
-        "",
-        "architecture",
-        "Key and value heads; none for MLA",
-        None,
-        False,
-        False,
-    ),
-    ("architecture.n_experts", "Experts", "", "architecture", "Routed experts per layer", None, True, False),
-    (
-        "architecture.n_active_experts",
-        "Active experts",
-        "",
-        "architecture",
-        "Routed experts per token",
-        None,
-        False,
-        False,
-    ),
-    (
-        "architecture.d_expert",
-        "Expert width",
-        "",
-        "architecture",
-        "Hidden width of an expert",
-        None,
-        False,
-        False,
-    ),
-    (
-        "precision.weight_bits",
-        "Weight bits",
-        "bit",
-        "precision",
-        "Bits per weight when serving",
-        None,
-        False,
-        False,
-    ),
-    ("precision.kv_bits", "KV bits", "bit", "precision", "Bits per KV cache element", None, False, False),
-    ("hardware.serve", "Serving system", "", "hardware", "System that serves", None, False, True),
-    (
-        "lifecycle.pretrain_tok",
-        "Pretraining",
-        "tok",
-        "lifecycle",
-        "Pretraining tokens, solved from the budget",
-        None,
-        True,
-        False,
-    ),
-    ("decode.n_tp", "Decode TP", "", "deployment", "Tensor parallel degree", None, False, False),
-    ("decode.n_dp", "Decode DP", "", "deployment", "Attention data parallel degree", None, False, False),
-    ("decode.n_ep", "Decode EP", "", "deployment", "Expert parallel degree", None, True, False),
-    ("decode.batch", "Batch", "", "deployment", "Sequences in flight per replica", None, True, False),
-    ("decode.n_devices", "Devices", "device", "deployment", "Devices of one replica", None, True, False),
-    (
-        "c_eq_flop",
-        "Quality, equivalent compute",
-        "FLOP",
-        "objective",
-        "Training compute of the dense model with this loss",
-        "max",
-        True,
-        False,
-    ),
-    (
-        "usd_per_mtok",
-        "Cost of serving",
-        "USD/Mtok",
-        "objective",
-        "Serving USD per million output tokens",
-        "min",
-        True,
-        False,
-    ),
-    ("tpot_s", "TPOT", "s", "objective", "Time per output token", "min", True, False),
-    ("ttft_s", "TTFT", "s", "metric", "Time to first token", "min", True, False),
-    ("n_params", "Parameters", "", "metric", "All parameters", None, True, False),
-    ("n_active_params", "Active parameters", "", "metric", "Parameters used per token", None, True, False),
-    ("train_s", "Training time", "s", "metric", "Wall time of pretraining", "min", True, False),
-    ("lifecycle_usd", "Lifecycle cost", "USD", "metric", "Training, RL and serving", "min", True, False),
-    (
-        "kv_bytes_per_tok",
-        "KV per token",
-        "byte",
-        "metric",
-        "KV cache bytes per token, all layers",
-        "min",
-        True,
-        False,
-    ),
-]
-KEYS = ("name", "label", "unit", "group", "meaning", "direction", "log", "categorical")
 CONSTRAINTS = ("memory", "train_days", "balance", "ttft")
+KEYS = ("name", "label", "unit", "group", "meaning", "direction", "log", "categorical")
+
+# name | label | unit | group | meaning | direction, log, categorical where they apply
+_COLUMNS = """
+architecture.n_layers | Layers | | architecture | Number of transformer layers |
+architecture.d_model | d_model | | architecture | Width of the residual stream |
+architecture.attention | Attention | | architecture | Kind of attention | categorical
+architecture.n_heads | Heads | | architecture | Query heads |
+architecture.n_kv_heads | KV heads | | architecture | Key and value heads; none for MLA |
+architecture.n_experts | Experts | | architecture | Routed experts per layer | log
+architecture.n_active_experts | Active experts | | architecture | Routed experts per token |
+architecture.d_expert | Expert width | | architecture | Hidden width of an expert |
+precision.weight_bits | Weight bits | bit | precision | Bits per weight when serving |
+precision.kv_bits | KV bits | bit | precision | Bits per KV cache element |
+hardware.serve | Serving system | | hardware | System that serves | categorical
+lifecycle.pretrain_tok | Pretraining | tok | lifecycle | Pretraining tokens, solved from the budget | log
+decode.n_tp | Decode TP | | deployment | Tensor parallel degree |
+decode.n_dp | Decode DP | | deployment | Attention data parallel degree |
+decode.n_ep | Decode EP | | deployment | Expert parallel degree | log
+decode.batch | Batch | | deployment | Sequences in flight per replica | log
+decode.n_devices | Devices | device | deployment | Devices of one replica | log
+c_eq_flop | Quality, equivalent compute | FLOP | objective | Compute of the dense model with this loss | max log
+usd_per_mtok | Cost of serving | USD/Mtok | objective | Serving USD per million output tokens | min log
+tpot_s | TPOT | s | objective | Time per output token | min log
+ttft_s | TTFT | s | metric | Time to first token | min log
+n_params | Parameters | | metric | All parameters | log
+n_active_params | Active parameters | | metric | Parameters used per token | log
+train_s | Training time | s | metric | Wall time of pretraining | min log
+lifecycle_usd | Lifecycle cost | USD | metric | Training, RL and serving | min log
+kv_bytes_per_tok | KV per token | byte | metric | KV cache bytes per token, all layers | min log
+"""
+
+
+def _column(line: str) -> tuple:
+    *text, flags = (part.strip() for part in line.split("|"))
+    direction = next((word for word in flags.split() if word in ("min", "max")), None)
+    return (*text, direction, "log" in flags.split(), "categorical" in flags.split())
+
+
+COLUMNS = [_column(line) for line in _COLUMNS.strip().splitlines()]
 
 
 def _designs(n: int, rng) -> dict:
@@ -195,117 +115,115 @@ def front_of(values: np.ndarray) -> np.ndarray:
     return keep
 
 
-def _detail(i: int, rows: dict, limit_hit: bool) -> dict:
-    tpot, params = float(rows["tpot_s"][i]), float(rows["n_params"][i])
-    devices, batch = int(rows["decode.n_devices"][i]), int(rows["decode.batch"][i])
-    parts = [
-        ("experts", "memory", 0.38, 0.10, 0.30, 0.0, 0.08),
-        ("attention", "memory", 0.22, 0.06, 0.19, 0.0, 0.03),
-        ("dispatch", "network", 0.12, 0, 0, 0.09, 0.03),
-        ("combine", "network", 0.11, 0, 0, 0.08, 0.03),
-        ("qkv and output", "compute", 0.08, 0.06, 0.04, 0, 0.02),
-        ("router", "fixed", 0.03, 0, 0, 0, 0.03),
-        ("norms", "fixed", 0.03, 0, 0.01, 0, 0.02),
-        ("lm head", "memory", 0.02, 0.005, 0.015, 0, 0.005),
-        ("sampling", "fixed", 0.01, 0, 0, 0, 0.01),
+OPERATORS = [  # name, what binds, shares of the step: total, compute, memory, network, fixed
+    ("experts", "memory", 0.38, 0.10, 0.30, 0, 0.08),
+    ("attention", "memory", 0.22, 0.06, 0.19, 0, 0.03),
+    ("dispatch", "network", 0.12, 0, 0, 0.09, 0.03),
+    ("combine", "network", 0.11, 0, 0, 0.08, 0.03),
+    ("qkv and output", "compute", 0.08, 0.06, 0.04, 0, 0.02),
+    ("router", "fixed", 0.03, 0, 0, 0, 0.03),
+    ("norms", "fixed", 0.03, 0, 0.01, 0, 0.02),
+    ("lm head", "memory", 0.02, 0.005, 0.015, 0, 0.005),
+    ("sampling", "fixed", 0.01, 0, 0, 0, 0.01),
+]
+TRAIN_MEMORY = [("weights", 9e9), ("gradients", 9e9), ("optimizer", 21e9), ("activations", 26e9), ("reserve", 5e9)]
+COST = [("pretraining", 0.42), ("decode", 0.24), ("rl", 0.25), ("prefill", 0.07), ("idle", 0.02)]
+NOTE = "c_eq above 10²⁵ FLOP is outside the fitted range of the quality law."
+
+
+def _times(phases: dict) -> dict:
+    names = ("time_s", "compute_s", "memory_s", "network_s", "fixed_s")
+    operators, bounds = [], []
+    for phase, size in phases.items():
+        key = {"unit": "serve", "phase": phase}
+        bounds.append({**key, "lower_s": 0.83 * size, "estimate_s": size, "upper_s": 1.22 * size})
+        for name, bound, *shares in OPERATORS:
+            seconds = {what: share * size for what, share in zip(names, shares, strict=True)}
+            operators.append({**key, "name": name, "bound": bound, **seconds})
+    return {"operators": operators, "bounds": bounds}
+
+
+def _lifecycle(flop: float, usd: float, pretrain_tok: float) -> list[dict]:
+    phases = [("pretraining", 0.42, pretrain_tok), ("rl", 0.25, 8e11), ("inference", 0.33, 2e13)]
+    device_s = flop / 4e14
+    return [
+        dict(phase=phase, flop=flop * part, usd=usd * part, device_s=device_s * part, energy_j=900 * device_s * part, tok=tok)
+        for phase, part, tok in phases
     ]
-    operators = [
-        dict(
-            unit="serve",
-            phase=phase,
-            name=name,
-            bound=bound,
-            time_s=t * size,
-            compute_s=c * size,
-            memory_s=m * size,
-            network_s=w * size,
-            fixed_s=f * size,
-        )
-        for phase, size in (("decode", tpot), ("prefill", float(rows["ttft_s"][i])))
-        for name, bound, t, c, m, w, f in parts
-    ]
-    bounds = [
-        dict(unit="serve", phase=phase, lower_s=0.83 * size, estimate_s=size, upper_s=1.22 * size)
-        for phase, size in (("decode", tpot), ("prefill", float(rows["ttft_s"][i])))
-    ]
-    weights = params * float(rows["precision.weight_bits"][i]) / 8 / devices
-    memory = [
-        dict(unit="serve", **{"class": name}, bytes=value)
-        for name, value in (
-            ("weights", weights),
-            ("kv_cache", 0.45 * 186e9),
-            ("activations", 4e9),
-            ("engine reserve", 9e9),
-        )
-    ]
-    memory += [
-        dict(unit="train", **{"class": name}, bytes=value)
-        for name, value in (
-            ("weights", 9e9),
-            ("gradients", 9e9),
-            ("optimizer", 21e9),
-            ("activations", 26e9),
-            ("reserve", 5e9),
-        )
-    ]
-    total = float(rows["lifecycle_usd"][i])
-    flop = 6 * float(rows["n_active_params"][i]) * float(rows["lifecycle.pretrain_tok"][i])
-    lifecycle = [
-        dict(
-            phase=phase,
-            flop=flop * share,
-            usd=total * share,
-            device_s=flop * share / 4e14,
-            energy_j=flop * share / 4e14 * 900,
-            tok=tok,
-        )
-        for phase, share, tok in (
-            ("pretraining", 0.42, float(rows["lifecycle.pretrain_tok"][i])),
-            ("rl", 0.25, 8e11),
-            ("inference", 0.33, 2e13),
-        )
-    ]
+
+
+def _detail(i: int, rows: dict, is_tight: bool) -> dict:
+    row = {name: column[i].item() for name, column in rows.items()}
+    devices, batch, usd = row["decode.n_devices"], row["decode.batch"], row["lifecycle_usd"]
+    weights = row["n_params"] * row["precision.weight_bits"] / 8 / devices
+    serve = [("weights", weights), ("kv_cache", 84e9), ("activations", 4e9), ("engine reserve", 9e9)]
+    memory = [("serve", *part) for part in serve] + [("train", *part) for part in TRAIN_MEMORY]
+    text = f"tp{row['decode.n_tp']}-dp{row['decode.n_dp']}-ep{row['decode.n_ep']}"
+    days = 118.6 if is_tight else 60
     slack = [
-        dict(
-            constraint="train_days",
-            limit=120 * 86400.0,
-            value=118.6 * 86400 if limit_hit else 60 * 86400.0,
-            unit="s",
-            slack_frac=0.0117 if limit_hit else 0.5,
-        ),
-        dict(constraint="train_devices", limit=16384, value=8192, unit="device", slack_frac=0.5),
-        dict(constraint="ttft", limit=2.0, value=1.2, unit="s", slack_frac=0.4),
+        ("train_days", 120 * 86400, days * 86400, "s", 1 - days / 120),
+        ("train_devices", 16384, 8192, "device", 0.5), ("ttft", 2.0, 1.2, "s", 0.4),
     ]
+    flop = 6 * row["n_active_params"] * row["lifecycle.pretrain_tok"]
     return {
         "layout": [
             {"unit": "train", "text": "tp4-cp1-pp4-dp256-etp1-ep64", "n_devices": 4096, "batch": 2048},
-            {
-                "unit": "serve",
-                "text": f"tp{rows['decode.n_tp'][i]}-dp{rows['decode.n_dp'][i]}-ep{rows['decode.n_ep'][i]}",
-                "n_devices": devices,
-                "batch": batch,
-            },
+            {"unit": "serve", "text": text, "n_devices": devices, "batch": batch},
         ],
-        "operators": operators,
-        "bounds": bounds,
-        "memory": memory,
+        **_times({"decode": row["tpot_s"], "prefill": row["ttft_s"]}),
+        "memory": [{"unit": unit, "class": kind, "bytes": size} for unit, kind, size in memory],
         "capacity": {"serve": 186e9, "train": 80e9},
-        "cost": [
-            {"name": name, "usd": total * share}
-            for name, share in (
-                ("pretraining", 0.42),
-                ("decode", 0.24),
-                ("rl", 0.25),
-                ("prefill", 0.07),
-                ("idle", 0.02),
-            )
-        ],
-        "lifecycle": lifecycle,
+        "cost": [{"name": name, "usd": usd * share} for name, share in COST],
+        "lifecycle": _lifecycle(flop, usd, row["lifecycle.pretrain_tok"]),
         "balance": {"of": "usd", "ratio": 0.42 / 0.25, "max_ratio": 2.0},
-        "slack": slack,
-        "notes": [
-            "c_eq above 10²⁵ FLOP is outside the fitted range of the quality law; the ranking there is extrapolated."
-        ],
+        "slack": [dict(zip(("constraint", "limit", "value", "unit", "slack_frac"), one, strict=True)) for one in slack],
+        "notes": [NOTE],
+    }
+
+
+ASSUMPTIONS = [
+    ("h100_sxm.hbm.bandwidth", 3.35e12, "byte/s", "https://example.com/h100-datasheet.pdf", "2024-03", "vendor"),
+    ("gb200.hbm.capacity", 186e9, "byte", "vendor data sheet, GB200 NVL72", "2025-01", "vendor"),
+    ("gb200.price", 3.4 / 3600, "USD/s", "three-year rent, price list", "2026-06", "estimate"),
+    ("generic.gemm.compute", 0.71, "", "arXiv:2408.12757, figure 5", "2024-08", "measured"),
+    ("quality.irreducible_loss", 1.69, "", "arXiv:2203.15556, equation 10", "2022-03", "measured"),
+]
+PICKS = [
+    ("knee", "Closest to the best of all three objectives at once, on the scale of the front.", "12 % of the best quality."),
+    ("cheapest", "Lowest cost of serving that meets the SLO.", "Half the speed of the knee."),
+    ("fastest", "Lowest time per output token within the budget.", "Costs 5.4 times as much per token as the cheapest."),
+]
+STUDY = """version: 1
+name: moe-on-nvl72
+hardware: {train: h100_sxm_node, rl: h100_sxm_node, serve: gb200_nvl72}
+space:
+  architecture.n_layers: {range: [40, 80], step: 4}
+"""
+COUNTS = {
+    "n_designs": 1_800_000, "n_layouts": 79_200_000, "n_feasible": 738_000, "n_front": 87, "space_designs": 1_800_000,
+    "space_rows": 412_000_000, "wall_s": 13.2, "layouts_per_s": 6.1e6, "hypervolume": 0.7123,
+}
+
+
+def _text(mark: str) -> dict:
+    """The parts that are the same in every payload, with `mark` behind every name."""
+    keys = ("name", "value", "unit", "source", "date", "confidence")
+    assumptions = [dict(zip(keys, one, strict=True)) for one in ASSUMPTIONS]
+    if mark:
+        assumptions[0].update(name=mark, source="javascript:alert(1)")
+    co_design = "At equal quality and SLO the joint choice is 1.6 times cheaper than choosing quality first and the layout after."
+    return {
+        "title": "moe-on-nvl72" + mark, "version": "0.1.0", "created": "2026-08-14 09:12 UTC", "method": "exhaustive",
+        "question": "Which MoE shape and layout does a 200 MUSD lifecycle buy, if it trains on 8-GPU nodes "
+        "and serves from NVL72 racks?" + mark,
+        "exact": not mark, "command": "codesign run studies/moe-on-nvl72.yaml" + mark, "counts": dict(COUNTS),
+        "killed": {"memory" + mark: 0.31, "train_days": 0.22, "balance": 0.19, "ttft": 0.04},
+        "references": [{"name": "DeepSeek-V3" + mark, "values": {"c_eq_flop": 3e24, "usd_per_mtok": 2.1, "tpot_s": 0.021}}],
+        "codesign": {"sentence": co_design + mark},
+        "warnings": [NOTE + mark, "Three accelerators have no measured kernels; engine medians stand in for them."],
+        "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
+        "assumptions": assumptions, "study_yaml": STUDY + mark,
+        "reproduce": ["codesign run studies/moe-on-nvl72.yaml --seed 0" + mark, "codesign report runs/moe-on-nvl72"],
     }
 
 
@@ -314,149 +232,35 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
     rng = np.random.default_rng(seed)
     rows = _designs(n_rows, rng)
     _metrics(rows, n_rows, rng)
-    feasible = (rows["train_s"] < 200 * 86400) & (
-        rows["n_params"] * rows["precision.weight_bits"] / 8 < rows["decode.n_devices"] * 120e9
-    )
-    objectives = np.column_stack(
-        [-np.log(rows["c_eq_flop"]), np.log(rows["usd_per_mtok"]), np.log(rows["tpot_s"])]
-    )
+    bytes_per_device = rows["n_params"] * rows["precision.weight_bits"] / 8 / rows["decode.n_devices"]
+    feasible = (rows["train_s"] < 200 * 86400) & (bytes_per_device < 120e9)
+    objectives = np.log(np.column_stack([1 / rows["c_eq_flop"], rows["usd_per_mtok"], rows["tpot_s"]]))
     front = np.zeros(n_rows, bool)
     front[feasible] = front_of(objectives[feasible])
     killed = np.where(feasible, None, rng.choice(CONSTRAINTS, n_rows))
     ids = rng.permutation(n_rows * 3)[:n_rows]
     chosen = np.flatnonzero(front)
     scaled = (objectives[chosen] - objectives[chosen].min(0)) / np.ptp(objectives[chosen], axis=0)
-    best = [
-        int(chosen[k])
-        for k in (np.linalg.norm(scaled, axis=1).argmin(), scaled[:, 1].argmin(), scaled[:, 2].argmin())
-    ]
-    said = [
-        (
-            "knee",
-            "Closest to the best of all three objectives at once, on the scale of the front.",
-            "12 % of the quality of the largest design on the front.",
-        ),
-        ("cheapest", "Lowest cost of serving that meets the SLO.", "Half the speed of the knee."),
-        (
-            "fastest",
-            "Lowest time per output token within the budget.",
-            "Costs 5.4 times as much per token as the cheapest.",
-        ),
-    ]
+    best = chosen[[np.linalg.norm(scaled, axis=1).argmin(), scaled[:, 1].argmin(), scaled[:, 2].argmin()]]
     mark = HOSTILE if hostile else ""
-    shown = {
-        name: [None if isinstance(v, float) and np.isnan(v) else v for v in column.tolist()]
-        for name, column in rows.items()
-    }
-    if hostile:
-        shown["hardware.serve"] = [name + mark for name in shown["hardware.serve"]]
+    shown = {name: [None if value != value else value for value in column.tolist()] for name, column in rows.items()}
+    shown["hardware.serve"] = [name + mark for name in shown["hardware.serve"]]
     columns = [dict(zip(KEYS, column, strict=True)) for column in COLUMNS]
     for column in columns:
-        column["label"] += mark
-        column["meaning"] += mark
+        column.update(label=column["label"] + mark, meaning=column["meaning"] + mark)
     details = {str(ids[i]): _detail(i, rows, k == 0) for k, i in enumerate(best)}
     for detail in details.values():
         detail["notes"] = [note + mark for note in detail["notes"]]
-        for operator in detail["operators"]:
-            operator["name"] += mark
+        detail["operators"] = [{**one, "name": one["name"] + mark} for one in detail["operators"]]
+    status = {
+        "id": ids.tolist(), "on_front": front.tolist(), "feasible": feasible.tolist(),
+        "killed_by": [why and why + mark for why in killed.tolist()],
+    }
+    picks = [
+        {"name": name + mark, "id": int(ids[i]), "reason": reason + mark, "gives_up": gives_up + mark}
+        for i, (name, reason, gives_up) in zip(best, PICKS, strict=True)
+    ]
     return {
-        "title": "moe-on-nvl72" + mark,
-        "question": "Which MoE shape and layout does a 200 MUSD lifecycle buy, if it trains on 8-GPU nodes and serves from NVL72 racks?"
-        + mark,
-        "version": "0.1.0",
-        "created": "2026-08-14 09:12 UTC",
-        "seed": seed,
-        "method": "exhaustive",
-        "exact": not hostile,
-        "command": "codesign run studies/moe-on-nvl72.yaml" + mark,
-        "counts": dict(
-            n_designs=1_800_000,
-            n_layouts=79_200_000,
-            n_feasible=738_000,
-            n_front=int(front.sum()),
-            space_designs=1_800_000,
-            space_rows=412_000_000,
-            wall_s=13.2,
-            layouts_per_s=6.1e6,
-            hypervolume=0.7123,
-        ),
-        "killed": {"memory" + mark: 0.31, "train_days": 0.22, "balance": 0.19, "ttft": 0.04},
-        "columns": columns,
-        "rows": {
-            "id": ids.tolist(),
-            "on_front": front.tolist(),
-            "feasible": feasible.tolist(),
-            "killed_by": [k and k + mark for k in killed.tolist()],
-            **shown,
-        },
-        "total_rows": 412_331,
-        "picks": [
-            {"name": name + mark, "id": int(ids[i]), "reason": reason + mark, "gives_up": gives_up + mark}
-            for i, (name, reason, gives_up) in zip(best, said, strict=True)
-        ],
-        "details": details,
-        "references": [
-            {
-                "name": "DeepSeek-V3" + mark,
-                "values": {"c_eq_flop": 3e24, "usd_per_mtok": 2.1, "tpot_s": 0.021},
-            }
-        ],
-        "codesign": {
-            "sentence": "At equal quality and SLO the joint choice is 1.6 times cheaper than choosing quality first and the layout after."
-            + mark
-        },
-        "warnings": [
-            "c_eq above 10²⁵ FLOP is outside the fitted range of the quality law." + mark,
-            "Three accelerators have no measured kernels; engine medians stand in for them.",
-        ],
-        "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
-        "assumptions": [
-            {
-                "name": "h100_sxm.hbm.bandwidth" + mark,
-                "value": 3.35e12,
-                "unit": "byte/s",
-                "source": "https://example.com/h100-datasheet.pdf",
-                "date": "2024-03",
-                "confidence": "vendor",
-            },
-            {
-                "name": "gb200.hbm.capacity",
-                "value": 186e9,
-                "unit": "byte",
-                "source": "javascript:alert(1)" if hostile else "vendor data sheet, GB200 NVL72",
-                "date": "2025-01",
-                "confidence": "vendor",
-            },
-            {
-                "name": "gb200.price",
-                "value": 3.4 / 3600,
-                "unit": "USD/s",
-                "source": "three-year rent, price list",
-                "date": "2026-06",
-                "confidence": "estimate",
-            },
-            {
-                "name": "generic.gemm.compute",
-                "value": 0.71,
-                "unit": "",
-                "source": "arXiv:2408.12757, figure 5",
-                "date": "2024-08",
-                "confidence": "measured",
-            },
-            {
-                "name": "quality.irreducible_loss",
-                "value": 1.69,
-                "unit": "",
-                "source": "arXiv:2203.15556, equation 10",
-                "date": "2022-03",
-                "confidence": "measured",
-            },
-        ],
-        "study_yaml": "version: 1\nname: moe-on-nvl72\n"
-        + (f"question: '{mark}'\n" if hostile else "")
-        + "hardware: {train: h100_sxm_node, rl: h100_sxm_node, serve: gb200_nvl72}\nspace:\n  architecture.n_layers: {range: [40, 80], step: 4}\n",
-        "reproduce": [
-            "codesign run studies/moe-on-nvl72.yaml --seed 0" + mark,
-            "codesign report runs/moe-on-nvl72",
-        ],
+        **_text(mark), "seed": seed, "columns": columns, "rows": {**status, **shown}, "total_rows": 412_331,
+        "picks": picks, "details": details,
     }

@@ -1,0 +1,323 @@
+"""The phases of serving and training in plain Python, one configuration at a time: the slow reference of the evaluator.
+
+Written from section 4 of the design and the equations in the docstrings of codesign.physics; no numpy, no codesign.
+`Scene` is one model on one chip at one precision; a layout is any record with n_tp, n_cp, n_dp, n_pp, n_etp, n_ep, n_edp.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace as Record
+
+from reference.counts import cached_bytes, model_of
+from reference.machine import (
+    Clock, all_reduce, dispatch, experts_of_fullest, experts_of_mean, half_reduce, rates, stage_hop, stored,
+)  # fmt: skip
+
+ACT = 2.0  # bytes of an activation between kernels
+CHUNK = 8192.0  # tokens of a prefill chunk
+GRADIENT, OPTIMIZER, UPDATE_TRAFFIC = 4.0, 12.0, 30.0  # bytes per parameter
+FAILURE_DEVICE_S = 16384 * 54 * 86400.0 / 419  # Llama 3, arXiv 2407.21783 Table 5
+RESTART_S, CHECKPOINT_S = 900.0, 30.0
+
+
+class Scene:
+    """What does not depend on the layout."""
+
+    def __init__(self, architecture: dict, chip: Record, precision: dict, training: bool = False) -> None:
+        self.m, self.chip, self.training = model_of(architecture), chip, training
+        self.rate = rates(chip, precision, self.m.is_mla, training)
+        self.weight_bytes = stored(precision["weight_bits"])
+        self.send_bytes = min(stored(precision["act_bits"]), ACT)
+        self.cached = {name: cached_bytes(x, precision["kv_bits"]) for name, x in self.m.mixers.items()}
+
+
+# --- operators -------------------------------------------------------------------------------------------------------------
+
+
+def _matrix(clock, scene, launches, weights, n_tok, times, narrow=1.0, ends=2.0):
+    """Weights times tokens: 2 tok W FLOP (x `narrow` for shallow shards), reads W, and activations in and out."""
+    n_bytes = weights * scene.weight_bytes + n_tok * ACT * (ends * scene.m.d + weights / scene.m.d)
+    clock.kernel(scene.rate.gemm, launches, 2 * n_tok * weights * narrow, n_bytes, times)
+
+
+def _mixer_weights(x, lay):
+    return x.w_tp / lay.n_tp + x.w_kv / min(lay.n_tp, max(x.shards, 1)) + x.w_rep
+
+
+def _projections(clock, scene, lay, x, n_tok, times):
+    depth = max(x.w_tp / (2 * scene.m.d * lay.n_tp), 1.0)
+    _matrix(clock, scene, x.n_gemm, _mixer_weights(x, lay), n_tok, x.n_layers * times, 1 + 0.5 * scene.chip.gemm_k_half / depth)
+
+
+def _dense(clock, scene, lay, n_tok, times):
+    m = scene.m
+    narrow = 1 + scene.chip.gemm_k_half / (3 * max(m.d_ff / lay.n_tp, 1.0))
+    _matrix(clock, scene, 2, m.dense / lay.n_tp, n_tok, m.n_dense * times, narrow)
+
+
+def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew=None):
+    """Routed experts of the fullest device, shared experts and router, and the messages between ranks."""
+    m, chip = scene.m, scene.chip
+    if not m.n_moe:
+        return
+    skew = 1.0 if lay.n_ep == 1 else chip.token_imbalance if skew is None else skew
+    routed = n_group * m.k / lay.n_ep * skew
+    each = m.expert / lay.n_etp
+    flop = 2 * each * (routed + chip.expert_m0_tok * touched)
+    n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT
+    clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)
+    _matrix(clock, scene, 2 if m.shared else 1, m.shared / lay.n_tp + m.router + m.latent, n_tok, m.n_moe * times)
+    if lay.n_cp * lay.n_dp == 1:
+        return  # every rank holds the tokens: the combine is the reduction over the tensor-parallel group
+    wire = m.n_moe * wire_times
+    for element in (scene.send_bytes, ACT):
+        clock.send(dispatch(n_tok / lay.n_tp, m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp), wire)
+    received = n_group * min(m.k, lay.n_ep) / lay.n_ep
+    clock.send(all_reduce(received * m.d * ACT, lay.n_etp, chip), wire)
+    clock.send(half_reduce(n_tok * m.d * ACT, lay.n_tp, chip, 1), wire)
+
+
+def _tensor_reductions(clock, scene, lay, n_tok, times):
+    m = scene.m
+    blocks = sum(x.n_layers for x in m.mixers.values()) + m.n_dense + (m.n_moe if lay.n_cp * lay.n_dp == 1 else 0)
+    clock.send(all_reduce(n_tok * m.d * ACT, lay.n_tp, scene.chip), blocks * times)
+
+
+def _glue(clock, scene, n_tok, times):
+    n = scene.chip.elementwise_n
+    clock.kernel(scene.rate.glue, n, 0.0, n * 2 * n_tok * scene.m.d * ACT, scene.m.n_layers * times)
+
+
+def _head(clock, scene, lay, n_tok, times=1.0):
+    _matrix(clock, scene, 1, scene.m.table / lay.n_tp, n_tok, times, ends=0.0)
+
+
+def _hops(clock, scene, lay, n_tok, times):
+    if lay.n_pp > 1:
+        stride = lay.n_tp * lay.n_cp * lay.n_dp
+        clock.send(stage_hop(n_tok / lay.n_tp * scene.m.d * ACT, stride, scene.chip), (lay.n_pp - 1) * times)
+
+
+def pairs(new, prefix, span=math.inf):
+    """(query, key) pairs of causal attention in which no query sees more than `span` keys."""
+
+    def triangle(n):
+        return n * (n + 1) / 2 if n <= span else span * (span + 1) / 2 + (n - span) * span
+
+    return triangle(new + prefix) - triangle(prefix)
+
+
+def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times):
+    ways, total = lay.n_tp * lay.n_cp, new + prefix
+    ramp = 1 + scene.chip.prefill_s0_tok / max(min(total, x.span), 1.0)
+    flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + pairs(new, prefix) * x.index_pair + new * x.state_flop
+    clock.kernel(scene.rate.prefill, 1, n_seq * flop / ways, n_seq * total * scene.cached[name] / ways, x.n_layers * times)
+
+
+def _cache_attention(clock, scene, lay, name, x, n_seq, context, q):
+    keys, tp, cp = min(context, x.span), lay.n_tp, lay.n_cp
+    n_bytes = keys * scene.cached[name] / min(tp, max(x.shards, 1)) / cp + context * x.index_elems / cp + 2 * x.state_bytes / tp
+    flop = q * (keys * x.pair_decode / tp / cp + context * x.index_pair / cp + x.state_flop / tp)
+    clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------------
+
+
+def _fullest_share(scene, lay):
+    return math.ceil(scene.m.n_layers / lay.n_pp) / scene.m.n_layers
+
+
+def _block_weights(scene, lay):
+    """(dense, expert) parameters of all layers on one device, were it to hold them all."""
+    m = scene.m
+    dense = sum(x.n_layers * _mixer_weights(x, lay) for x in m.mixers.values()) + m.n_dense * m.dense / lay.n_tp
+    if not m.n_moe:
+        return dense, 0.0
+    dense += m.n_moe * (m.shared / lay.n_tp + m.router + m.latent) + m.n_layers * m.ffn_norm
+    return dense, m.n_moe * math.ceil(m.n_experts / lay.n_ep) * m.expert / lay.n_etp
+
+
+def _tables(scene, lay):
+    both = scene.m.table * (1 if scene.m.tied else 2)
+    return (both if lay.n_pp == 1 else scene.m.table) / lay.n_tp
+
+
+def serving_weights(scene, lay):
+    return (_fullest_share(scene, lay) * sum(_block_weights(scene, lay)) + _tables(scene, lay)) * scene.weight_bytes
+
+
+def kv_cache(scene, lay, n_seq, held):
+    total = 0.0
+    for name, x in scene.m.mixers.items():
+        kept = min(held, x.span) if name == "window" else held
+        shards = min(lay.n_tp, max(x.shards, 1)) * lay.n_cp
+        total += x.n_layers * (kept * (scene.cached[name] / shards + x.index_elems / lay.n_cp) + x.state_bytes / lay.n_tp)
+    return n_seq * total * _fullest_share(scene, lay)
+
+
+def _serving_memory(scene, lay, n_seq, held, n_tok):
+    m = scene.m
+    widest = max(m.d_ff / lay.n_tp, m.k * m.d_expert / lay.n_etp)
+    working = n_tok * ACT * (4 * m.d + 3 * widest) + min(n_tok, 256) * m.vocab / lay.n_tp * 4
+    return serving_weights(scene, lay) + kv_cache(scene, lay, n_seq, held) + working + scene.chip.reserve_bytes
+
+
+def _fits(scene, used):
+    return used <= scene.chip.hbm_bytes * scene.chip.usable_frac
+
+
+# --- phases ----------------------------------------------------------------------------------------------------------------
+
+
+def decode(scene, lay, batch, context, q=1.0) -> Record:
+    """One step of `batch` sequences in one replica; pipeline stages hold one micro-batch each."""
+    m, chip, clock = scene.m, scene.chip, Clock()
+    per_rank = math.ceil(batch / lay.n_dp)
+    n_seq = math.ceil(per_rank / lay.n_pp)
+    n_tok, n_group = n_seq * q, max(batch / (lay.n_edp * lay.n_pp), 1.0) * q
+    touched = experts_of_fullest(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
+    mean = experts_of_mean(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
+    for name, x in m.mixers.items():
+        _projections(clock, scene, lay, x, n_tok, 1)
+        _cache_attention(clock, scene, lay, name, x, n_seq, context, q)
+    _dense(clock, scene, lay, n_tok, 1)
+    _experts(clock, scene, lay, n_tok, n_group, touched, 1, 1)
+    _tensor_reductions(clock, scene, lay, n_tok, 1)
+    _glue(clock, scene, n_tok, 1)
+    _head(clock, scene, lay, n_tok)
+    _hops(clock, scene, lay, n_tok, 1)
+    clock.wait(chip.step_overhead_s + chip.sequence_overhead_s * n_seq)
+
+    def read(experts):
+        blocks = _block_weights(scene, lay)[0] + m.n_moe * experts * m.expert / lay.n_etp
+        return (_fullest_share(scene, lay) * blocks + m.table / lay.n_tp) * scene.weight_bytes
+
+    return Record(
+        clock=clock, step_s=clock.time, per_rank=per_rank, n_seq=n_seq, touched=touched,
+        weight_bytes=read(touched), weight_bytes_mean=read(mean),
+    )  # fmt: skip
+
+
+def decode_memory(scene, lay, batch, held, q=1.0, chunk=0.0):
+    per_rank = math.ceil(batch / lay.n_dp)
+    return _serving_memory(scene, lay, per_rank, held, max(math.ceil(per_rank / lay.n_pp) * q, chunk))
+
+
+def prefill(scene, lay, new, prefix=0.0) -> Record:
+    """One prompt per attention rank, chunk after chunk; logits of the last position."""
+    m, chip, clock = scene.m, scene.chip, Clock()
+    chunks = max(math.ceil(new / CHUNK), 1)
+    n_tok, n_group = new / chunks / lay.n_cp, new / chunks * lay.n_dp / lay.n_edp
+    touched = experts_of_fullest(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
+    for name, x in m.mixers.items():
+        _projections(clock, scene, lay, x, n_tok, chunks)
+        _causal_attention(clock, scene, lay, name, x, 1, new, prefix, 1)
+    _dense(clock, scene, lay, n_tok, chunks)
+    _experts(clock, scene, lay, n_tok, n_group, touched, chunks, chunks)
+    _tensor_reductions(clock, scene, lay, n_tok, chunks)
+    _glue(clock, scene, n_tok, chunks)
+    _head(clock, scene, lay, 1)
+    _hops(clock, scene, lay, n_tok, chunks)
+    clock.wait(chip.step_overhead_s * chunks)
+    flop_attention = sum(
+        x.n_layers * (pairs(new, prefix, x.span) * x.pair_prefill + pairs(new, prefix) * x.index_pair + new * x.state_flop)
+        for x in m.mixers.values()
+    )
+    used = _serving_memory(scene, lay, 1, new + prefix, n_tok)
+    return Record(
+        clock=clock, forward_s=clock.time, ttft_s=clock.time * (chunks + lay.n_pp - 1) / (chunks * lay.n_pp),
+        tok_per_s=lay.n_dp * lay.n_pp * new / clock.time, prompts_per_s=lay.n_dp * lay.n_pp / clock.time, chunk_tok=new / chunks,
+        flop_matmul=2 * m.matmul * new + 2 * m.table, flop_attention=flop_attention, memory_bytes=used, fits=_fits(scene, used),
+    )  # fmt: skip
+
+
+def train(scene, lay, job) -> Record:
+    """One optimizer step.  job: seq_tok, micro_batch, global_batch, recompute (0 none, 1 selective, 2 full), zero, n_interleave."""
+    m, chip, clock = scene.m, scene.chip, Clock()
+    share, again = _fullest_share(scene, lay), 1.0 if job.recompute == 2 else 0.0
+    n_tok = job.micro_batch * job.seq_tok / lay.n_cp
+    gemm, wire = share * (3 + again), share * (2 + again)
+    for name, x in m.mixers.items():
+        _projections(clock, scene, lay, x, n_tok, gemm)
+        _causal_attention(clock, scene, lay, name, x, job.micro_batch, job.seq_tok, 0.0, share * (3.5 + again))
+        if lay.n_cp > 1:  # keys and values of the whole sequence, forward and backward
+            kv = 2 * x.shards * x.d_qk / min(lay.n_tp, max(x.shards, 1))
+            clock.send(half_reduce(n_tok * lay.n_cp * kv * ACT, lay.n_cp, chip, lay.n_tp), x.n_layers * share * 2)
+    n_group = job.micro_batch * job.seq_tok * lay.n_dp / lay.n_edp
+    _dense(clock, scene, lay, n_tok, gemm)
+    _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire, skew=1.0)
+    _tensor_reductions(clock, scene, lay, n_tok, wire)
+    _glue(clock, scene, n_tok / lay.n_tp, share * (4 if job.recompute else 3))
+    _head(clock, scene, lay, n_tok, 3)
+    _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)
+    count = job.global_batch / (lay.n_dp * job.micro_batch)
+    dense, experts = _stage_weights(scene, lay)
+    exchange = _gradients(scene, lay, job, count, dense, experts)
+    hidden = min(chip.dp_overlap * exchange, clock.time)
+    shards = (lay.n_dp * lay.n_cp, lay.n_edp) if job.zero >= 1 else (1, 1)
+    update = UPDATE_TRAFFIC * (dense / shards[0] + experts / shards[1]) / chip.hbm_bytes_per_s
+    bubble = clock.time * (lay.n_pp - 1) / job.n_interleave
+    step_s = count * clock.time + bubble + exchange - hidden + update + chip.step_overhead_s
+    used = sum(train_memory(scene, lay, job, count).values())
+    n_devices = lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp
+    mtbf = FAILURE_DEVICE_S / n_devices
+    goodput = 1 / (1 + math.sqrt(2 * CHECKPOINT_S / mtbf) + RESTART_S / mtbf)
+    s_per_tok = step_s / (job.global_batch * job.seq_tok) / goodput
+    return Record(
+        clock=clock, step_s=step_s, exchange_s=exchange - hidden, update_s=update, bubble_s=bubble, memory_bytes=used,
+        fits=_fits(scene, used), s_per_tok=s_per_tok, device_s_per_tok=s_per_tok * n_devices, flop=_model_flop(scene, job),
+    )  # fmt: skip
+
+
+def _stage_weights(scene, lay):
+    dense, experts = _block_weights(scene, lay)
+    return _fullest_share(scene, lay) * dense + _tables(scene, lay), _fullest_share(scene, lay) * experts
+
+
+def _gradients(scene, lay, job, count, dense, experts):
+    """Reduce-scatter of fp32 gradients and gather of 16-bit weights; ZeRO-3 gathers twice and scatters per micro-batch."""
+    per_param = {0: 2 * GRADIENT, 1: GRADIENT + ACT, 2: GRADIENT + ACT, 3: count * (2 * ACT + GRADIENT)}[int(job.zero)]
+    total = sum(half_reduce(per_param * dense, lay.n_dp * lay.n_cp, scene.chip, lay.n_tp))
+    if experts:
+        total += sum(half_reduce(per_param * experts, lay.n_edp, scene.chip, lay.n_etp * lay.n_ep))
+    return total
+
+
+def _model_flop(scene, job):
+    m, s = scene.m, job.seq_tok
+    attention = sum(
+        x.n_layers * (pairs(s, 0, x.span) / s * x.pair_prefill + (s + 1) / 2 * x.index_pair + x.state_flop) for x in m.mixers.values()
+    )
+    return 3 * job.global_batch * s * (2 * (m.matmul + m.table) + attention)
+
+
+def _kept(scene, lay, recompute):
+    """Activation bytes of one token in one layer on one device (after arXiv 2205.05198, flash attention, sequence parallel)."""
+    m = scene.m
+    if recompute == 2:
+        return ACT * m.d / lay.n_tp
+    heads = sum(x.n_layers * (x.heads * (x.d_qk + x.d_v) + 2 * x.shards * x.d_qk) for x in m.mixers.values()) / m.n_layers
+    moe = m.n_moe / m.n_layers
+    ffn = (1 - moe) * m.d_ff + moe * (m.k * m.d_expert + m.d_shared)
+    norms, products = (4, 3) if recompute == 0 else (2, 2)
+    return ACT * (norms * m.d + heads + products * ffn + moe * m.k * m.d) / lay.n_tp
+
+
+def train_memory(scene, lay, job, count) -> dict:
+    """Bytes by class on the first stage, which holds the most micro-batches in flight (1F1B, arXiv 2104.04473)."""
+    dense, experts = _stage_weights(scene, lay)
+
+    def sharded(stage):
+        return dense / (lay.n_dp * lay.n_cp) + experts / lay.n_edp if job.zero >= stage else dense + experts
+
+    flying = lay.n_pp if job.n_interleave == 1 else lay.n_pp + (lay.n_pp - 1) / job.n_interleave
+    n_tok = job.micro_batch * job.seq_tok / lay.n_cp
+    stored_layers = min(flying, max(count, 1)) * math.ceil(scene.m.n_layers / lay.n_pp)
+    live = n_tok * _kept(scene, lay, 0) if job.recompute else 0.0
+    logits = n_tok * scene.m.vocab / lay.n_tp * 6
+    return {
+        "weights": ACT * sharded(3), "gradients": GRADIENT * sharded(2), "optimizer": OPTIMIZER * sharded(1),
+        "activations": stored_layers * n_tok * _kept(scene, lay, job.recompute) + live + logits, "reserve": scene.chip.reserve_bytes,
+    }  # fmt: skip

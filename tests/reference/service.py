@@ -1,0 +1,64 @@
+"""Traffic, colocation and fleet of one configuration in plain Python, and one whole flat design as a single call."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace as Record
+
+from reference import scalar
+
+
+def held_tokens(t, n_seq):
+    """Cache tokens per sequence at the wanted percentile: in-flight sequences are length-biased and uniformly done."""
+    cv2 = (t.osl_sd_tok / max(t.osl_tok, 1.0)) ** 2
+    mean = t.isl_tok + 0.5 * t.osl_tok * (1 + cv2)
+    variance = t.isl_sd_tok**2 + t.osl_tok**2 / 12 * (1 + 3 * cv2)
+    return mean + t.occupancy_z * math.sqrt(variance / max(n_seq, 1.0))
+
+
+def stall(t, n_seq, forward_s, fixed_s, slack_s):
+    """Seconds that prompts add to a step: (C / OSL) T_prefill, or what does not fit into the waiting time if chunked."""
+    arrivals = n_seq * t.accepted_tok / t.osl_tok
+    return max(arrivals * (forward_s - fixed_s) - slack_s, 0.0) if t.chunked else arrivals * forward_s
+
+
+def fleet(t, chip, tok_per_s, n_devices) -> Record:
+    """Whole replicas for the peak; the devices of an occupied domain are all paid."""
+    domain = chip.scale_up_size
+    n_replicas = math.ceil(t.demand_tok_per_s * t.peak_to_mean / tok_per_s)
+    if n_devices <= domain:
+        charged = n_replicas * domain / max(domain // n_devices, 1)
+    else:
+        charged = n_replicas * math.ceil(n_devices / domain) * domain
+    return Record(
+        n_replicas=n_replicas, n_devices=charged, usd_per_tok=charged * chip.usd_per_s / t.demand_tok_per_s,
+        j_per_tok=charged * chip.all_in_w / t.demand_tok_per_s,
+    )  # fmt: skip
+
+
+def colocated(scene, lay, per_rank, t) -> Record:
+    """Prefill and decode on one pool: TPOT with interference, memory with a prompt chunk, fleet and price."""
+    batch = per_rank * lay.n_dp
+    pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
+    out = scalar.decode(scene, lay, batch, t.isl_tok + t.osl_tok / 2, t.q_tok)
+    wait = stall(t, per_rank, pre.forward_s / lay.n_pp, pre.clock.fixed / lay.n_pp, out.clock.slack)
+    tpot_s = (out.step_s + wait) / t.accepted_tok
+    used = scalar.decode_memory(scene, lay, batch, held_tokens(t, per_rank), t.q_tok, pre.chunk_tok)
+    capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
+    rows = fleet(t, scene.chip, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    return Record(
+        tpot_s=tpot_s, step_s=out.step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * out.step_s, memory_bytes=used,
+        fits=used <= capacity, prefill=pre, **vars(rows),
+    )  # fmt: skip
+
+
+def evaluate_flat_design(
+    architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16
+) -> Record:
+    """One flat design: a training step, a prompt and a decode step, each with one layout, timed, with memory and price.
+
+    Chips and layouts are nested namespaces of floats; `job` as in scalar.train; `traffic` has the fields of service.traffic.Traffic.
+    """
+    learn = scalar.Scene(architecture, train_chip, {"weight_bits": train_bits, "kv_bits": 16, "act_bits": train_bits}, training=True)
+    serve = scalar.Scene(architecture, serve_chip, precision)
+    return Record(train=scalar.train(learn, train_layout, job), serve=colocated(serve, serve_layout, per_rank, traffic))
