@@ -1,7 +1,7 @@
 """Glue the report together: a page, its style, its scripts and the data become one offline HTML file.
 
-`render` is a pure function of the payload. Everything a user or a catalog named travels as JSON inside a script tag that
-browsers do not execute, and the scripts put it on the page as text only, so a hostile name cannot become markup.
+`render` is a pure function of the payload. Everything a user or a catalog named travels as JSON inside a
+script tag that browsers do not execute, and the scripts put it on the page as text only, never as markup.
 """
 
 import html

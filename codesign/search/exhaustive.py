@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from codesign.search.outcome import Progress, SearchOutcome, Tracker, interrupti
 from codesign.search.pareto import Scaling
 from codesign.search.problem import Index, Problem, fingerprint
 
+COMPLETE = "every design evaluated"
 TABLE_ROWS = 200_000  # evaluated designs kept beside the front
 
 
@@ -38,29 +40,19 @@ def run(
     with what there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record
     ended.
     """
-    n_threads = n_threads or n_cores()
     tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
     state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
-    log = (
-        Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)})
-        if checkpoint
-        else None
-    )
-    if log:
+    log = None
+    if checkpoint is not None:
+        log = Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)})
         state.restore(tracker, log)
+    n_threads = n_threads or n_cores()
     with interruptible() as pressed, ThreadPoolExecutor(n_threads) as pool:
         parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, pool, n_threads)
-        reason = "every design evaluated"
         try:
-            for part in parts:
-                if halt := _halt(pressed.is_set(), stop, tracker, time_limit_s):
-                    reason = halt
-                    break
-                state.take(tracker, part)
-                if log and log.due:
-                    log.append(*state.record(tracker))
-            if log:
-                log.append(*state.record(tracker))
+            reason = _take_all(
+                parts, state, tracker, log, lambda: _halt(pressed, stop, tracker, time_limit_s)
+            )
         except KeyboardInterrupt:
             # A second Ctrl-C may have cut a chunk in two: nothing of it is saved, so it will be done again.
             reason = "interrupted"
@@ -69,7 +61,7 @@ def run(
         state.sample.table,
         sampled=tracker.counts["n_designs"] > n_rows,
         method="exhaustive",
-        exact=reason == "every design evaluated",
+        exact=reason == COMPLETE,
         stop_reason=reason,
         interrupted=reason == "interrupted",
         n_trials=state.n_seen,
@@ -78,10 +70,26 @@ def run(
     return outcome
 
 
+def _take_all(
+    parts: _Stream, state: _State, tracker: Tracker, log: Checkpoint | None, halt: Callable[[], str | None]
+) -> str:
+    """Take in chunk after chunk until there are no more or `halt` gives a reason; the reason."""
+    reason = None
+    for part in parts:
+        if reason := halt():
+            break
+        state.take(tracker, part)
+        if log and log.due:
+            log.append(*state.record(tracker))
+    if log:
+        log.append(*state.record(tracker))
+    return reason or COMPLETE
+
+
 def _halt(
-    pressed: bool, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None
+    pressed: Event, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None
 ) -> str | None:
-    if pressed:
+    if pressed.is_set():
         return "interrupted"
     if stop is not None and stop():
         return "stopped"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+PRUNE_ABOVE = 256  # rows from which the coarse check pays
+N_BINS = 64  # quarter octaves: a range of 2^16
+
 
 def nondominated_per_design(design, quantities) -> np.ndarray:
     """Indices of the rows that no other row of the same design beats or equals in every quantity (all minimised).
@@ -19,6 +22,30 @@ def nondominated_per_design(design, quantities) -> np.ndarray:
         return np.zeros(0, dtype=int)
     if len(quantities) > 2:
         return _many(design, quantities)
+    if len(quantities) == 2 and design.size > PRUNE_ABOVE:
+        rows = _undominated_by_bins(design, *quantities)
+        return rows[_exact(design[rows], [q[rows] for q in quantities])]
+    return _exact(design, quantities)
+
+
+def _undominated_by_bins(design, first, second) -> np.ndarray:
+    """Rows that survive a coarse check: none of the same design in a lower quarter-octave of `second` costs as little.
+
+    One pass without sorting; it discards most rows and never one that the exact check would keep.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        octave = np.log2(second / np.min(second[np.isfinite(second) & (second > 0)], initial=1.0))
+    bins = np.clip(np.nan_to_num(octave * 4.0, nan=0.0, posinf=N_BINS - 1, neginf=0.0), 0, N_BINS - 1).astype(np.int64)
+    slot = design * N_BINS + bins
+    best = np.full((int(design.max()) + 1) * N_BINS, np.inf)
+    np.minimum.at(best, slot, first)
+    running = np.minimum.accumulate(best.reshape(-1, N_BINS), axis=1)
+    before = np.full_like(running, np.inf)
+    before[:, 1:] = running[:, :-1]
+    return np.flatnonzero(first < before.ravel()[slot])
+
+
+def _exact(design, quantities) -> np.ndarray:
     order = _by_design(design, np.argsort(quantities[0], kind="stable"))
     if len(quantities) == 2:
         order = _tie_break(order, design, *quantities)

@@ -1,4 +1,4 @@
-"""A made-up report payload with the shape of a real one: plausible figures, every optional part, no physics."""
+"""A made-up report payload with the shape of a real one: plausible figures, every optional part."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ decode.n_dp | Decode DP | | deployment | Attention data parallel degree |
 decode.n_ep | Decode EP | | deployment | Expert parallel degree | log
 decode.batch | Batch | | deployment | Sequences in flight per replica | log
 decode.n_devices | Devices | device | deployment | Devices of one replica | log
-c_eq_flop | Quality, equivalent compute | FLOP | objective | Compute of the dense model with this loss | max log
+c_eq_flop | Quality, equivalent compute | FLOP | objective | Compute of a dense equal | max log
 usd_per_mtok | Cost of serving | USD/Mtok | objective | Serving USD per million output tokens | min log
 tpot_s | TPOT | s | objective | Time per output token | min log
 ttft_s | TTFT | s | metric | Time to first token | min log
@@ -78,9 +78,8 @@ def _metrics(rows: dict, n: int, rng) -> None:
     rows["n_active_params"] = dense + layers * active * 3.0 * width * d_expert
     noise = np.exp(rng.normal(0, 0.12, n))
     n_eff = rows["n_active_params"] ** 0.75 * rows["n_params"] ** 0.25
-    rows["c_eq_flop"] = (
-        1e-3 * n_eff**1.1 * rows["lifecycle.pretrain_tok"] ** 1.05 * np.exp(rng.normal(0, 0.05, n)) / 1.5
-    )
+    luck = np.exp(rng.normal(0, 0.05, n))
+    rows["c_eq_flop"] = 0.05 * n_eff**1.1 * rows["lifecycle.pretrain_tok"] ** 1.05 * luck
     mla = rows["architecture.attention"] == "mla"
     kv = np.where(mla, 576.0, 256.0 * np.nan_to_num(rows["architecture.n_kv_heads"], nan=0.0))
     rows["kv_bytes_per_tok"] = layers * kv * rows["precision.kv_bits"] / 8
@@ -88,16 +87,9 @@ def _metrics(rows: dict, n: int, rng) -> None:
     bandwidth = np.array([speed[name] for name in rows["hardware.serve"]])
     devices, batch = rows["decode.n_devices"], rows["decode.batch"]
     share = np.minimum(1, active / experts * batch)
-    step = (
-        4e-3
-        + (
-            rows["n_params"] * share * rows["precision.weight_bits"] / 8
-            + batch * 3e4 * rows["kv_bytes_per_tok"]
-        )
-        / bandwidth
-        / devices
-    )
-    rows["tpot_s"] = step * noise
+    weights = rows["n_params"] * share * rows["precision.weight_bits"] / 8
+    read = weights + batch * 3e4 * rows["kv_bytes_per_tok"]
+    rows["tpot_s"] = (4e-3 + read / bandwidth / devices) * noise
     rows["usd_per_mtok"] = devices * (bandwidth / 2e12) / 3600 * rows["tpot_s"] / batch * 1e6
     rows["ttft_s"] = 0.05 + rows["n_active_params"] * 2 * 8192 / (devices * 4e14) * noise
     train_flop = 6 * rows["n_active_params"] * rows["lifecycle.pretrain_tok"]
@@ -126,7 +118,9 @@ OPERATORS = [  # name, what binds, shares of the step: total, compute, memory, n
     ("lm head", "memory", 0.02, 0.005, 0.015, 0, 0.005),
     ("sampling", "fixed", 0.01, 0, 0, 0, 0.01),
 ]
-TRAIN_MEMORY = [("weights", 9e9), ("gradients", 9e9), ("optimizer", 21e9), ("activations", 26e9), ("reserve", 5e9)]
+TRAIN_MEMORY = [
+    ("weights", 9e9), ("gradients", 9e9), ("optimizer", 21e9), ("activations", 26e9), ("reserve", 5e9),
+]
 COST = [("pretraining", 0.42), ("decode", 0.24), ("rl", 0.25), ("prefill", 0.07), ("idle", 0.02)]
 NOTE = "c_eq above 10²⁵ FLOP is outside the fitted range of the quality law."
 
@@ -145,10 +139,10 @@ def _times(phases: dict) -> dict:
 
 def _lifecycle(flop: float, usd: float, pretrain_tok: float) -> list[dict]:
     phases = [("pretraining", 0.42, pretrain_tok), ("rl", 0.25, 8e11), ("inference", 0.33, 2e13)]
-    device_s = flop / 4e14
+    total = {"flop": flop, "usd": usd, "device_s": flop / 4e14, "energy_j": 900 * flop / 4e14}
     return [
-        dict(phase=phase, flop=flop * part, usd=usd * part, device_s=device_s * part, energy_j=900 * device_s * part, tok=tok)
-        for phase, part, tok in phases
+        {"phase": phase, "tok": tok, **{name: value * share for name, value in total.items()}}
+        for phase, share, tok in phases
     ]
 
 
@@ -165,6 +159,7 @@ def _detail(i: int, rows: dict, is_tight: bool) -> dict:
         ("train_devices", 16384, 8192, "device", 0.5), ("ttft", 2.0, 1.2, "s", 0.4),
     ]
     flop = 6 * row["n_active_params"] * row["lifecycle.pretrain_tok"]
+    keys = ("constraint", "limit", "value", "unit", "slack_frac")
     return {
         "layout": [
             {"unit": "train", "text": "tp4-cp1-pp4-dp256-etp1-ep64", "n_devices": 4096, "batch": 2048},
@@ -176,22 +171,22 @@ def _detail(i: int, rows: dict, is_tight: bool) -> dict:
         "cost": [{"name": name, "usd": usd * share} for name, share in COST],
         "lifecycle": _lifecycle(flop, usd, row["lifecycle.pretrain_tok"]),
         "balance": {"of": "usd", "ratio": 0.42 / 0.25, "max_ratio": 2.0},
-        "slack": [dict(zip(("constraint", "limit", "value", "unit", "slack_frac"), one, strict=True)) for one in slack],
+        "slack": [dict(zip(keys, one, strict=True)) for one in slack],
         "notes": [NOTE],
     }
 
 
 ASSUMPTIONS = [
-    ("h100_sxm.hbm.bandwidth", 3.35e12, "byte/s", "https://example.com/h100-datasheet.pdf", "2024-03", "vendor"),
+    ("h100_sxm.hbm.bandwidth", 3.35e12, "byte/s", "https://example.com/h100.pdf", "2024-03", "vendor"),
     ("gb200.hbm.capacity", 186e9, "byte", "vendor data sheet, GB200 NVL72", "2025-01", "vendor"),
     ("gb200.price", 3.4 / 3600, "USD/s", "three-year rent, price list", "2026-06", "estimate"),
     ("generic.gemm.compute", 0.71, "", "arXiv:2408.12757, figure 5", "2024-08", "measured"),
     ("quality.irreducible_loss", 1.69, "", "arXiv:2203.15556, equation 10", "2022-03", "measured"),
 ]
 PICKS = [
-    ("knee", "Closest to the best of all three objectives at once, on the scale of the front.", "12 % of the best quality."),
+    ("knee", "Closest to the best of all three objectives at once.", "12 % of the best quality."),
     ("cheapest", "Lowest cost of serving that meets the SLO.", "Half the speed of the knee."),
-    ("fastest", "Lowest time per output token within the budget.", "Costs 5.4 times as much per token as the cheapest."),
+    ("fastest", "Lowest time per output token within the budget.", "5.4 times the cost per token."),
 ]
 STUDY = """version: 1
 name: moe-on-nvl72
@@ -200,8 +195,9 @@ space:
   architecture.n_layers: {range: [40, 80], step: 4}
 """
 COUNTS = {
-    "n_designs": 1_800_000, "n_layouts": 79_200_000, "n_feasible": 738_000, "n_front": 87, "space_designs": 1_800_000,
-    "space_rows": 412_000_000, "wall_s": 13.2, "layouts_per_s": 6.1e6, "hypervolume": 0.7123,
+    "n_designs": 1_800_000, "n_layouts": 79_200_000, "n_feasible": 738_000, "n_front": 87,
+    "space_designs": 1_800_000, "space_rows": 412_000_000, "wall_s": 13.2,
+    "layouts_per_s": 6.1e6, "hypervolume": 0.7123,
 }
 
 
@@ -211,24 +207,26 @@ def _text(mark: str) -> dict:
     assumptions = [dict(zip(keys, one, strict=True)) for one in ASSUMPTIONS]
     if mark:
         assumptions[0].update(name=mark, source="javascript:alert(1)")
-    co_design = "At equal quality and SLO the joint choice is 1.6 times cheaper than choosing quality first and the layout after."
+    model = {"c_eq_flop": 3e24, "usd_per_mtok": 2.1, "tpot_s": 0.021}
+    gain = "At equal quality and SLO the joint choice is 1.6 times cheaper than quality first, layout after."
     return {
-        "title": "moe-on-nvl72" + mark, "version": "0.1.0", "created": "2026-08-14 09:12 UTC", "method": "exhaustive",
+        "title": "moe-on-nvl72" + mark, "version": "0.1.0", "created": "2026-08-14 09:12 UTC",
         "question": "Which MoE shape and layout does a 200 MUSD lifecycle buy, if it trains on 8-GPU nodes "
         "and serves from NVL72 racks?" + mark,
-        "exact": not mark, "command": "codesign run studies/moe-on-nvl72.yaml" + mark, "counts": dict(COUNTS),
+        "method": "exhaustive", "exact": not mark, "counts": dict(COUNTS),
+        "command": "codesign run studies/moe-on-nvl72.yaml" + mark,
         "killed": {"memory" + mark: 0.31, "train_days": 0.22, "balance": 0.19, "ttft": 0.04},
-        "references": [{"name": "DeepSeek-V3" + mark, "values": {"c_eq_flop": 3e24, "usd_per_mtok": 2.1, "tpot_s": 0.021}}],
-        "codesign": {"sentence": co_design + mark},
-        "warnings": [NOTE + mark, "Three accelerators have no measured kernels; engine medians stand in for them."],
+        "references": [{"name": "DeepSeek-V3" + mark, "values": model}],
+        "codesign": {"sentence": gain + mark},
+        "warnings": [NOTE + mark, "Three accelerators have no measured kernels: engine medians stand in."],
         "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
         "assumptions": assumptions, "study_yaml": STUDY + mark,
-        "reproduce": ["codesign run studies/moe-on-nvl72.yaml --seed 0" + mark, "codesign report runs/moe-on-nvl72"],
+        "reproduce": ["codesign run studies/moe-on-nvl72.yaml" + mark, "codesign report runs/moe-on-nvl72"],
     }
 
 
 def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
-    """A payload of `n_rows` designs; `hostile` puts markup into every string that a user or a catalog can name."""
+    """A payload of `n_rows` designs; `hostile` puts markup into every string that a user or catalog names."""
     rng = np.random.default_rng(seed)
     rows = _designs(n_rows, rng)
     _metrics(rows, n_rows, rng)
@@ -243,7 +241,7 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
     scaled = (objectives[chosen] - objectives[chosen].min(0)) / np.ptp(objectives[chosen], axis=0)
     best = chosen[[np.linalg.norm(scaled, axis=1).argmin(), scaled[:, 1].argmin(), scaled[:, 2].argmin()]]
     mark = HOSTILE if hostile else ""
-    shown = {name: [None if value != value else value for value in column.tolist()] for name, column in rows.items()}
+    shown = {name: [None if v != v else v for v in column.tolist()] for name, column in rows.items()}
     shown["hardware.serve"] = [name + mark for name in shown["hardware.serve"]]
     columns = [dict(zip(KEYS, column, strict=True)) for column in COLUMNS]
     for column in columns:

@@ -1,4 +1,4 @@
-"""The report as text: one file, nothing from outside, data intact, hostile names inert. The browser has its own tests."""
+"""The report as text: one file, nothing from outside, data intact, hostile names inert."""
 
 import copy
 import json

@@ -56,6 +56,7 @@ def test_a_class_of_optuna_by_its_path():
         ("quite_other", {}, "samplers: cmaes, ga"),
         ("ga", {"leest": 3}, "did you mean least"),
         ("ga", {"least": 1}, "least"),
+        ("ga", {"sizes": [1]}, "no option 'sizes'"),
         ("nsga2", {"population_size": 1}, "population_size"),
         ("subprocess:Popen", {"args": "true"}, "not an Optuna sampler"),
         ("no_such_module:Class", {}, "cannot import"),

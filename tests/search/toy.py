@@ -177,64 +177,44 @@ class Toy:
 
 def physics(c):
     """Objectives and signed violations of broadcastable columns."""
-    d, layers, experts = c["d_model"], c["n_layers"], c["n_experts"]
-    d_ff = np.where(c["ffn"] == 0, 2.667, 4.0) * d
-    moe = experts > 1
+    d, layers, moe = c["d_model"], c["n_layers"], c["n_experts"] > 1
     attention = layers * d * d * (2 + 2 * c["n_kv_heads"] / 32)
-    dense_ffn = layers * 3 * d * d_ff
-    expert = dense_ffn / 8
-    active = attention + np.where(moe, expert * c["n_active"], dense_ffn)
-    total = attention + np.where(moe, expert * experts, dense_ffn)
-    n_tp, n_ep, n_pp, batch = c["n_tp"], c["n_ep"], c["n_pp"], c["batch"]
-    devices = n_tp * n_ep * n_pp
-    read = (
-        attention / n_tp
-        + np.where(moe, expert * experts * (1 - (1 - c["n_active"] / experts) ** batch) / n_ep, dense_ffn)
-        / n_tp
-    )
-    weight_bytes = c["weight_bits"] / 8
-    kv_bytes = (
-        batch
-        / n_ep
-        / n_pp
-        * 16384
-        * 2
-        * layers
-        * c["n_kv_heads"]
-        * 128
-        * c["kv_bits"]
-        / 8
-        / np.minimum(n_tp, c["n_kv_heads"])
-    )
-    domain = np.array([8.0, 32.0, 72.0])[np.asarray(c["domain"], int)]
-    link = np.where(n_tp * n_ep <= domain, 450e9, 50e9)
-    network = layers * (
-        np.where(n_tp > 1, 2 * batch / n_ep * d * 2 / link + 10e-6, 0)
-        + np.where(n_ep > 1, 15e-6 + batch * d * 4 / n_ep / link, 0)
-    )
-    compute = 2 * active * batch / devices * n_pp / np.where(c["weight_bits"] <= 8, 1.6e15, 0.8e15)
-    memory_time = (read * weight_bytes + kv_bytes * n_pp) / 3.35e12
-    tpot = np.maximum(compute, memory_time) + network + layers * 20e-6 + n_pp * 30e-6
+    dense = layers * 3 * d * d * np.where(c["ffn"] == 0, 2.667, 4.0)
+    active = attention + np.where(moe, dense / 8 * c["n_active"], dense)
+    total = attention + np.where(moe, dense / 8 * c["n_experts"], dense)
+    kv_bytes = c["batch"] / c["n_ep"] / c["n_pp"] * 16384 * 256 * layers * c["n_kv_heads"] * c["kv_bits"] / 8
+    kv_bytes = kv_bytes / np.minimum(c["n_tp"], c["n_kv_heads"])
+    tpot = step_s(c, attention, dense, active, kv_bytes)
     price = np.array([2.0, 2.6, 3.2])[np.asarray(c["domain"], int)] / 3600
-    usd = devices / n_pp * price * tpot / batch * 1e6 * (1 + 0.02 * n_pp)
-    quality = (
-        np.where(c["weight_bits"] == 4, 0.93, 1.0)
-        * np.where(c["kv_bits"] == 8, 0.985, 1.0)
-        * (1 + 0.03 * np.log2(c["n_kv_heads"] / 8))
-    )
-    n_eff = active**0.6 * total**0.4 * quality
-    tokens = c["tok_per_param"] * active
-    loss = 1.69 + 406.4 / n_eff**0.34 + 410.7 / tokens**0.28
-    pretrain, inference = 6 * active * tokens, 2 * active * 4e13
-    rl = 2 * active * 6e12
-    fits = (total / (n_tp * n_ep) / n_pp * weight_bytes * np.ones_like(batch) + kv_bytes) / 80e9 - 1
-    divisible = (c["n_kv_heads"] % n_tp > 0) + (experts % n_ep > 0) + (layers % n_pp > 0)
-    largest, smallest = (
-        np.maximum(np.maximum(pretrain, rl), inference),
-        np.minimum(np.minimum(pretrain, rl), inference),
-    )
-    violations = (fits, divisible.astype(float), n_ep * n_pp / batch - 1, np.log10(largest / smallest) - 1)
-    return {"usd_per_mtok": usd, "tpot_s": tpot, "n_eff": 1 / (loss - 1.69)}, violations
+    usd = c["n_tp"] * c["n_ep"] * price * tpot / c["batch"] * 1e6 * (1 + 0.02 * c["n_pp"])
+    factor = np.where(c["weight_bits"] == 4, 0.93, 1.0) * np.where(c["kv_bits"] == 8, 0.985, 1.0)
+    n_eff = active**0.6 * total**0.4 * factor * (1 + 0.03 * np.log2(c["n_kv_heads"] / 8))
+    loss = 406.4 / n_eff**0.34 + 410.7 / (c["tok_per_param"] * active) ** 0.28  # above the irreducible 1.69
+    values = {"usd_per_mtok": usd, "tpot_s": tpot, "n_eff": 1 / loss}
+    return values, limits(c, active, total, kv_bytes)
+
+
+def step_s(c, attention, dense, active, kv_bytes):
+    """One decode step: the larger of compute and memory time, then network and fixed time."""
+    n_tp, n_ep, n_pp, batch, experts = c["n_tp"], c["n_ep"], c["n_pp"], c["batch"], c["n_experts"]
+    touched = experts * (1 - (1 - c["n_active"] / experts) ** batch)
+    read = attention + np.where(experts > 1, dense / 8 * touched / n_ep, dense)
+    link = np.where(n_tp * n_ep <= np.array([8, 32, 72])[np.asarray(c["domain"], int)], 450e9, 50e9)
+    reduce = np.where(n_tp > 1, 4 * batch / n_ep * c["d_model"] / link + 10e-6, 0)
+    dispatch = np.where(n_ep > 1, 4 * batch / n_ep * c["d_model"] / link + 15e-6, 0)
+    compute = 2 * active * batch / (n_tp * n_ep) / np.where(c["weight_bits"] <= 8, 1.6e15, 0.8e15)
+    memory = (read / n_tp * c["weight_bits"] / 8 + kv_bytes * n_pp) / 3.35e12
+    return np.maximum(compute, memory) + c["n_layers"] * (reduce + dispatch + 20e-6) + n_pp * 30e-6
+
+
+def limits(c, active, total, kv_bytes):
+    """Signed violations: memory, divisibility, sequences per rank, balance of compute within 10."""
+    n_tp, n_ep, n_pp, batch = c["n_tp"], c["n_ep"], c["n_pp"], c["batch"]
+    fits = (total / (n_tp * n_ep * n_pp) * c["weight_bits"] / 8 + kv_bytes) / 80e9 - 1
+    uneven = (c["n_kv_heads"] % n_tp > 0) + (c["n_experts"] % n_ep > 0) + (c["n_layers"] % n_pp > 0)
+    work = np.broadcast_arrays(6 * active * c["tok_per_param"] * active, 2 * active * 4e13, 2 * active * 6e12)
+    balance = np.log10(np.max(work, axis=0) / np.min(work, axis=0)) - 1
+    return fits, uneven.astype(float), n_ep * n_pp / batch - 1, balance
 
 
 def front_points(toy, outcome):

@@ -182,7 +182,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("option", "holds"), OPTIONS, ids=lambda item: str(item)[:40])
+@pytest.mark.parametrize(("option", "holds"), OPTIONS, ids=[option for option, _ in OPTIONS])
 def test_options(path, option, holds, tmp_path):
     study = load_study(path, [option])
     assert holds(study)

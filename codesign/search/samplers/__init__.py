@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def resumes(name: str) -> bool:
     return ":" not in name and describe(name).resumes
 
 
-def construct(cls: type, seed: int | None, options: dict[str, Any], **defaults: Any) -> Any:
+def construct(cls: Callable, seed: int | None, options: dict[str, Any], **defaults: Any) -> Any:
     """`cls` with defaults, options and, where it takes one, a seed. An unknown option is the user's error."""
     known = inspect.signature(cls).parameters
     for option in options:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from codesign.search.ga import GeneticAlgorithm
+from codesign.search.ga import GROWTH, LEAST, MOST, GeneticAlgorithm
 from codesign.search.problem import Problem, maximised, sizes
 from codesign.search.samplers import construct
 
@@ -20,17 +20,16 @@ def engine(
     problem: Problem, seed: int | None, options: dict[str, Any], batch: int | None
 ) -> GeneticAlgorithm:
     """The algorithm alone: 50 times faster than through Optuna's trial objects."""
-    return construct(
-        GeneticAlgorithm,
-        seed,
-        options,
-        batch=batch,
-        canonical=problem.canonical,
-        valid=problem.valid,
-        sizes=sizes(problem),
-        ordered=[v.ordered for v in problem.variables],
-        maximise=maximised(problem),
-    )
+
+    def ga(
+        seed: int | None, least: int = LEAST, most: int = MOST, growth: float = GROWTH
+    ) -> GeneticAlgorithm:
+        ordered = [variable.ordered for variable in problem.variables]
+        functions = {"canonical": problem.canonical, "valid": problem.valid}
+        limits = {"least": least, "most": most, "growth": growth, "batch": batch}
+        return GeneticAlgorithm(sizes(problem), ordered, maximised(problem), seed, **functions, **limits)
+
+    return construct(ga, seed, options)
 
 
 def build(problem: Problem, seed: int | None, options: dict[str, Any]) -> GASampler:

@@ -1,0 +1,129 @@
+"""One archived point, and everything that its exports read: its design rebuilt, its chips, its layouts, its explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from codesign import catalog
+from codesign import evaluate as pipeline
+from codesign.explain import explain_point
+from codesign.physics.hardware import Chip
+from codesign.physics.layout import Layout
+from codesign.physics.operators import Scene, make_scene
+from codesign.physics.phases.train import Job
+from codesign.physics.precision import Precision
+from codesign.results import Run
+from codesign.setting import Setting
+from codesign.spec.errors import UserError
+from codesign.study import Study
+from codesign.units.serve_unit import DEGREES
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A point of a run with its study.  `values`: every dotted variable of the design, base values included."""
+
+    study: Study
+    run: Run
+    point: dict[str, Any]
+    values: dict[str, Any]
+    designs: pipeline.Designs
+
+    @property
+    def setting(self) -> Setting:
+        return self.study.setting
+
+    @cached_property
+    def explained(self) -> dict[str, Any]:
+        """Operators, bounds, memory and notes, as `codesign show` has them."""
+        return explain_point(self.study.problem, self.point)
+
+    @cached_property
+    def shape(self) -> dict[str, Any]:
+        """Filled architecture as plain numbers; whole ones are int."""
+        return {key: plain(value) for key, value in self.designs.shape.items()}
+
+    @cached_property
+    def census(self):
+        return _first(self.designs.census)
+
+    def number(self, column: str) -> float:
+        return float(self.point[column])
+
+    def count(self, column: str) -> int:
+        """A column that must hold a whole number."""
+        value = self.number(column)
+        if value % 1:
+            raise UserError(f"{self.run.path}: {column} = {value} of point {self.point['id']} is not a whole number", hint="run the study again")
+        return int(value)
+
+    def degrees(self, unit: str) -> dict[str, int]:
+        return {name: self.count(f"{unit}.{name}") for name in DEGREES}
+
+    def layout(self, unit: str) -> Layout:
+        return Layout(*(np.float64(n) for n in self.degrees(unit).values()))
+
+    def chip(self, role: str) -> Chip:
+        return _first(self.designs.chips[role])
+
+    def hardware(self, role: str) -> dict[str, Any]:
+        """Catalog record of the hardware that the design uses in a role."""
+        return catalog.hardware(str(plain(self.values[f"hardware.{role}"])))
+
+    @property
+    def train_bits(self) -> float:
+        return float(plain(self.values.get("precision.train_bits", self.setting.life.train_bits)))
+
+    @cached_property
+    def train_scene(self) -> Scene:
+        bits = np.float64(self.train_bits)
+        return make_scene(self.census, self.chip("train"), Precision(bits, np.float64(16.0), bits), training=True)
+
+    @cached_property
+    def job(self) -> Job:
+        seq_tok = self.setting.life.seq_tok
+        batch = round(self.number("global_batch_tok") / seq_tok)
+        fixed = (self.number(f"train.{name}") for name in ("recompute", "zero"))
+        return Job(np.float64(seq_tok), np.float64(self.number("train.micro_batch")), np.float64(batch), *map(np.float64, fixed))
+
+
+def subject(study: Study, run: Run, point_id: int) -> Subject:
+    """The point with its design rebuilt; a UserError when the run has no such point or belongs to another study."""
+    point = run.point(point_id)
+    space = study.problem.space
+    if run.variables != [v.name for v in space.variables]:
+        raise UserError(f"{run.path} is not a run of study '{study.name}': they vary different things", hint="open the study.yaml of the run")
+    index = space.canonical(np.array([[_position(run, point, v) for v in space.variables]], dtype=int).reshape(1, -1))
+    values = space.values(index)
+    codes = {name: np.zeros(1, dtype=int) for name in values}
+    designs = pipeline.describe(study.setting, values, codes)
+    return Subject(study, run, point, dict(study.setting.base) | values, designs)
+
+
+def _position(run: Run, point: dict[str, Any], variable) -> int:
+    """Position of the point's value among the variable's choices; an empty cell is the canonical one."""
+    value = point.get(variable.name)
+    if value is None or value == "" or value != value:
+        return variable.canonical
+    for position, choice in enumerate(variable.choices):
+        if choice == value:
+            return position
+    raise UserError(f"{run.path}: {variable.name} = {value} is not a choice of the study any more", hint="open the study.yaml of the run")
+
+
+def _first(structure):
+    return structure.take(np.zeros(1, dtype=int)).compact()
+
+
+def plain(value: Any) -> Any:
+    """A one-element array or scalar as int, float, bool or str; not-a-number and infinity are None."""
+    if isinstance(value, str | bool) or value is None:
+        return value
+    item = np.ravel(value)[0].item()
+    if isinstance(item, float):
+        return None if not np.isfinite(item) else int(item) if item.is_integer() and abs(item) < 2**53 else item
+    return item

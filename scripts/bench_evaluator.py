@@ -1,0 +1,136 @@
+"""Speed of the evaluator: fully timed layouts/s and whole flat designs/s, beside a plain Python loop over the scalar reference.
+
+    python scripts/bench_evaluator.py [--json] [--designs N] [--seconds S]
+
+Fixed public seed; MoE, MLA and the two-tier network on (H200 8-GPU nodes, experts over up to 8 nodes).  `layouts_per_s` counts
+rows that were timed with their memory check, in every phase of their unit; pruned candidates are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from codesign import catalog
+from codesign.constraints import Limit
+from codesign.evaluate import evaluate
+from codesign.physics.arrays import stack
+from codesign.scenario import make_chip, make_traffic
+from codesign.setting import Goal, Life, Pool, Setting
+from codesign.units.candidates import Grid, serving_grid, training_grid
+
+SEED = 20260901
+DIMENSIONS = {
+    "architecture.n_layers": np.arange(40, 84, 4),
+    "architecture.d_model": np.arange(4096, 9216, 1024),
+    "architecture.n_heads": np.array([32, 64, 96, 128]),
+    "architecture.n_experts": np.array([64, 128, 256, 512]),
+    "architecture.n_active_experts": np.array([4, 8, 16]),
+    "architecture.d_expert": np.arange(1024, 3584, 512),
+    "precision.weight_bits": np.array([4, 8, 16]),
+    "precision.kv_bits": np.array([8, 16]),
+}
+
+
+def setting() -> Setting:
+    """DeepSeek-V3 as base, trained on H100 and served from H200 8-GPU nodes."""
+    model = catalog.load("models", "deepseek-v3")
+    base = {f"architecture.{k}": v for k, v in model["architecture"].items()} | {f"precision.{k}": v for k, v in model["precision"].items()}
+    train, serve = "h100_sxm_node", "h200_sxm_node"
+    base |= {"hardware.train": train, "hardware.rl": train, "hardware.serve": serve}
+    pools = {role: Pool((name,), stack([make_chip(name)])) for role, name in (("train", train), ("rl", train), ("serve", serve))}
+    traffic = make_traffic(catalog.load("workloads", "chat"), 1e6)
+    goals = (Goal("c_eq_flop", True), Goal("usd_per_mtok", False), Goal("tpot_s", False))
+    limits = (Limit("train_days", "train_s", "<=", 120 * 86400.0),)
+    grids = {"train": training_grid(True, 16384.0), "serve": serving_grid(True, 64)}
+    return Setting(base, pools, traffic, Life(pretrain_tok=15e12), goals, limits, False, grids, max_ttft_s=2.0)
+
+
+def designs(n: int, seed: int = SEED) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(values, codes) of n random designs."""
+    rng = np.random.default_rng(seed)
+    codes = {name: rng.integers(0, len(choices), n) for name, choices in DIMENSIONS.items()}
+    return {name: DIMENSIONS[name][code].astype(float) for name, code in codes.items()}, codes
+
+
+def flat_layouts(study: Setting, n: int) -> dict[str, Grid]:
+    """One random layout of every unit per design."""
+    rng = np.random.default_rng(SEED + 1)
+    out = {}
+    for unit in ("train", "serve"):
+        grid = study.grids[unit]
+        row, lead = rng.integers(0, grid.layout.n_tp.size, n), rng.integers(0, grid.leading.size, n)
+        out[unit] = Grid(grid.layout.take(row), grid.leading[lead], {k: v[row] for k, v in grid.extras.items()})
+    return out
+
+
+def measure(work, n_rows_of, seconds: float) -> tuple[float, int]:
+    """(rows per second, rows) of `work(i)` on all cores for about `seconds`, after one warm-up call."""
+    work(0)
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    start, total, i = time.perf_counter(), 0, 0
+    with ThreadPoolExecutor(n_threads) as pool:
+        while time.perf_counter() - start < seconds:
+            jobs = [pool.submit(work, i + k) for k in range(2 * n_threads)]
+            i += len(jobs)
+            total += sum(n_rows_of(job.result()) for job in jobs)
+    return total / (time.perf_counter() - start), total
+
+
+def scalar_rate(seconds: float) -> float | None:
+    """Flat designs per second of the independent scalar re-implementation that the tests compare against."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    try:
+        from reference import flat
+    except ImportError:
+        return None
+    values, _ = designs(64)
+    start, n = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        flat({k: float(v[n % 64]) for k, v in values.items()})
+        n += 1
+    return n / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--designs", type=int, default=1024, help="designs per call of the sweep")
+    parser.add_argument("--seconds", type=float, default=6.0)
+    args = parser.parse_args()
+    study = setting()
+    batches = [designs(args.designs, SEED + i) for i in range(4)]
+    sweep = lambda i: evaluate(study, *batches[i % 4])  # noqa: E731
+    layouts, _ = measure(sweep, lambda b: b.n_layouts, args.seconds)
+    one = sweep(0)
+    n_flat = 16384
+    flat_batches = [designs(n_flat, SEED + 10 + i) for i in range(4)]
+    flat = flat_layouts(study, n_flat)
+    flat_rate, _ = measure(lambda i: evaluate(study, *flat_batches[i % 4], flat), lambda b: n_flat, args.seconds)
+    scalar = scalar_rate(min(args.seconds, 3.0))
+    result = {
+        "layouts_per_s": layouts,
+        "candidates_per_s": layouts * one.n_candidates / one.n_layouts,
+        "designs_per_s": flat_rate,
+        "swept_designs_per_s": layouts / one.n_layouts * args.designs,
+        "scalar_designs_per_s": scalar,
+        "timed_share_of_candidates": one.n_layouts / one.n_candidates,
+        "n_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "seed": SEED,
+    }
+    if args.json:
+        print(json.dumps(result, indent=1))
+    else:
+        for key, value in result.items():
+            print(f"{key:<28}{value:,.4g}" if isinstance(value, float) else f"{key:<28}{value}")
+
+
+if __name__ == "__main__":
+    main()
