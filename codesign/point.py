@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from codesign import catalog
 from codesign.physics import memory
 from codesign.physics.architecture import census, fill, kv_bytes_per_tok, problems
+from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
@@ -26,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "mixing": "alternating",
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
+    "scale_out_bandwidth": None, "dp_overlap": None,
 }  # fmt: skip
 
 
@@ -35,11 +39,9 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
     """
     s = _checked(scenario)
-    model = catalog.load("models", s["model"])
-    counts = _counts(model)
-    chip = make_chip(s["system"] or s["accelerator"], s["engine"], scale_up_size=s["scale_up_size"], usd_per_s=_per_s(s["usd_per_h"]))
+    counts, default = _known_model(s["model"]) if _is_shipped("models", s["model"]) else _model(s["model"])
+    chip = _chip(s)
     layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
-    default = model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
     bits = {k: float(s[k] if s[k] is not None else default[k]) for k in ("weight_bits", "kv_bits", "act_bits")}
     precision = Precision(**{k: np.float64(v) for k, v in bits.items()})
     phases = s["phase"].split(",")
@@ -107,6 +109,33 @@ def _is_count(value: Any) -> bool:
 def _did_you_mean(key: str) -> str | None:
     close = nearest(key, DEFAULTS)
     return f"did you mean '{close}'?" if close else None
+
+
+def _is_shipped(kind: str, name: Any) -> bool:
+    return isinstance(name, str) and catalog.known(kind, name)
+
+
+def _chip(s: Mapping[str, Any]) -> Chip:
+    """The chip of a scenario.  Chips of the catalog are built once: reading one costs more than a whole evaluation."""
+    hardware, engine = s["system"] or s["accelerator"], s["engine"]
+    shipped = (_is_shipped("systems", hardware) or _is_shipped("accelerators", hardware)) and _is_shipped("engines", engine)
+    make = _known_chip if shipped else make_chip
+    chip = make(hardware, engine, scale_up_size=s["scale_up_size"], usd_per_s=_per_s(s["usd_per_h"]))
+    if s["scale_out_bandwidth"] is not None:
+        chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(s["scale_out_bandwidth"])))
+    return chip if s["dp_overlap"] is None else replace(chip, dp_overlap=np.float64(s["dp_overlap"]))
+
+
+_known_chip = lru_cache(256)(make_chip)
+
+
+def _model(name: Any):
+    """(census, precision in which the model was released)."""
+    model = catalog.load("models", name)
+    return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+
+
+_known_model = lru_cache(256)(_model)
 
 
 def _counts(model: Mapping[str, Any]):

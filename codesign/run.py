@@ -15,7 +15,7 @@ import numpy as np
 
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, Run, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested
+from codesign.search import exhaustive, joint, nested, pareto
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
 from codesign.spec.errors import UserError
@@ -89,7 +89,7 @@ def run(
     table = tabulate(study, problem, outcome, folder)
     note = _write_journal(problem, outcome, folder, study.name)
     wall = time.perf_counter() - start
-    manifest = _manifest(study, problem, outcome, chosen, table, seed, trials, wall, note)
+    manifest = _manifest(study, problem, outcome, folder, chosen, table, seed, trials, wall, note)
     save(folder, study, table, manifest)
     return load_results(folder)
 
@@ -216,8 +216,8 @@ def _write_journal(problem: StudyProblem, outcome: SearchOutcome, folder: Path, 
     return dashboard.write_journal(problem, outcome, folder / JOURNAL, name)
 
 
-def _manifest(study, problem, outcome, chosen: Plan, table, seed, trials, wall, note) -> dict[str, Any]:
-    hypervolume = outcome.history[-1][2] if outcome.history else 0.0
+def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, trials, wall, note) -> dict[str, Any]:
+    scale, hypervolume = _scaled(outcome, problem, folder)
     front = int(table["on_front"].sum()) if len(table) else 0
     return {
         "format": FORMAT, "name": study.name, "question": study.file.question, "study_path": str(study.file.path),
@@ -228,7 +228,7 @@ def _manifest(study, problem, outcome, chosen: Plan, table, seed, trials, wall, 
         "interrupted": outcome.interrupted, "sampler": None if outcome.method == "exhaustive" else study.file.search.sampler,
         "n_designs": outcome.n_designs, "n_layouts": outcome.n_layouts, "n_candidates": outcome.n_candidates,
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
-        "hypervolume": hypervolume, "scaling": outcome.scaling.to_dict() if outcome.scaling else None,
+        "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
         "rows_covered": outcome.n_designs * study.problem.rows_per_design,
         "wall_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
@@ -238,6 +238,29 @@ def _manifest(study, problem, outcome, chosen: Plan, table, seed, trials, wall, 
         "units": ["train", *problem.setting.roles], "notes": [*outcome.notes, *([note] if note else [])],
         "hardware": {role: list(pool.names) for role, pool in problem.setting.pools.items()},
     }  # fmt: skip
+
+
+def _scaled(outcome: SearchOutcome, problem: StudyProblem, folder: Path) -> tuple[dict[str, Any] | None, float]:
+    """Scaling and hypervolume of the front: a continued run keeps the scaling of its first save, so that its numbers compare."""
+    if not outcome.front:
+        return None, 0.0
+    points = np.stack([outcome.front[o.name] for o in problem.objectives], axis=1)
+    scale = pareto.scaling(points, [o.direction == "maximize" for o in problem.objectives])
+    earlier = folder / "manifest.json"
+    if earlier.is_file() and not outcome.exact:
+        saved = json.loads(earlier.read_text(encoding="utf-8")).get("scaling")
+        scale = pareto.Scaling.from_dict(saved) if saved else scale
+    return scale.to_dict(), pareto.hypervolume(points, scale)
+
+
+def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | None:
+    """The design that breaks its bounds least, when nothing is feasible: what a user may relax."""
+    if outcome.front or not len(outcome.closest):
+        return None
+    row = outcome.closest.index[0]
+    design = {v.name: v.choices[int(i)] for v, i in zip(problem.variables, row, strict=True)}
+    broken = zip(outcome.constraint_names, outcome.closest.violations[0], strict=True)
+    return {"design": design, "broken": {name: float(v) for name, v in broken if v > 0}}
 
 
 def _version(package: str) -> str:

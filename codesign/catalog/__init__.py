@@ -18,9 +18,9 @@ A quantity is `80 GB`, or `{value: 80 GB, source: ..., date: 2026-08, confidence
 """
 
 from codesign.catalog.kernels import kernel_constants
-from codesign.catalog.loader import Entry, find, load, names
+from codesign.catalog.loader import Entry, find, known, load, names
 from codesign.catalog.provenance import sources
 from codesign.catalog.schema import KINDS
 from codesign.catalog.systems import hardware
 
-__all__ = ["KINDS", "Entry", "find", "hardware", "kernel_constants", "load", "names", "sources"]
+__all__ = ["KINDS", "Entry", "find", "hardware", "kernel_constants", "known", "load", "names", "sources"]

@@ -29,12 +29,9 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
 
 def config(shape: Shape, context_tok: int) -> dict[str, Any]:
     """Keys of the config of a filled architecture (plain numbers)."""
-    has = features(shape)
-    family = _family(has)
-    return {
-        "architectures": [family.model], "model_type": family.model_type, "dtype": "bfloat16",
-        **_body(shape, context_tok), **family.keys(shape),
-    }  # fmt: skip
+    family, shape = _family(features(shape)), shape | {"context_tok": context_tok}
+    head = {"architectures": [family.model], "model_type": family.model_type, "dtype": "bfloat16"}
+    return head | _body(shape) | family.keys(shape)
 
 
 # What a design can have beside plain grouped-query attention and gated FFNs: name -> (what it is called, test).
@@ -116,20 +113,20 @@ def _family(has: set[str]) -> Family:
         return nearest
     title = f"no Hugging Face family is exactly this design; the nearest, {nearest.model_type},"
     hint = "search without it, or export to training-plan, which states every dimension"
-    found = [Diagnostic(f"{title} has no {FEATURES[name][0]}", hint=hint) for name in sorted(nearest.misses(has))]
+    found = [Diagnostic(f"{title} cannot have {FEATURES[name][0]}", hint=hint) for name in sorted(nearest.misses(has))]
     found += [Diagnostic(f"{title} always has {FEATURES[name][0]}", hint=hint) for name in sorted(nearest.adds(has))]
     raise UserError(found)
 
 
-def _body(a: Shape, context_tok: int) -> dict[str, Any]:
+def _body(a: Shape) -> dict[str, Any]:
     """Keys that every family reads alike.  Tokens of begin and end belong to the tokeniser, which nobody has chosen yet."""
-    theta = SHORT_THETA if context_tok <= 4096 else LONG_THETA
+    theta = SHORT_THETA if a["context_tok"] <= 4096 else LONG_THETA
     return {
         "vocab_size": a["vocab"], "hidden_size": a["d_model"], "num_hidden_layers": a["n_layers"],
         "num_attention_heads": a["n_heads"], "num_key_value_heads": a["n_kv_heads"],
         "intermediate_size": a["d_ff"] or a["n_active_experts"] * a["d_expert"],
         "tie_word_embeddings": bool(a["tied_embeddings"]), "hidden_act": "silu", "rms_norm_eps": 1e-6, "initializer_range": 0.02,
-        "max_position_embeddings": context_tok, "rope_theta": theta,
+        "max_position_embeddings": a["context_tok"], "rope_theta": theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": theta},
         "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
     }  # fmt: skip
@@ -168,7 +165,9 @@ def _mixtral(a: Shape) -> dict[str, Any]:
 
 
 def _gpt_oss(a: Shape) -> dict[str, Any]:
-    return _mixtral(a) | _pattern(a) | {"attention_bias": True}
+    """Its model code needs a window even where no layer uses it: one as long as the context."""
+    window = a["window_tok"] if a["n_window_layers"] else a["context_tok"]
+    return _mixtral(a) | _pattern(a) | {"sliding_window": window, "attention_bias": True}
 
 
 def _qwen3_moe(a: Shape) -> dict[str, Any]:

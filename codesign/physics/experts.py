@@ -34,16 +34,22 @@ def touched_fullest(n_experts, n_active, n_tok, n_ep):
     """
     shape = np.broadcast_shapes(*(np.shape(x) for x in (n_experts, n_active, n_tok, n_ep)))
     flat = [np.broadcast_to(np.asarray(x, dtype=float), shape).ravel() for x in (n_experts, n_active, n_tok, n_ep)]
+    codes = [np.unique(column, return_inverse=True) for column in flat]
+    sizes = [values.size for values, _ in codes]
+    if np.prod(sizes) <= flat[0].size:  # few distinct values: one table over their product, one look-up per row
+        table = _fullest(*(axis.ravel() for axis in np.meshgrid(*(values for values, _ in codes), indexing="ij")))
+        return table[np.ravel_multi_index([code for _, code in codes], sizes)].reshape(shape)
     rows, back = np.unique(np.stack(flat, axis=1), axis=0, return_inverse=True)
-    experts, active, tok, ep = rows.T
-    local = np.maximum(np.ceil(experts / np.maximum(ep, 1.0)), 0.0)
+    return _fullest(*rows.T)[np.ravel(back)].reshape(shape)
+
+
+def _fullest(experts, active, tok, ep):
+    """E[max] of flat arrays (U,)."""
+    local = np.ceil(experts / np.maximum(ep, 1.0))
     p = touch_probability(experts, active, tok)
-    total = np.zeros(len(rows))
-    for size in np.unique(local):
+    total = np.zeros(experts.size)
+    for size in np.unique(local[local > 0]):
         here = local == size
-        if size == 0:
-            continue
-        j = np.arange(int(size))
-        below = bdtr(j[None, :], int(size), p[here, None])
+        below = bdtr(np.arange(int(size))[None, :], int(size), p[here, None])
         total[here] = np.sum(-np.expm1(ep[here, None] * np.log(np.maximum(below, 1e-300))), axis=1)
-    return total[np.ravel(back)].reshape(shape)
+    return total

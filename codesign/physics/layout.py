@@ -56,7 +56,8 @@ def make_layout(n_tp=1, n_cp=1, n_dp=1, n_pp=1, n_etp=1, n_ep=1) -> Layout:
 
 def divides(part, whole):
     """True where `part` divides `whole` (both counts, broadcasting)."""
-    return np.remainder(whole, part) == 0
+    ratio = whole / part
+    return np.floor(ratio) == ratio
 
 
 def fits_shape(layout: Layout, census) -> np.ndarray:

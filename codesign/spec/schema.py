@@ -220,9 +220,9 @@ class Search(Keys):
 
     method: Literal["auto", "exhaustive", "nested", "joint"] = "auto"
     """`exhaustive`: every design; `nested` samples designs; `joint` layouts too; `auto` chooses."""
-    sampler: str = "nsga2"
-    """Optuna sampler by name, or `module:Class` of your own."""
-    trials: Annotated[Integer, Field(ge=1)] = 1000
+    sampler: str = "ga"
+    """Sampler by name (`codesign list samplers`), or any other of Optuna's as `optuna.samplers:Class`."""
+    trials: Annotated[Integer, Field(ge=1)] = 10_000
     """Designs to sample (not used by `exhaustive`)."""
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
     """Seed of every random choice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PRUNE_ABOVE = 256  # rows from which the coarse check pays
+PRUNE_ABOVE = 24  # rows per design from which the coarse check pays
 N_BINS = 64  # quarter octaves: a range of 2^16
 
 
@@ -22,7 +22,7 @@ def nondominated_per_design(design, quantities) -> np.ndarray:
         return np.zeros(0, dtype=int)
     if len(quantities) > 2:
         return _many(design, quantities)
-    if len(quantities) == 2 and design.size > PRUNE_ABOVE:
+    if len(quantities) == 2 and design.size > PRUNE_ABOVE * (int(design[-1]) - int(design[0]) + 1):
         rows = _undominated_by_bins(design, *quantities)
         return rows[_exact(design[rows], [q[rows] for q in quantities])]
     return _exact(design, quantities)
@@ -36,8 +36,8 @@ def _undominated_by_bins(design, first, second) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         octave = np.log2(second / np.min(second[np.isfinite(second) & (second > 0)], initial=1.0))
     bins = np.clip(np.nan_to_num(octave * 4.0, nan=0.0, posinf=N_BINS - 1, neginf=0.0), 0, N_BINS - 1).astype(np.int64)
-    slot = design * N_BINS + bins
-    best = np.full((int(design.max()) + 1) * N_BINS, np.inf)
+    slot = (design - design.min()) * N_BINS + bins
+    best = np.full((int(design.max() - design.min()) + 1) * N_BINS, np.inf)
     np.minimum.at(best, slot, first)
     running = np.minimum.accumulate(best.reshape(-1, N_BINS), axis=1)
     before = np.full_like(running, np.inf)
@@ -94,9 +94,13 @@ def _many(design, quantities):
     import moocore
 
     order = _by_design(design, np.arange(design.size))
-    table = np.stack(quantities, axis=1)[order]
     edges = np.flatnonzero(np.r_[True, design[order][1:] != design[order][:-1], True])
+    lengths = np.diff(edges)
+    alone = order[edges[:-1][lengths == 1]]
+    table = np.stack(quantities, axis=1)[order]
     kept = [
-        order[start:stop][moocore.is_nondominated(table[start:stop])] for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        order[start : start + n][moocore.is_nondominated(table[start : start + n])]
+        for start, n in zip(edges[:-1][lengths > 1], lengths[lengths > 1], strict=True)
     ]
-    return np.concatenate(kept)
+    rows = np.concatenate([alone, *kept])
+    return rows[np.argsort(design[rows], kind="stable")]

@@ -18,45 +18,63 @@ from codesign.units.survivors import Survivors, minimum_per_design
 EXTRAS = ("micro_batch", "recompute", "zero")
 
 
+NUMBERS = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes")
+
+
 def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices=np.inf, paired: bool = False) -> Survivors:
     """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene (U,), global_batch [seq] (U,)."""
     n = scene.length()
     if paired:
-        rows, n_candidates, n_timed = _paired(scene, grid, seq_tok, global_batch, n)
+        rows, best, counts = _paired(scene, grid, seq_tok, global_batch, n)
     else:
-        rows, n_candidates, n_timed = training.training_rows(scene, grid, seq_tok, global_batch)
-    if not rows or rows["design"].size == 0:
-        names = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes", *EXTRAS, *vars(grid.layout))
-        best = {"device_s_per_tok": np.full(n, np.inf)}
-        return Survivors(np.zeros(0, dtype=int), {k: np.zeros(0) for k in names}, n, best, n_candidates, n_timed, 0)
-    n_feasible = rows["design"].size
-    order = np.argsort(rows["design"], kind="stable")
-    rows = {k: v[order] for k, v in rows.items()}
-    best = {"device_s_per_tok": minimum_per_design(rows["device_s_per_tok"], rows["design"], n)}
+        rows, best, counts = _swept(scene, grid, seq_tok, global_batch, quantities, max_devices, n)
+    design = rows.pop("design")
     ok = np.flatnonzero(rows["n_devices"] <= max_devices)
-    keep = ok[nondominated_per_design(rows["design"][ok], [rows[q][ok] for q in quantities])]
+    keep = ok[nondominated_per_design(design[ok], [rows[q][ok] for q in quantities])]
     rows = {k: v[keep] for k, v in rows.items()}
-    pair = rows.pop("layout")
-    devices = grid.leading[rows.pop("lead")]
-    layout = with_devices(grid.layout.take(pair), devices)
+    pair = rows.pop("pair")
+    layout = with_devices(grid.layout.take(pair), rows["n_devices"])
     rows |= {k: np.broadcast_to(v, pair.shape) for k, v in vars(layout).items()}
     rows |= {k: grid.extras[k][pair] for k in EXTRAS}
-    return Survivors(rows.pop("design"), rows, n, best, n_candidates, n_timed, n_feasible)
+    return Survivors(design[keep], rows, n, {"device_s_per_tok": best}, *counts)
+
+
+def _swept(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices, n: int):
+    """Every pair and device count; each chunk is reduced at once, so memory stays small."""
+    timer, parts, best = training.TrainingTimer(scene, grid, seq_tok, global_batch), [], np.full(n, np.inf)
+    for design, pair, rows in timer.chunks():
+        fits = rows["fits"]
+        full = {k: np.broadcast_to(rows[k], fits.shape) for k in NUMBERS}
+        cheapest = np.min(np.where(fits, full["device_s_per_tok"], np.inf), axis=0)
+        np.minimum(best, minimum_per_design(cheapest, design, n), out=best)
+        col, lead = np.nonzero((fits & (full["n_devices"] <= max_devices)).T)  # sorted by pair, hence by design
+        keep = nondominated_per_design(design[col], [full[q][lead, col] for q in quantities])
+        col, lead = col[keep], lead[keep]
+        parts.append({k: full[k][lead, col] for k in NUMBERS} | {"design": design[col], "pair": pair[col]})
+    counts = timer.n_candidates, timer.n_timed, timer.n_feasible
+    if not parts:
+        return _no_rows(), best, counts
+    return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, best, counts
+
+
+def _no_rows() -> dict[str, np.ndarray]:
+    return {k: np.zeros(0) for k in NUMBERS} | {"design": np.zeros(0, dtype=int), "pair": np.zeros(0, dtype=int)}
 
 
 def _paired(scene: Scene, grid: Grid, seq_tok, global_batch, n: int):
     """Flat search: design i with layout i on leading[i] devices."""
     layout = with_devices(grid.layout, grid.leading)
-    job = training.job_of(grid.extras, seq_tok, global_batch)
-    ok = training.consistent(layout, job) & training.shape_fits(scene, layout)
+    ok = training.consistent(layout, training.job_of(grid.extras, seq_tok, global_batch)) & training.shape_fits(scene, layout)
     here = np.flatnonzero(np.broadcast_to(ok, (n,)))
+    best = np.full(n, np.inf)
     if here.size == 0:
-        return {}, n, 0
-    flat_job = training.job_of({k: v[here] for k, v in grid.extras.items()}, seq_tok, training.pick(global_batch, here))
-    timed = training.time_training(scene.take(here), layout.take(here), flat_job)
-    good = timed.pop("fits")
-    rows = {k: np.broadcast_to(v, good.shape)[good] for k, v in timed.items()}
-    return rows | {"design": here[good], "layout": here[good], "lead": here[good]}, n, here.size
+        return _no_rows(), best, (n, 0, 0)
+    job = training.job_of({k: v[here] for k, v in grid.extras.items()}, seq_tok, training.pick(global_batch, here))
+    timed = training.time_training(scene.take(here), layout.take(here), job)
+    good = timed["fits"]
+    rows = {k: np.broadcast_to(timed[k], good.shape)[good] for k in NUMBERS}
+    best[here[good]] = rows["device_s_per_tok"]
+    return rows | {"design": here[good], "pair": here[good]}, best, (n, here.size, int(good.sum()))
 
 
 @dataclass(frozen=True)
@@ -108,10 +126,8 @@ def _forward_rate(scene: Scene, grid: Grid, traffic: Traffic, job: RlJob, n: int
 def _update_rate(scene: Scene, grid: Grid, job: RlJob, n: int):
     """Device-seconds per generated token of the policy update (prompt tokens ride along)."""
     seq = job.prompt_tok + job.gen_tok
-    rows, n_candidates, n_timed = training.training_rows(scene, grid, np.float64(seq), np.float64(job.batch_seq))
-    if not rows:
-        return np.full(n, np.inf), n_candidates, n_timed
-    order = np.argsort(rows["design"], kind="stable")
-    cost = rows["device_s_per_tok"][order] * seq / job.gen_tok
-    return minimum_per_design(cost, rows["design"][order], n), n_candidates, n_timed
-
+    timer, best = training.TrainingTimer(scene, grid, np.float64(seq), np.float64(job.batch_seq)), np.full(n, np.inf)
+    for design, _, rows in timer.chunks():
+        cost = np.min(np.where(rows["fits"], rows["device_s_per_tok"] * seq / job.gen_tok, np.inf), axis=0)
+        np.minimum(best, minimum_per_design(cost, design, n), out=best)
+    return best, timer.n_candidates, timer.n_timed

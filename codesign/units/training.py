@@ -10,6 +10,8 @@ from codesign.physics.operators import Scene
 from codesign.physics.phases import train
 from codesign.units.candidates import Grid, with_devices
 
+CHUNK = 16384  # pairs timed at once; most terms do not depend on the device count, so the pair axis sets the cache footprint
+
 
 def job_of(grid_extras: dict, seq_tok, global_batch) -> train.Job:
     return train.Job(seq_tok, grid_extras["micro_batch"], global_batch, grid_extras["recompute"], grid_extras["zero"])
@@ -41,37 +43,34 @@ def shape_fits(scene: Scene, layout: Layout):
 def consistent(layout: Layout, job: train.Job):
     """Rows with whole data-parallel ranks, whole expert copies and at least one whole micro-batch per rank."""
     micro = train.n_micro(job, layout)
-    whole = (layout.n_dp >= 1) & (layout.n_dp % 1 == 0) & (layout.n_edp >= 1) & (layout.n_edp % 1 == 0)
-    return whole & (micro >= 1) & (micro % 1 == 0)
+    return _whole(layout.n_dp) & _whole(layout.n_edp) & _whole(micro)
 
 
-def training_rows(scene: Scene, grid: Grid, seq_tok, global_batch, chunk: int = 1024):
-    """Timed rows of (A,) designs: dict of flat arrays with `design`, `layout`, `lead` indices; infeasible rows dropped.
+def _whole(count):
+    return (count >= 1.0) & (np.floor(count) == count)
 
-    Returns (rows, n_candidates, n_timed).
-    """
-    n = scene.length()
-    design, pair = np.nonzero(np.broadcast_to(shape_fits(scene.column(), grid.layout), (n, grid.layout.n_tp.size)))
-    parts, n_timed = [], 0
-    devices = grid.leading[:, None]
-    for start in range(0, design.size, chunk):
-        d, p = design[start : start + chunk], pair[start : start + chunk]
-        layout = with_devices(grid.layout.take(p), devices)
-        batch = pick(global_batch, d)
-        job = job_of({k: v[p] for k, v in grid.extras.items()}, seq_tok, batch)
-        ok = consistent(layout, job)
-        lead, col = np.nonzero(ok)
-        if lead.size == 0:
-            continue
-        flat = Layout(*(np.broadcast_to(v, ok.shape)[lead, col] for v in vars(layout).values()))
-        flat_job = job_of({k: v[p[col]] for k, v in grid.extras.items()}, seq_tok, pick(batch, col))
-        timed = time_training(scene.take(d[col]), flat, flat_job)
-        n_timed += lead.size
-        good = timed.pop("fits")
-        kept = {k: np.broadcast_to(v, good.shape)[good] for k, v in timed.items()}
-        parts.append(kept | {"design": d[col][good], "layout": p[col][good], "lead": lead[good]})
-    rows = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} if parts else {}
-    return rows, n * grid.n_rows, n_timed
+
+class TrainingTimer:
+    """Times (design, layout) pairs chunk by chunk, all device counts of the grid at once on the leading axis."""
+
+    def __init__(self, scene: Scene, grid: Grid, seq_tok, global_batch) -> None:
+        self.scene, self.grid, self.seq_tok, self.global_batch = scene, grid, seq_tok, global_batch
+        n = scene.length()
+        self.design, self.pair = np.nonzero(np.broadcast_to(shape_fits(scene.column(), grid.layout), (n, grid.layout.n_tp.size)))
+        self.n_candidates, self.n_timed, self.n_feasible = n * grid.n_rows, 0, 0
+
+    def chunks(self, size: int = CHUNK):
+        """(design (N,), pair (N,), rows {name: (D, N)}) with rows["fits"] false where a row is inconsistent or too large."""
+        for i in range(0, self.design.size, size):
+            design, pair = self.design[i : i + size], self.pair[i : i + size]
+            layout = with_devices(self.grid.layout.take(pair), self.grid.leading[:, None])
+            job = job_of({k: v[pair] for k, v in self.grid.extras.items()}, self.seq_tok, pick(self.global_batch, design))
+            whole = consistent(layout, job)
+            rows = time_training(self.scene.take(design), layout, job)
+            rows["fits"] = rows["fits"] & whole
+            self.n_timed += int(np.count_nonzero(whole))
+            self.n_feasible += int(np.count_nonzero(rows["fits"]))
+            yield design, pair, rows
 
 
 def pick(values, index):

@@ -84,7 +84,7 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
     if scene.has_dense_ffn():
         operators.dense_ffn(ledger, scene, layout, n_tok, share=gemm)
     if scene.has_moe():
-        n_group = job.micro_batch * job.seq_tok * layout.n_dp / layout.n_edp
+        n_group = n_tok * layout.n_etp * layout.n_ep / layout.n_tp  # = micro_batch seq n_dp / n_edp
         local_experts = scene.census.ffn.n_experts / layout.n_ep
         operators.routed_experts(ledger, scene, layout, n_group, local_experts, share=gemm, imbalance=1.0)
         operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)

@@ -149,6 +149,12 @@ def _imported(path: str) -> type:
     from optuna.samplers import BaseSampler
 
     module_name, _, class_name = path.partition(":")
+    if not (module_name == "optuna" or module_name.startswith(("optuna.", "optunahub.", "optuna_integration."))):
+        # a study file must not be able to run code of its choosing; a sampler of your own is a file in this folder
+        raise UserError(
+            f"sampler '{path}': only classes of optuna, optunahub and optuna_integration may be named",
+            hint="a sampler of your own is one file in codesign/search/samplers/",
+        )
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
