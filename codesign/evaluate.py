@@ -47,6 +47,8 @@ def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, n
     designs = describe(setting, values, codes, share=layouts is None)
     training = train(setting, designs, layouts)
     serving = serve(setting, designs, layouts)
+    if layouts is not None and setting.life.values_cheapest:  # balance looks at the cheapest layout, not at the sampled one
+        training.best, serving.best = train(setting, designs, None).best, serve(setting, designs, None).best
     rl_rate, n_rl = reinforce(setting, designs)
     rows = cross(training, serving)
     columns, violations = lifecycle_columns.fill(setting, designs, training, serving, rl_rate, rows)

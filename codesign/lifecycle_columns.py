@@ -166,6 +166,10 @@ def _tokens(setting: Setting, designs, training, serving, rl_rate, rates: Rates,
     else:
         tok = _per_design(named if named is not None else life.pretrain_tok, d)
         out = balance.tokens_fixed(tok, k * tok if life.rl_rule == "balance" else rl_fixed)
+    if rule == "budget" and life.max_ratio:
+        amount = share(_inference(setting, designs, serving, flop, d))
+        fixed_rl = rl_price * rl_fixed if life.rl_rule == "fixed" else np.inf
+        out = _within_balance(out, life.max_ratio, price, amount, np.where(fixed_rl > 0, fixed_rl, np.inf), k)
     if rule in ("budget", "balance"):
         useful, spent = critical_batch.useful_tok(np.maximum(out.pretrain_tok, 1.0), batch_tok), out.pretrain_tok
         useful = np.where(spent > 0, useful, 0.0)
@@ -175,6 +179,17 @@ def _tokens(setting: Setting, designs, training, serving, rl_rate, rates: Rates,
         if rule == "min_cost" and life.rl_rule == "balance":
             out = out._replace(rl_tok=k * useful)
     return Tok(useful, spent, out.rl_tok + 0.0 * d, out.violation, batch_tok)
+
+
+def _within_balance(out, max_ratio, price, inference, fixed_rl, k):
+    """Budgeted tokens, but no more than the balance allows: money may be left over.
+
+    Without this cap a wasteful layout, a dearer chip or a slower engine would buy fewer tokens and so *become* balanced.
+    """
+    smallest = np.minimum(np.where(inference > 0, inference, np.inf), fixed_rl)
+    cap = np.where(np.isfinite(smallest), max_ratio * smallest / price, np.inf)
+    tok = np.minimum(out.pretrain_tok, cap)
+    return out._replace(pretrain_tok=tok, rl_tok=np.where(np.asarray(k) > 0, k * tok, out.rl_tok))
 
 
 def _budget_prices(setting: Setting, rates: Rates, flop):
@@ -345,7 +360,7 @@ def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str,
         gap = quality_factors.full_layers_violation(full, setting.life.median_context_tok, setting.life.min_full_fraction)
         out["full attention"] = _per_design(gap, d)
     if setting.life.max_ratio:
-        out["balance"] = np.minimum(columns["balance_ratio"] / setting.life.max_ratio - 1.0, 1e6)
+        out["balance"] = np.minimum(columns["balance_ratio"] / setting.life.max_ratio * (1.0 - 1e-9) - 1.0, 1e6)
     for limit in setting.limits:
         out[limit.name] = limit.violation(columns[limit.column])
     return {k: np.broadcast_to(v, d.shape) for k, v in out.items()}

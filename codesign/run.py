@@ -242,7 +242,7 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, 
 
 def _scaled(outcome: SearchOutcome, problem: StudyProblem, folder: Path) -> tuple[dict[str, Any] | None, float]:
     """Scaling and hypervolume of the front: a continued run keeps the scaling of its first save, so that its numbers compare."""
-    if not outcome.front:
+    if not len(outcome.front_index):
         return None, 0.0
     points = np.stack([outcome.front[o.name] for o in problem.objectives], axis=1)
     scale = pareto.scaling(points, [o.direction == "maximize" for o in problem.objectives])
@@ -255,7 +255,7 @@ def _scaled(outcome: SearchOutcome, problem: StudyProblem, folder: Path) -> tupl
 
 def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | None:
     """The design that breaks its bounds least, when nothing is feasible: what a user may relax."""
-    if outcome.front or not len(outcome.closest):
+    if len(outcome.front_index) or not len(outcome.closest):
         return None
     row = outcome.closest.index[0]
     design = {v.name: v.choices[int(i)] for v, i in zip(problem.variables, row, strict=True)}

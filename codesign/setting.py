@@ -53,6 +53,11 @@ class Life:
     min_full_fraction: float = 0.125
     long_context_penalty: float = 0.0
 
+    @property
+    def values_cheapest(self) -> bool:
+        """Whether something is computed from what each phase costs on its cheapest layout."""
+        return self.balance_of == "usd" and (self.max_ratio is not None or self.rl_rule == "balance" or self.pretrain_rule == "balance")
+
 
 @dataclass(frozen=True)
 class Setting:

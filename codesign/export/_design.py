@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from codesign.lifecycle.scaling_law import excess_of_compute
 
 GATE_FRACS = (0.10, 0.25, 0.50, 1.00)
 Z_80 = 1.2816  # standard normal quantile of 90 %: both sides together an 80 % interval
-FORMATS = {16: "bf16", 8: "fp8", 4: "4 bit"}
+FORMATS = {16: "bf16", 8: "fp8", 4: "nvfp4"}
 LATENT = ("q_lora_rank", "kv_lora_rank", "d_head_nope", "d_head_rope")
 EXPERTS = ("n_experts", "n_active_experts", "d_expert", "n_shared_experts", "d_shared", "n_dense_layers", "moe_every")
 
@@ -88,7 +89,7 @@ def precision(s: Subject) -> dict[str, Any]:
         "train_bits": plain(s.train_bits), "train_format": s.study.file.lifecycle.train_precision or FORMATS[int(s.train_bits)],
         "train_weights_format": "bf16, fp32 master weights and Adam moments in the optimizer", "gradient_format": "fp32",
         **bits, "kv_format": FORMATS[int(bits["kv_bits"])], "act_format": FORMATS[int(bits["act_bits"])],
-        "weight_format": FORMATS[int(bits["weight_bits"])],
+        "weight_format": "int4 or mxfp4 in groups" if bits["weight_bits"] == 4 and bits["act_bits"] > 4 else FORMATS[int(bits["weight_bits"])],
     }  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def assess(s: Subject, useful_tok: float, law, deployed: bool) -> dict[str, floa
 def gates(s: Subject) -> dict[str, Any]:
     """Predicted loss on the way, of the model as trained and annealed; absolute values hold for the law's own corpus only."""
     law, batch = s.setting.law, s.number("global_batch_tok")
-    spent, days = s.number("pretrain_spent_tok"), s.number("train_s")
+    spent, train_s = s.number("pretrain_spent_tok"), s.number("train_s")
     rows: list[dict[str, Any]] = []
     before: dict[str, float] = {}
     for frac in GATE_FRACS:
@@ -123,7 +124,7 @@ def gates(s: Subject) -> dict[str, Any]:
         here = {x.name: assess(s, useful, x, deployed=False)["loss"] for x in (law, s.setting.alternative)}
         drops = [before[name] - here[name] for name in here] if before else []
         rows.append({
-            "tok_frac": frac, "processed_tok": frac * spent, "useful_tok": useful, "step": round(frac * spent / batch), "at_s": frac * days,
+            "tok_frac": frac, "processed_tok": frac * spent, "useful_tok": useful, "step": ceil(frac * spent / batch - 1e-9), "at_s": frac * train_s,
             **_interval(s, useful), "drop_nat": drops[0] if drops else None,
             "drop_low_nat": min(drops) if drops else None, "drop_high_nat": max(drops) if drops else None,
         })  # fmt: skip
@@ -133,7 +134,7 @@ def gates(s: Subject) -> dict[str, Any]:
         "loss_of": "model as trained, 16-bit weights, after a cooldown; level of the law's corpus and tokeniser",
         "rows": rows, "loss_deployed_nat": s.number("loss"),
         "branch_cooldown_frac": BRANCH_FRAC, "branch_extra_tok": branch_tok,
-        "branch_extra_s": branch_tok / spent * days, "branch_extra_usd": branch_tok / spent * s.number("train_usd"),
+        "branch_extra_s": branch_tok / spent * train_s, "branch_extra_usd": branch_tok / spent * s.number("train_usd"),
         "branches_in_budget": False,
     }  # fmt: skip
 

@@ -143,8 +143,8 @@ def reinforcement(s: Subject) -> dict[str, Any] | None:
     if tok <= 0:
         return None
     n, rl_s = s.count("train.n_devices"), s.number("rl_s")
-    n_rollouts = tok / job.gen_tok
-    n_steps = n_rollouts / job.batch_seq
+    n_rollouts = ceil(tok / job.gen_tok)
+    n_steps = ceil(n_rollouts / job.batch_seq)
     chip = s.chip("rl")
     energy = next(row["energy_j"] for row in s.explained["lifecycle"] if row["phase"] == "rl")
     longest_s = job.longest_over_mean * job.gen_tok * s.number("tpot_s")

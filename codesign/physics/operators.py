@@ -131,6 +131,7 @@ def _pairs_up_to(n, span):
 
 
 def dense_ffn(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
+    """Dense FFN: FLOP = 2 tok W / tp, bytes = W / tp + activations; the down projection is the row-parallel third (narrow k)."""
     ffn, d_model = scene.census.ffn, scene.census.d_model
     weights = ffn.dense_params / layout.n_tp
     k_down = np.maximum(ffn.d_ff / layout.n_tp, 1.0)

@@ -1,0 +1,106 @@
+"""A row of training evidence as scenarios of `evaluate_point`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codesign import catalog
+from codesign.evidence.case import Case, Skip, catalog_model, hardware, node_network
+from codesign.evidence.rows import Row
+from codesign.physics.phases.train import RECOMPUTE
+from codesign.point import TRAIN_BITS
+
+ARCHITECTURE = {
+    "n_layers": "layers", "d_model": "hidden", "vocab": "vocab", "n_heads": "heads", "n_kv_heads": "kv_heads", "d_head": "d_head",
+    "d_ff": "ffn", "ffn_gated": "gated_ffn", "q_lora_rank": "q_lora_rank", "kv_lora_rank": "kv_lora_rank", "d_head_nope": "qk_nope_dim",
+    "d_head_rope": "qk_rope_dim", "d_head_v": "v_head_dim", "window_tok": "window_tok", "global_every": "global_every",
+    "n_mtp_layers": "mtp_layers", "n_experts": "n_experts", "n_active_experts": "top_k", "d_expert": "moe_ffn",
+    "n_shared_experts": "shared_experts", "n_dense_layers": "dense_layers",
+}  # fmt: skip
+ZERO = {"none": 0, "ddp": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp": 3, "hsdp": 3}
+ZERO_UNSTATED = 1  # Megatron's distributed optimizer, the usual choice since 2022
+MICRO_BATCHES = (1, 2, 4, 8)
+METRICS = ("tokens_per_s_per_gpu", "step_time_s")
+NO_OVERLAP = ("overlap features off", "gradient bucketing off")
+
+
+def case(row: Row) -> Case:
+    """Scenario options of a training row; what the row leaves open is ranged over, and said in `assumed`."""
+    measured = next(({m: row[m]} for m in METRICS if row[m] is not None), None)
+    if measured is None:
+        raise Skip("no measured value: tokens_per_s_per_gpu and step_time_s are empty")
+    chip, chip_name = hardware(row, "gpu")
+    model, model_name, is_moe = _model(row)
+    precision = row.text("precision").lower()
+    if precision not in TRAIN_BITS:
+        raise Skip(f"training precision '{precision}' is not one of {', '.join(TRAIN_BITS)}")
+    degrees, notes = _layout(row, is_moe)
+    zero = ZERO.get(row.text("sharding").lower(), ZERO_UNSTATED)
+    if row.text("sharding").lower() not in ZERO:
+        notes.append(f"sharding not stated: ZeRO-{ZERO_UNSTATED}")
+    base = chip | degrees | {
+        "model": model, "phase": "train", "train_precision": precision, "seq_len": _needed(row, "seq_len"),
+        "global_batch": _needed(row, "global_batch_seqs"), "zero": zero, "n_interleave": row["vp"] or 1,
+        "scale_out_bandwidth": node_network(row),
+    }  # fmt: skip
+    if any(mark in row.text("notes").lower() for mark in NO_OVERLAP):
+        base["dp_overlap"] = 0.0
+    assumed, options = _options(row, base)
+    if row.text("routing") == "balanced":
+        notes.append("forced-balanced routing")
+    return Case(row, "train", model_name, chip_name, "generic", precision, is_moe, options, measured, tuple(notes), assumed)
+
+
+def _model(row: Row) -> tuple[dict[str, Any] | str, str, bool]:
+    """(model for the evaluator, its name, is MoE): the row's own dimensions where they are complete, else a catalog model."""
+    own = {key: row[column] for key, column in ARCHITECTURE.items() if row[column] is not None}
+    name = row.text("model") or "own dimensions"
+    has_ffn = "d_ff" in own or own.get("n_experts", 0) > 0
+    if has_ffn and all(key in own for key in ("n_layers", "d_model", "vocab", "n_heads")):
+        if "ffn_gated" in own:
+            own["ffn_gated"] = bool(own["ffn_gated"])
+        own["attention"] = "mla" if own.get("kv_lora_rank") else row.text("attention").lower() or "gqa"
+        if "n_experts" in own:
+            own["d_shared"] = own.get("d_expert", 0)
+        return {"name": name, "architecture": own}, name, own.get("n_experts", 0) > 0
+    known = catalog_model(row)
+    return known, known, catalog.load("models", known)["architecture"].get("n_experts", 0) > 0
+
+
+def _layout(row: Row, is_moe: bool) -> tuple[dict[str, int], list[str]]:
+    """Degrees with dp = gpus / (tp cp pp) where it is not stated; a broken identity is skipped."""
+    tp, cp, pp, gpus = row["tp"] or 1, row["cp"] or 1, row["pp"] or 1, row["gpus"]
+    dp = row["dp"] or (gpus // (tp * cp * pp) if gpus else 1)
+    if gpus is not None and tp * cp * pp * dp != gpus:
+        raise Skip(f"layout identity broken: tp x cp x pp x dp = {tp * cp * pp * dp}, gpus = {gpus}")
+    degrees = {"n_tp": tp, "n_cp": cp, "n_pp": pp, "n_dp": dp}
+    notes = []
+    if is_moe:
+        ep = row["ep"] or 1
+        if (tp * cp * dp) % ep:
+            raise Skip(f"layout identity broken: tp x cp x dp = {tp * cp * dp} is not a multiple of ep = {ep}")
+        degrees |= {"n_ep": ep, "n_etp": 1}
+        if tp > 1:
+            notes.append("expert TP not stated: 1")
+    if pp > 1 and row["vp"] is None:
+        notes.append("interleaving not stated: 1")
+    return degrees, notes
+
+
+def _options(row: Row, base: dict[str, Any]) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...]]:
+    """(what is assumed, scenarios): one per recomputation mode or micro-batch that the row may have run with."""
+    stated = row.text("recompute").lower()
+    modes = (stated,) if stated in RECOMPUTE else RECOMPUTE
+    per_rank, rest = divmod(base["global_batch"], base["n_dp"])
+    if rest:
+        raise Skip(f"global batch {base['global_batch']} is not a multiple of dp = {base['n_dp']}")
+    micro = row["micro_batch_seqs"]
+    sizes = (micro,) if micro else tuple(m for m in MICRO_BATCHES if per_rank % m == 0)
+    assumed = (("recompute",) if len(modes) > 1 else ()) + (("micro-batch",) if micro is None else ())
+    return assumed, tuple(base | {"recompute": mode, "micro_batch": size} for mode in modes for size in sizes)
+
+
+def _needed(row: Row, column: str) -> Any:
+    if row[column] is None:
+        raise Skip(f"{column} is empty")
+    return row[column]

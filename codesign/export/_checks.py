@@ -1,0 +1,151 @@
+"""What may go wrong, and what to measure before money is spent: both follow from the plan's own numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from codesign import payload
+from codesign.export._subject import Subject, plain
+from codesign.physics import failures
+from codesign.service import traffic as service
+from codesign.spec.units import show
+from codesign.units import serving as unit
+
+NARROW = 0.05  # less room than this to a limit, or to the memory, counts as a risk
+COVERED = 0.8  # share of a phase that the operators of the measurement list must explain
+PER = {"micro-batch": "forward and backward of one micro-batch, fullest stage", "prefill": "one prompt per rank", "decode": "one decode step"}
+CURATED = ("price.rent", "power.all_in", "isl.mean", "osl.mean", "prefix_hit", "peak_to_mean", "demand", "lifetime")
+
+
+def risks(s: Subject, plan: dict[str, Any]) -> list[dict[str, str]]:
+    """Kind and sentence of everything in this plan that is outside evidence, close to a limit, or not counted."""
+    found = [("quality law", text) for text in s.explained["notes"]]
+    general = payload.warnings(s.study, s.run.front, s.run.manifest)
+    found += [("search", text) for text in general if "fitted range" not in text or not s.explained["notes"]]
+    found += [("limit", text) for text in _close(s, plan)]
+    found += [("training", text) for text in _training(s, plan)]
+    found += [("RL", text) for text in _reinforcement(plan)]
+    return [{"kind": kind, "text": text} for kind, text in dict.fromkeys(found)]
+
+
+def _close(s: Subject, plan: dict[str, Any]) -> list[str]:
+    out = [
+        f"{row['constraint']} uses {1 - row['slack_frac']:.1%} of its limit: {show(row['value'], row['unit'])} of {show(row['limit'], row['unit'])}"
+        for row in s.explained["slack"] if row["slack_frac"] < NARROW
+    ]  # fmt: skip
+    pools = {"training": plan["training_memory"]} | {role: fleet["memory"] for role, fleet in plan["serving"].items()}
+    for name, used in pools.items():
+        if used["used_frac"] > 1 - NARROW:
+            out.append(f"{name} uses {used['used_frac']:.1%} of the memory that may be used on its fullest device: a fragment too much and it stops")
+    return out
+
+
+def _training(s: Subject, plan: dict[str, Any]) -> list[str]:
+    job, lost = plan["training"], plan["checkpoints"]
+    out = []
+    if plan["parameters"]["mtp_params_not_in_n_params"]:
+        extra = plan["parameters"]["mtp_params_not_in_n_params"] / plan["parameters"]["n_params"]
+        out.append(f"the multi-token-prediction modules ({extra:.1%} more parameters) are in neither training time, memory nor cost")
+    if job["n_ep"] * job["n_etp"] > job["n_devices_per_scale_up_domain"]:
+        out.append(
+            f"experts are spread over {job['n_ep'] * job['n_etp']} devices, beyond the {job['n_devices_per_scale_up_domain']} of one scale-up "
+            "domain: dispatch and combine cross the NICs and are modelled without overlap"
+        )
+    if job["n_pp"] > 1 and job["n_micro_batches_per_step"] < 4 * job["n_pp"]:
+        out.append(f"{job['n_micro_batches_per_step']} micro-batches fill a pipeline of {job['n_pp']} stages: the bubble is {job['bubble_s'] / job['step_s']:.0%}")
+    if job["n_micro_batches_per_step"] == 1:
+        out.append("one micro-batch per step: no smaller batch runs on all devices, and gradient exchange has nothing to hide behind but itself")
+    if lost["n_failures_expected"] >= 1:
+        gone = 1 - plan["pretraining"]["goodput_frac"]
+        out.append(f"{lost['n_failures_expected']:.0f} failures are expected; they and checkpoints take {gone:.0%} of the time")
+    if plan["batch_schedule"]["ramp_extra_s"] > 0:
+        days = show(plan["batch_schedule"]["ramp_extra_s"], "s")
+        out.append(f"the batch ramp takes {days} more than the constant batch that time and cost assume")
+    if plan["tokens"]["n_epochs"] and plan["tokens"]["n_epochs"] > 1:
+        out.append(f"every token is seen {plan['tokens']['n_epochs']:.2g} times on average: deduplicate before, shuffle between")
+    return out
+
+
+def _reinforcement(plan: dict[str, Any]) -> list[str]:
+    r = plan["rl"]
+    if r is None or r["s_per_step"] >= r["longest_rollout_s"]:
+        return []
+    return [
+        f"RL in {show(r['rl_s'], 's')} means one step of {r['rollouts_per_step']} rollouts every {show(r['s_per_step'], 's')}, but the longest "
+        f"rollout of a step takes about {show(r['longest_rollout_s'], 's')} at the serving speed: it needs {r['rollouts_in_flight_needed']:,} "
+        "rollouts in flight (a larger or asynchronous batch), fewer devices for longer, or fewer RL tokens"
+    ]
+
+
+def measurements(s: Subject) -> list[dict[str, Any]]:
+    """Per phase the operators that take most of its time: what to run, the time to beat, what a miss costs."""
+    rows = []
+    for bound in s.explained["bounds"]:
+        here = [op for op in s.explained["operators"] if (op["unit"], op["phase"]) == (bound["unit"], bound["phase"])]
+        total, covered = sum(op["time_s"] for op in here), 0.0
+        for op in sorted(here, key=lambda op: -op["time_s"]):
+            if covered >= COVERED * total:
+                break
+            covered += op["time_s"]
+            share = op["time_s"] / total
+            rows.append({
+                "unit": op["unit"], "phase": op["phase"], "operator": op["name"], "run": _recipe(s, op), "per": PER[op["phase"]],
+                "bound": op["bound"], "expected_s": op["time_s"], "share_frac": share, "phase_growth_frac_if_half_as_fast": share,
+            })  # fmt: skip
+    return rows
+
+
+def _recipe(s: Subject, op: dict[str, Any]) -> str:
+    """The operator as a micro-benchmark: sizes on the fullest device."""
+    at, c, ffn = s.layout(op["unit"]), s.census, s.census.ffn
+    n_tok = _tokens_per_rank(s, op["unit"], op["phase"])
+    d, name = int(c.d_model), op["name"]
+    if name == "routed experts":
+        m = n_tok * float(at.n_dp * at.n_cp / at.n_edp) * float(ffn.n_active_experts / ffn.n_experts)
+        if op["phase"] == "decode":
+            m = m / float(at.n_cp)
+        return (f"grouped GEMM, {float(ffn.n_experts / at.n_ep):g} experts of {int(ffn.d_expert_in)} x {float(ffn.d_expert / at.n_etp):g}, "
+                f"{m:.4g} tokens each")  # fmt: skip
+    if name in ("expert dispatch", "expert combine"):
+        own = n_tok / float(at.n_tp)
+        return f"all-to-all over {int(at.n_ep)} devices: {own:.4g} tokens per device to {int(ffn.n_active_experts)} experts, {int(ffn.d_expert_in)} wide"
+    if name == "attention":
+        kind, h = s.shape["attention"], s.shape["n_heads"] / float(at.n_tp)
+        length = s.setting.life.seq_tok if op["unit"] == "train" else float(unit.prompt_of(s.setting.traffic).new_tok)
+        return f"causal {kind} attention, {h:g} heads, sequence of {length:.6g} tokens" + (", with backward" if op["unit"] == "train" else "")
+    if name == "attention over cache":
+        context = float(service.mean_context(s.setting.traffic))
+        return f"decode {s.shape['attention']} attention, {n_tok:.4g} sequences of {context:.6g} tokens, {s.shape['n_heads'] / float(at.n_tp):g} heads"
+    if name in ("attention projections", "dense FFN", "shared experts, router", "LM head"):
+        return f"GEMMs of {n_tok:.4g} tokens, d_model {d}, tensor parallel {int(at.n_tp)}" + (", with backward" if op["unit"] == "train" else "")
+    if name.startswith(("TP ", "expert TP")):
+        return f"{name} of {n_tok:.4g} x {d} 16-bit values"
+    return name
+
+
+def _tokens_per_rank(s: Subject, pool: str, phase: str) -> float:
+    """Tokens that one attention rank works on at a time."""
+    at, traffic = s.layout(pool), s.setting.traffic
+    if pool == "train":
+        return float(s.job.micro_batch * s.job.seq_tok / at.n_cp)
+    if phase == "prefill":
+        return float(unit.chunk_of(traffic) / at.n_cp)
+    return float(np.ceil(np.ceil(s.count(f"{pool}.batch") / at.n_dp) / at.n_pp) * traffic.q_tok)
+
+
+def assumptions(s: Subject) -> list[dict[str, Any]]:
+    """Figures that this plan rests on and that no measurement of ours backs: to be replaced by your own."""
+    mine = {f"{role}.{plain(s.values[f'hardware.{role}'])}" for role in s.setting.pools}
+    rows = []
+    for row in payload.assumptions(s.study):
+        is_mine = any(row["name"].startswith(f"{pool}.") for pool in mine) or row["name"].split(".")[0] in ("workload", "demand", "lifetime")
+        if is_mine and row["name"].endswith(CURATED):
+            rows.append({key: row[key] for key in ("name", "value", "unit", "source", "confidence")})
+    own = (
+        ("train.mean_device_time_between_failures", failures.DEVICE_S_BETWEEN_FAILURES, "Llama 3, arXiv 2407.21783 Table 5"),
+        ("train.restart", failures.RESTART_S, "published large runs: 10-20 minutes"),
+        ("train.checkpoint_stall", failures.CHECKPOINT_S, "asynchronous writers: 5-60 s"),
+    )
+    return rows + [{"name": n, "value": v, "unit": "s", "source": source, "confidence": "estimate"} for n, v, source in own]

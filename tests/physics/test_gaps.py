@@ -1,0 +1,199 @@
+"""Where physics and pipeline fall short of the design today.  Each test states what must hold; a fix turns it into XPASS, which
+fails on purpose: then delete its mark."""
+
+import numpy as np
+import pytest
+from physics_cases import architecture, chip_of, counts_of, layout_of, precision_of, scene_of
+
+from codesign.physics import collectives, failures, memory
+from codesign.physics.architecture import census, fill, index_bytes_per_tok
+from codesign.physics.operators import make_scene
+from codesign.physics.phases import decode, prefill, train
+from codesign.point import evaluate_point
+from codesign.service import traffic as service
+from codesign.service.traffic import Traffic
+from codesign.spec.errors import UserError
+from codesign.study import open_study
+from codesign.units import serving
+
+
+def gap(reason):
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def decode_ledger(scene, layout, batch=8.0, context=100_000.0):
+    load = decode.Load(np.float64(batch), np.float64(context))
+    return decode.step(scene, layout, load, decode.fullest_experts(scene, layout, load), detail=True)
+
+
+def prefill_ledger(scene, layout, new):
+    prompt = prefill.Prompt(np.float64(new))
+    return prefill.forward(scene, layout, prompt, prefill.fullest_experts(scene, layout, prompt), detail=True)
+
+
+def sent_s(ledger):
+    return sum(float(o.network_s) for o in ledger.ops)
+
+
+def traffic_of(**changes):
+    values = dict(isl_tok=1000, osl_tok=1000, isl_sd_tok=0, osl_sd_tok=0, prefix_tok=0, accepted_tok=1, q_tok=1, demand_tok_per_s=1, peak_to_mean=1)  # fmt: skip
+    return Traffic(**{k: np.float64(v) for k, v in (values | changes).items()})
+
+
+# --- nothing for free ------------------------------------------------------------------------------------------------------
+
+
+@gap("phases/decode.py and prefill.py charge no message between context-parallel ranks")
+@pytest.mark.parametrize("run", [lambda s, lay: decode_ledger(s, lay), lambda s, lay: prefill_ledger(s, lay, 100_000.0)])
+def test_context_parallel_ranks_exchange_something(run):
+    assert sent_s(run(scene_of("llama-3.1-70b", engine="generic"), layout_of(n_cp=8))) > 0
+
+
+@gap("operators.prefill_attention launches once per layer, however many chunks")
+def test_every_prefill_chunk_launches_its_attention():
+    ledger = prefill_ledger(scene_of("llama-3.1-70b", engine="generic"), layout_of(n_tp=8), 16 * 8192.0)
+    attention = next(o for o in ledger.ops if o.name == "attention")
+    assert attention.fixed_s == pytest.approx(16 * 80 * float(chip_of("h100_sxm").prefill_attention.t0_s.at_16))
+
+
+@gap("phases/decode.py adds up all layers; a pipeline turns at the pace of its fullest stage, ceil(61/4) = 16 of 15.25 layers")
+def test_the_fullest_stage_sets_the_pace_of_decode():
+    scene = scene_of("deepseek-v3", "h200_sxm_node", bits=(8, 16, 8))
+    whole, staged = (decode_ledger(scene, layout_of(n_dp=8, n_ep=8, n_pp=pp), 64.0 * pp, 2000.0) for pp in (1, 4))
+    layers = [sum(float(o.time_s) for o in lg.ops if o.name not in ("LM head", "pipeline hop")) for lg in (whole, staged)]
+    assert layers[1] >= layers[0] * 64 / 61 * (1 - 1e-9)
+
+
+@gap("point.py: accepted tokens divide TPOT, but the step computes one token per sequence")
+def test_accepted_drafts_cost_their_verification():
+    base = {"model": "llama-3.1-70b", "system": "h100_sxm_node", "phase": "decode", "n_tp": 8, "batch": 256}
+    steps = [evaluate_point(base | {"accepted": a})["decode"]["step_s"] for a in (1.0, 3.0)]
+    assert steps[1] > steps[0]
+
+
+@gap("point.py does not call layout.fits_shape")
+@pytest.mark.parametrize("degrees", [{"n_tp": 3}, {"n_tp": 1, "n_pp": 200}, {"n_tp": 4, "n_ep": 4}])
+def test_impossible_degrees_are_refused(degrees):
+    with pytest.raises(UserError):
+        evaluate_point({"model": "llama-3.1-70b", "system": "h100_sxm_node", "phase": "decode"} | degrees)
+
+
+# --- network ---------------------------------------------------------------------------------------------------------------
+
+
+@gap("collectives.hop uses the whole link of a full mesh, a pair has 64 GB/s")
+def test_a_hop_on_a_mesh_uses_one_link():
+    assert collectives.hop(64e6, 1.0, chip_of("mi300x_node", "ideal"))[1] == pytest.approx(1e-3)
+
+
+@gap("collectives.scale_up_bandwidth ignores the torus: two neighbours of a v5p share one 90 GB/s link each way, not 540 GB/s")
+def test_two_neighbours_on_a_torus_use_one_link():
+    assert collectives.scale_up_bandwidth(2.0, chip_of("tpu_v5p_pod", "ideal")) <= 2 * 90e9
+
+
+@gap("scenario._reduction: a median over group sizes mixes regimes that never bind at n = 2 into the time at n = 8")
+@pytest.mark.parametrize(
+    "chip, engine, n, n_bytes, us",  # ai-dynamo/aiconfigurator @095f58a, engine all-reduce kernels
+    [("h100_sxm", "vllm", 8, 2**20, 15.0), ("h100_sxm", "vllm", 8, 2**22, 30.8), ("h200_sxm", "vllm", 8, 2**20, 14.1),
+     ("gb200", "vllm", 4, 2**14, 5.4), ("gb300", "trtllm", 16, 2**20, 8.3), ("gb300", "trtllm", 8, 2**22, 15.2)],
+)  # fmt: skip
+def test_all_reduce_against_the_measured_kernels(chip, engine, n, n_bytes, us):
+    seconds = sum(collectives.all_reduce(float(n_bytes), float(n), chip_of(chip, engine, 72.0 if "gb" in chip else 8.0)))
+    assert float(seconds) * 1e6 == pytest.approx(us, rel=0.35)
+
+
+@gap("collectives.shard_exchange starts with the two-shot all-reduce's intercept (49.9 us); NCCL's all-gather starts after 10.6 us")
+def test_latency_of_an_all_gather():
+    latency, _ = collectives.shard_exchange(1e4, 2.0, chip_of("h100_sxm", "vllm"))
+    assert latency < 20e-6
+
+
+@gap("the same intercept makes a message inside the domain slower than one across domains")
+def test_smaller_domain_is_never_faster_with_measured_constants():
+    near, far = (sum(collectives.shard_exchange(1e5, 4.0, chip_of("h100_sxm", "vllm", size))) for size in (8.0, 1.0))
+    assert far >= near
+
+
+# --- memory and service ----------------------------------------------------------------------------------------------------
+
+
+@gap("memory.kv_cache stores 128 B per index key; architecture.index_bytes_per_tok says 132 (fp32 scale)")
+def test_index_keys_are_stored_with_their_scales():
+    scene = scene_of("deepseek-v3.2", bits=(8, 16, 8))
+    stored = memory.kv_cache(scene, layout_of(), 1.0, 1000.0) - 61 * 1000 * 1152
+    assert stored == pytest.approx(1000 * float(index_bytes_per_tok(counts_of("deepseek-v3.2"))))
+
+
+@gap("service.held_tokens: the variance formula holds at cv = 0 only; workloads are lognormal with cv near 1")
+@pytest.mark.parametrize("cv", [0.5, 1.0])
+def test_spread_of_sequences_in_flight(cv):
+    """In flight: length-biased answers L, uniformly done; E[(U L)^2] = E[L^3] / (3 E[L])."""
+    sigma = np.sqrt(np.log1p(cv**2))
+    answers = np.random.default_rng(0).lognormal(np.log(1000) - sigma**2 / 2, sigma, 2_000_000)
+    weight = answers / answers.mean()
+    mean, square = np.mean(weight * answers / 2), np.mean(weight * answers**2 / 3)
+    t = traffic_of(isl_tok=0, osl_sd_tok=1000 * cv)
+    deviation = (service.held_tokens(t, 1.0) - service.held_tokens(t, 1e30)) / t.occupancy_z
+    assert service.held_tokens(t, 1e30) == pytest.approx(mean, rel=0.02)
+    assert deviation == pytest.approx(np.sqrt(square - mean**2), rel=0.1)
+
+
+@gap("serving.fleet charges replicas by their share of a domain: 33 replicas of 2 devices are 66 devices, not 9 nodes of 8")
+def test_domains_are_rented_whole():
+    t = traffic_of(demand_tok_per_s=33)
+    charged = serving.fleet(t, np.float64(1), np.float64(2), np.float64(8), chip_of("h100_sxm"))["n_devices"]
+    assert charged % 8 == 0
+
+
+@gap("serving.kv_transfer_s sends no linear state and no index key")
+@pytest.mark.parametrize("model, n_bytes", [("nemotron-h-8b", 4 * 4096 * 1000), ("deepseek-v3.2", 61 * 1152 * 1000)])
+def test_kv_transfer_carries_everything_that_decode_needs(model, n_bytes):
+    scene = scene_of(model)
+    sent = serving.kv_transfer_s(scene, layout_of(), traffic_of()) * scene.chip.scale_out.bytes_per_s
+    assert sent > n_bytes * 1.05
+
+
+@gap("RESTART_S of 900 s: the run that the failure rate was taken from reports more than 90 % (arXiv 2407.21783, section 3.3.4)")
+def test_goodput_of_llama_3():
+    assert failures.goodput_frac(16384) > 0.90
+
+
+# --- studies ---------------------------------------------------------------------------------------------------------------
+
+STUDY = """
+version: 1
+name: ceiling
+question: Does a ceiling as a constraint leave the designs that the same ceiling as an SLO leaves?
+base: {{model: {model}}}
+hardware: {{train: h100_sxm_node, serve: h200_sxm_node}}
+space: {{architecture.n_layers: {{choices: [20, 60]}}}}
+workload: {{use: chat, demand: 1e5 tok/s}}
+slo: {{{slo}}}
+lifecycle: {{pretrain_tok: 10 Ttok, rl_tok: 0}}
+objectives: {{c_eq_flop: maximize, usd_per_mtok: minimize}}
+constraints: {{{constraints}}}
+"""
+
+
+def batch_of(path, model="llama-3.1-70b", slo="ttft: 20 s", constraints='train_days: "<= 4000 day"'):
+    path.write_text(STUDY.format(model=model, slo=slo, constraints=constraints))
+    problem = open_study(path).problem
+    return problem.evaluate(np.concatenate(list(problem.enumerate(100))))
+
+
+@gap("evaluate.serve keeps only the cheapest layout unless tpot or ttft is an objective or an SLO: limits on them are not read")
+@pytest.mark.parametrize("slo, limit", [("tpot: 30 ms", 'tpot: "<= 30 ms"'), ("ttft: 60 ms", 'ttft: "<= 60 ms"')])
+def test_a_latency_constraint_equals_the_same_slo(tmp_path, slo, limit):
+    as_slo, as_limit = batch_of(tmp_path / "a.yaml", slo=slo), batch_of(tmp_path / "b.yaml", slo="ttft: 20 s", constraints=limit)
+    assert len(as_slo.design) > 0 and sorted(set(as_limit.design)) == sorted(set(as_slo.design))
+
+
+@gap("lifecycle_columns._flop_per_tok leaves out the indexer, which outgrows sparse attention itself")
+def test_necessary_work_contains_the_indexer(tmp_path):
+    found = batch_of(tmp_path / "a.yaml", "deepseek-v3.2")
+    per_tok = found.points["pretrain_flop"] / found.points["pretrain_spent_tok"]
+    for n_layers, got in zip(np.array([20, 60])[found.design], per_tok, strict=True):
+        counts = census(fill(architecture("deepseek-v3.2") | {"n_layers": n_layers}))
+        scene = make_scene(counts, chip_of("h100_sxm"), precision_of(), training=True)
+        job = train.Job(*(np.float64(v) for v in (4096, 1, 1, 1, 1)))
+        assert got == pytest.approx(float(train.model_flop(scene, job)) / 4096, rel=1e-6)
