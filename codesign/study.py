@@ -64,17 +64,17 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     yield from names
     yield from _columns(file)
     yield from _lifecycle(file)
-    if not any(problem.path[:1] in (("base",), ("hardware",)) for problem in names):
+    if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",)) for p in names):
         yield from _variables(file)
 
 
-def _names(file: StudyFile) -> Iterator[Problem]:
+def _names(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     for path, kind, name in _named(file):
         try:
             catalog.hardware(name) if kind == "hardware" else catalog.load(kind, name)
         except SpecError as error:
-            d = error.diagnostics[0]
-            yield Problem(path, d.message if d.path is None else str(d), d.hint)
+            for d in error.diagnostics:  # a problem inside the user's own file keeps its own place
+                yield Problem(path, d.message, d.hint) if d.path is None else d
     if file.lifecycle.train_precision and file.lifecycle.train_precision not in TRAIN_BITS:
         hint = did_you_mean(file.lifecycle.train_precision, TRAIN_BITS, "formats")
         yield Problem(("lifecycle", "train_precision"), f"unknown training precision '{file.lifecycle.train_precision}'", hint)

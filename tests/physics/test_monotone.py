@@ -26,11 +26,11 @@ FASTER = {
 
 
 @st.composite
-def situations(draw, engines=ENGINES):
-    """(model, chip, engine, bits, domain, layout, batch, context, prompt)."""
+def situations(draw, engines=ENGINES, chips=CHIPS):
+    """(model, chip under an engine, bits, layout, batch, context)."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     model = draw(st.sampled_from(MODELS))
-    chip = chip_of(draw(st.sampled_from(CHIPS)), draw(st.sampled_from(engines)), draw(st.sampled_from([None, 2.0, 8.0, 64.0])))
+    chip = chip_of(draw(st.sampled_from(chips)), draw(st.sampled_from(engines)), draw(st.sampled_from([None, 2.0, 8.0, 64.0])))
     bits = (draw(st.sampled_from([8, 16])), 16, draw(st.sampled_from([8, 16])))
     layout = random_layout(rng, counts_of(model))
     return model, chip, bits, layout, float(rng.integers(1, 3000)), float(rng.integers(1, 150_000))
@@ -115,9 +115,9 @@ def test_fewer_weight_bits_never_slow_the_ideal_engine(situation):
 
 
 @quick
-@given(situations(), st.sampled_from([(8.0, 4.0), (72.0, 8.0), (16.0, 2.0), (64.0, 1.0), (8.0, 6.0)]))
+@given(situations(engines=("ideal",), chips=[c for c in CHIPS if "mi300x" not in c]), st.sampled_from([(8.0, 4.0), (72.0, 8.0), (16.0, 2.0), (64.0, 1.0), (8.0, 6.0)]))
 def test_smaller_domain_is_never_faster(situation, sizes):
-    """Where the outer network is the slower one in bandwidth and latency, as on every machine of the catalog."""
+    """Where the outer network is the slower one: a pair of an MI300X mesh has 64 GB/s, little more than its NIC (see also test_gaps)."""
     model, chip, bits, layout, batch, context = situation
     large, small = (changed(chip, scale_up_size=np.float64(s)) for s in sizes)
     counts = counts_of(model)
