@@ -31,7 +31,7 @@ class Commands(click.Group):
             from codesign.spec.errors import nearest
 
             close = nearest(args[0], self.commands)
-            if close:
+            if close and "Did you mean" not in error.message:  # newer click says so itself
                 error.message += f" Did you mean '{close}'?"
             raise
 

@@ -37,5 +37,51 @@ class Spread(NamedTuple):
 # (phase, dense | moe, chips with kernel tables | priors): shared, own; then rows and groups behind it.
 # fitted by scripts/fit_uncertainty.py: begin
 SPREADS: dict[tuple[str, str, str], Spread] = {
+    ("train", "dense", "tables"): Spread(0.373, 0.215),  # 268 rows, 90 groups
+    ("train", "dense", "priors"): Spread(0.411, 0.123),  # 44 rows, 20 groups
+    ("train", "moe", "tables"): Spread(0.460, 0.322),  # 37 rows, 33 groups
+    ("train", "moe", "priors"): Spread(0.411, 0.123),  # 0 rows, 0 groups
+    ("decode", "dense", "tables"): Spread(0.033, 0.147),  # 32 rows, 19 groups
+    ("decode", "dense", "priors"): Spread(0.182, 0.220),  # 2 rows, 2 groups
+    ("decode", "moe", "tables"): Spread(0.033, 0.147),  # 0 rows, 0 groups
+    ("decode", "moe", "priors"): Spread(0.182, 0.220),  # 0 rows, 0 groups
+    ("prefill", "dense", "tables"): Spread(0.303, 0.147),  # 16 rows, 7 groups
+    ("prefill", "dense", "priors"): Spread(0.455, 0.221),  # 0 rows, 0 groups
+    ("prefill", "moe", "tables"): Spread(0.303, 0.147),  # 0 rows, 0 groups
+    ("prefill", "moe", "priors"): Spread(0.455, 0.221),  # 0 rows, 0 groups
+    ("e2e", "dense", "tables"): Spread(0.175, 0.228),  # 150 rows, 12 groups
+    ("e2e", "dense", "priors"): Spread(0.178, 0.391),  # 0 rows, 0 groups
+    ("e2e", "moe", "tables"): Spread(0.223, 0.268),  # 268 rows, 11 groups
+    ("e2e", "moe", "priors"): Spread(0.178, 0.391),  # 0 rows, 0 groups
+    ("ttft", "dense", "tables"): Spread(1.008, 1.343),  # 131 rows, 7 groups
+    ("ttft", "dense", "priors"): Spread(2.202, 1.766),  # 0 rows, 0 groups
+    ("ttft", "moe", "tables"): Spread(1.919, 1.165),  # 268 rows, 11 groups
+    ("ttft", "moe", "priors"): Spread(2.202, 1.766),  # 0 rows, 0 groups
+    ("offline", "dense", "tables"): Spread(0.293, 0.278),  # 262 rows, 21 groups
+    ("offline", "dense", "priors"): Spread(0.299, 0.616),  # 0 rows, 0 groups
+    ("offline", "moe", "tables"): Spread(0.226, 0.589),  # 199 rows, 20 groups
+    ("offline", "moe", "priors"): Spread(0.299, 0.616),  # 0 rows, 0 groups
 }
 # fitted by scripts/fit_uncertainty.py: end
+
+
+def spread(kind: str, phase: str, chip_class: str, is_moe: bool) -> Spread:
+    """Spread of a prediction.  kind: training | inference; phase: train, decode, prefill, e2e, ttft, offline (ttft: of e2e)."""
+    return SPREADS["train" if kind == "training" else phase, "moe" if is_moe else "dense", chip_class]
+
+
+def interval(kind: str, phase: str, chip_class: str, is_moe: bool, predicted, level: float = LEVEL):
+    """(lower, upper) around `predicted` that holds the measured value with probability `level`.
+
+    predicted exp(-+ z sigma), z the normal quantile of (1 + level) / 2.  Parameters: predicted, any unit and shape.
+    """
+    z = NormalDist().inv_cdf(0.5 * (1.0 + level))
+    factor = np.exp(z * spread(kind, phase, chip_class, is_moe).total)
+    return predicted / factor, predicted * factor
+
+
+@lru_cache(256)
+def chip_class(hardware: str, engine: str = "generic") -> str:
+    """`tables` where the chip, or one that it is declared to be like, has measured kernels; `priors` otherwise."""
+    origin = catalog.kernel_constants(engine, catalog.hardware(hardware)["accelerator"])["origin"]["gemm.bf16"]
+    return "priors" if "prior" in origin else "tables"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from codesign import payload
+from codesign.export._page import figure
 from codesign.export._subject import Subject, plain
 from codesign.physics import failures
 from codesign.service import traffic as service
@@ -45,8 +46,8 @@ def _close(s: Subject, plan: dict[str, Any]) -> list[str]:
 def _training(s: Subject, plan: dict[str, Any]) -> list[str]:
     job, lost = plan["training"], plan["checkpoints"]
     out = []
-    if plan["parameters"]["mtp_params_not_in_n_params"]:
-        extra = plan["parameters"]["mtp_params_not_in_n_params"] / plan["parameters"]["n_params"]
+    if plan["parameters"]["n_mtp_params"]:
+        extra = plan["parameters"]["n_mtp_params"] / plan["parameters"]["n_params"]
         out.append(f"the multi-token-prediction modules ({extra:.1%} more parameters) are in neither training time, memory nor cost")
     if job["n_ep"] * job["n_etp"] > job["n_devices_per_scale_up_domain"]:
         out.append(
@@ -92,7 +93,7 @@ def measurements(s: Subject) -> list[dict[str, Any]]:
             share = op["time_s"] / total
             rows.append({
                 "unit": op["unit"], "phase": op["phase"], "operator": op["name"], "run": _recipe(s, op), "per": PER[op["phase"]],
-                "bound": op["bound"], "expected_s": op["time_s"], "share_frac": share, "phase_growth_frac_if_half_as_fast": share,
+                "bound": op["bound"], "expected_s": op["time_s"], "share_frac": share,
             })  # fmt: skip
     return rows
 
@@ -101,28 +102,26 @@ def _recipe(s: Subject, op: dict[str, Any]) -> str:
     """The operator as a micro-benchmark: sizes on the fullest device."""
     at, c, ffn = s.layout(op["unit"]), s.census, s.census.ffn
     n_tok = _tokens_per_rank(s, op["unit"], op["phase"])
-    d, name = int(c.d_model), op["name"]
+    name, heads = op["name"], f"{s.shape['attention']} attention, {figure(s.shape['n_heads'] / float(at.n_tp))} heads"
+    back = ", with backward" if op["unit"] == "train" else ""
     if name == "routed experts":
-        m = n_tok * float(at.n_dp * at.n_cp / at.n_edp) * float(ffn.n_active_experts / ffn.n_experts)
-        if op["phase"] == "decode":
-            m = m / float(at.n_cp)
-        return (f"grouped GEMM, {float(ffn.n_experts / at.n_ep):g} experts of {int(ffn.d_expert_in)} x {float(ffn.d_expert / at.n_etp):g}, "
-                f"{m:.4g} tokens each")  # fmt: skip
+        group = n_tok * float(at.n_dp / at.n_edp) * (1.0 if op["phase"] == "decode" else float(at.n_cp))
+        each = group * float(ffn.n_active_experts / ffn.n_experts)
+        size = f"{int(ffn.d_expert_in)} x {figure(float(ffn.d_expert / at.n_etp))}"
+        return f"grouped GEMM, experts {size}, {figure(float(ffn.n_experts / at.n_ep))} per device, {figure(each)} tokens each{back}"
     if name in ("expert dispatch", "expert combine"):
-        own = n_tok / float(at.n_tp)
-        return f"all-to-all over {int(at.n_ep)} devices: {own:.4g} tokens per device to {int(ffn.n_active_experts)} experts, {int(ffn.d_expert_in)} wide"
+        own, k = n_tok / float(at.n_tp), int(ffn.n_active_experts)
+        return f"all-to-all over {int(at.n_ep)} devices: {figure(own)} tokens per device to {k} experts, {int(ffn.d_expert_in)} wide{back}"
     if name == "attention":
-        kind, h = s.shape["attention"], s.shape["n_heads"] / float(at.n_tp)
-        length = s.setting.life.seq_tok if op["unit"] == "train" else float(unit.prompt_of(s.setting.traffic).new_tok)
-        return f"causal {kind} attention, {h:g} heads, sequence of {length:.6g} tokens" + (", with backward" if op["unit"] == "train" else "")
+        length = s.setting.life.seq_tok if back else float(unit.prompt_of(s.setting.traffic).new_tok)
+        return f"causal {heads}, sequence of {figure(length)} tokens{back}"
     if name == "attention over cache":
-        context = float(service.mean_context(s.setting.traffic))
-        return f"decode {s.shape['attention']} attention, {n_tok:.4g} sequences of {context:.6g} tokens, {s.shape['n_heads'] / float(at.n_tp):g} heads"
+        return f"decode {heads}, {figure(n_tok)} sequences of {figure(float(service.mean_context(s.setting.traffic)))} tokens"
     if name in ("attention projections", "dense FFN", "shared experts, router", "LM head"):
-        return f"GEMMs of {n_tok:.4g} tokens, d_model {d}, tensor parallel {int(at.n_tp)}" + (", with backward" if op["unit"] == "train" else "")
+        return f"GEMMs of {figure(n_tok)} tokens, d_model {int(c.d_model)}, tensor parallel {int(at.n_tp)}{back}"
     if name.startswith(("TP ", "expert TP")):
-        return f"{name} of {n_tok:.4g} x {d} 16-bit values"
-    return name
+        return f"{figure(n_tok)} x {int(c.d_model)} 16-bit values over {int(at.n_tp)} devices{back}"
+    return f"{figure(n_tok)} tokens{back}"
 
 
 def _tokens_per_rank(s: Subject, pool: str, phase: str) -> float:

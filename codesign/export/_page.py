@@ -29,7 +29,12 @@ def amount(value: Any, unit: str) -> str:
 
 
 def count(value: Any) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else figure(value)
+
+
+def figure(value: float) -> str:
+    """A number without a unit: whole from 100 on, else three digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -84,7 +89,7 @@ def _model(p: Plan) -> list[str]:
     n, b = p["parameters"], p["precision"]
     dims = [(code(key), text(value) if isinstance(value, str) else f"{value:,}") for key, value in p["architecture"].items()]
     parts = [(name.replace("_", " "), f"{value:,}", f"{value / n['n_params']:.2%}") for name, value in n["by_part"].items()]
-    extra = n["mtp_params_not_in_n_params"]
+    extra = n["n_mtp_params"]
     return [
         "## Architecture", "", *table(("Dimension", "Value"), dims), "### Parameters", "",
         *table(("Part", "Parameters", "Share"), [*parts, ("**total**", f"**{n['n_params']:,}**", ""), ("active per token", f"{n['n_active_params']:,}", "")]),
@@ -102,7 +107,7 @@ def _tokens(p: Plan) -> list[str]:
     return ["## Tokens", "", *facts(
         ("Useful (what the quality law counts)", amount(t["useful_tok"], "tok")),
         ("Processed (batch beyond the critical one wastes the rest)", f"{amount(t['processed_tok'], 'tok')}, {t['processed_over_useful']:.3f}x"),
-        ("Useful per active parameter", f"{t['useful_tok_per_active_param']:.4g}"), ("Epochs", epochs), ("Sequence", amount(t["seq_tok"], "tok")),
+        ("Useful per active parameter", figure(t["useful_tok_per_active_param"])), ("Epochs", epochs), ("Sequence", amount(t["seq_tok"], "tok")),
     )]  # fmt: skip
 
 
@@ -115,12 +120,12 @@ def _layout(p: Plan) -> list[str]:
                     f"{j['n_devices_per_scale_up_domain']}"),
         ("Layout", f"{code(j['layout'])} ({degrees})"), ("ZeRO stage", str(j["zero_stage"])), ("Recomputation", text(j["recompute"])),
         ("Global batch", f"{count(j['global_batch_seq'])} sequences, {amount(j['global_batch_tok'], 'tok')}"),
-        ("Micro-batch", f"{j['micro_batch_seq']} sequences, {count(j['n_micro_batches_per_step'])} per step"),
+        ("Micro-batch", f"{j['micro_batch_seq']} x {amount(j['seq_tok'], 'tok')}, {count(j['n_micro_batches_per_step'])} per step"),
         ("Step", f"{amount(j['step_s'], 's')}: bubble {amount(j['bubble_s'], 's')}, exposed exchange {amount(j['exposed_exchange_s'], 's')}, optimizer "
                  f"{amount(j['optimizer_s'], 's')}"),
         ("Micro-batch time", f"{amount(j['micro_batch_s'], 's')} (all overlapped {amount(j['micro_batch_lower_s'], 's')}, nothing "
                              f"{amount(j['micro_batch_upper_s'], 's')}); bound by {j['bound']}"),
-        ("Model FLOP utilisation", f"{j['mfu_frac']:.1%}"), ("Throughput", f"{amount(j['tok_per_s'], 'tok/s')}, {j['tok_per_s_per_device']:.4g} tok/s per device"),
+        ("Model FLOP utilisation", f"{j['mfu_frac']:.1%}"), ("Throughput", f"{amount(j['tok_per_s'], 'tok/s')}, {figure(j['tok_per_s_per_device'])} tok/s per device"),
         ("Steps", f"{run['n_steps']:,}"), ("Time", f"{amount(run['train_s'], 's')} at goodput {run['goodput_frac']:.1%} ({amount(run['ideal_s'], 's')} without failures)"),
         ("Cost", f"{amount(run['train_usd'], 'USD')} at {amount(j['usd_per_device_s'], 'USD/device/s')}"), ("Energy", amount(run["train_energy_j"], "J")),
     )]  # fmt: skip
@@ -142,7 +147,7 @@ def _schedules(p: Plan) -> list[str]:
          f"dp {count(x['n_dp'])}, {count(x['n_micro_batches_per_step'])} x {x['micro_batch_seq']}")
         for x in b["stages"]
     ]  # fmt: skip
-    sweep = ", ".join(f"{x:.2g}" for x in r["sweep_peaks"])
+    sweep = ", ".join(f"{x:.1e}" for x in r["sweep_peaks"])
     return [
         "## Schedules", "", "### Batch", "",
         *table(("From", "To", "Sequences", "Tokens", "Devices at work", "Ranks, micro-batches"), stages),
@@ -150,7 +155,7 @@ def _schedules(p: Plan) -> list[str]:
         f"this compute by DeepSeek LLM's rule: {amount(b['optimal_batch_tok'], 'tok')}.", "", f"Source: {text(b['source'])}.", "",
         "### Learning rate and optimizer", "",
         *facts(
-            ("Schedule", text(r["schedule"])), ("Peak", f"{r['peak']:.3g} ({r['peak_if_scaled_to_batch']:.3g} if scaled by the root of this batch over that optimum)"),
+            ("Schedule", text(r["schedule"])), ("Peak", f"{r['peak']:.2e} ({r['peak_if_scaled_to_batch']:.2e} if scaled by the root of this batch over that optimum)"),
             ("Warmup", f"{r['warmup_steps']:,} steps, linear from 0"), ("Cooldown", f"last {r['cooldown_steps']:,} steps from step {r['cooldown_from_step']:,}, "
              f"{text(r['cooldown_shape'])} to {r['final']:g}"), ("Sweep before starting", f"peak {sweep}, on a proxy of the same shape"),
             ("Optimizer", f"{r['optimizer']}, betas {r['beta1']}, {r['beta2']}, weight decay {r['weight_decay']}, clip {r['gradient_clip_norm']}"),
@@ -165,8 +170,8 @@ def _checkpoints(p: Plan) -> list[str]:
         ("Mean time between failures", amount(c["mean_time_between_failures_s"], "s")), ("Failures expected", f"{c['n_failures_expected']:.3g}"),
         ("Checkpoint every", f"{amount(c['checkpoint_interval_s'], 's')} ({c['checkpoint_interval_steps']:,} steps)"),
         ("Checkpoint size", f"{amount(c['checkpoint_bytes'], 'byte')}: {text(c['checkpoint_holds'])}"),
-        ("Storage must write", f"at least {amount(c['storage_write_bytes_per_s_at_least'], 'byte/s')} in the background"),
-        ("Assumed", f"{amount(c['checkpoint_stall_s_assumed'], 's')} stall per checkpoint, {amount(c['restart_s_assumed'], 's')} to restart"),
+        ("Storage must write", f"at least {amount(c['min_storage_write_bytes_per_s'], 'byte/s')} in the background"),
+        ("Assumed", f"{amount(c['assumed_checkpoint_stall_s'], 's')} stall per checkpoint, {amount(c['assumed_restart_s'], 's')} to restart"),
         ("Lost per failure", amount(c["lost_work_per_failure_s"], "s")),
     ), f"Source: {text(c['source'])}.", ""]  # fmt: skip
 
@@ -192,10 +197,10 @@ def _gates(p: Plan) -> list[str]:
 def _rl(p: Plan) -> list[str]:
     r = p["rl"]
     if r is None:
-        return ["## Reinforcement learning", "", "None in this design.", ""]
+        return ["## Reinforcement learning", "", "There is no RL in this design.", ""]
     return ["## Reinforcement learning", "", *facts(
         ("Hardware", f"{code(r['hardware'])}, {r['n_devices']:,} devices in {r['n_nodes']:,} nodes"), ("Tokens generated", amount(r["rl_tok"], "tok")),
-        ("Rollouts", f"{r['n_rollouts']:.3g} of {amount(r['gen_tok_per_rollout'], 'tok')} (longest {r['longest_over_mean']:g}x), prompts of {amount(r['prompt_tok'], 'tok')}"),
+        ("Rollouts", f"{r['n_rollouts']:.3g} of {amount(r['gen_tok'], 'tok')} (longest {r['longest_over_mean']:g}x), prompts of {amount(r['prompt_tok'], 'tok')}"),
         ("Steps", f"{r['n_steps']:,} of {r['rollouts_per_step']} rollouts, one every {amount(r['s_per_step'], 's')}"),
         ("Rollouts in flight needed", f"{r['rollouts_in_flight_needed']:,} (the longest takes about {amount(r['longest_rollout_s'], 's')})"),
         ("Scoring passes", f"{r['n_forward_passes']:g} beside the update"), ("Time", amount(r["rl_s"], "s")), ("Cost", amount(r["rl_usd"], "USD")),
@@ -208,7 +213,7 @@ def _serving(p: Plan) -> list[str]:
     limits = {key: "" if v[f"{key}_limit_s"] is None else f" (limit {amount(v[f'{key}_limit_s'], 's')})" for key in ("tpot", "ttft")}
     lines = ["## Serving", "", *facts(
         ("Demand", f"{amount(v['demand_tok_per_s'], 'tok/s')} output on average, peak {v['peak_to_mean']:.3g}x, for {amount(v['lifetime_s'], 's')}"),
-        ("Request", f"{v['isl_tok']:.4g} tokens in ({v['prefix_tok']:.4g} cached), {v['osl_tok']:.4g} out"),
+        ("Request", f"{figure(v['isl_tok'])} tokens in ({figure(v['prefix_tok'])} cached), {figure(v['osl_tok'])} out"),
         ("TPOT", f"{amount(v['tpot_s'], 's')}{limits['tpot']}: {v['tok_per_s_per_user']:.3g} tok/s per user"),
         ("TTFT", f"{amount(v['ttft_s'], 's')}{limits['ttft']}, without queueing"),
         ("Cost", f"{v['usd_per_mtok']:.3g} USD/Mtok output, all serving included ({v['usd_per_mtok_input']:.3g} per Mtok of computed prompt, "
@@ -229,7 +234,7 @@ def _fleet(f: Plan) -> list[str]:
             ("Replicas", f"{f['n_replicas']:,} of {f['n_devices_per_replica']} devices"),
             ("Devices", f"{f['n_devices']:,} rented, {f['n_idle_devices']:,} of them idle, in {f['n_scale_up_domains']:,} scale-up domains of "
                         f"{f['n_devices_per_scale_up_domain']}"),
-            ("Layout", f"{code(f['layout'])} ({degrees})"), ("Cost", f"{amount(f['usd_per_s'], 'USD/s')}, {amount(f['usd_over_lifetime'], 'USD')} over the lifetime"),
+            ("Layout", f"{code(f['layout'])} ({degrees})"), ("Cost", f"{amount(f['usd_per_s'], 'USD/s')}, {amount(f['serve_usd'], 'USD')} over the lifetime"),
             ("Power", amount(f["power_w"], "W")),
         ),
         *table(("Launch parameter", "Value"), launch),

@@ -28,7 +28,7 @@ def _fleet(s: Subject, role: str) -> dict[str, Any]:
         "phase": {"serve": "prefill and decode", "prefill": "prefill", "decode": "decode"}[role], **where,
         "n_replicas": n_replicas, "n_devices_per_replica": per_replica, "n_idle_devices": charged - n_replicas * per_replica,
         "layout": layout_text(s.point, role), **degrees, "memory": memory(s, role), "launch": _launch(s, role, degrees),
-        "usd_per_s": charged * where["usd_per_device_s"], "usd_over_lifetime": charged * where["usd_per_device_s"] * lifetime_s,
+        "usd_per_s": charged * where["usd_per_device_s"], "serve_usd": charged * where["usd_per_device_s"] * lifetime_s,
         "power_w": charged * where["all_in_w_per_device"],
     }  # fmt: skip
 

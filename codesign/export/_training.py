@@ -76,8 +76,8 @@ def reliability(s: Subject) -> dict[str, Any]:
         "mean_time_between_failures_s": mtbf, "n_failures_expected": train_s / mtbf, "checkpoint_interval_s": interval,
         "checkpoint_interval_steps": max(round(interval / s.number("train.step_s")), 1), "checkpoint_bytes": plain(size),
         "checkpoint_holds": "bf16 weights, fp32 master weights and two Adam moments of every parameter, once",
-        "storage_write_bytes_per_s_at_least": size / interval, "checkpoint_stall_s_assumed": failures.CHECKPOINT_S,
-        "restart_s_assumed": failures.RESTART_S, "lost_work_per_failure_s": interval / 2.0 + failures.RESTART_S,
+        "min_storage_write_bytes_per_s": size / interval, "assumed_checkpoint_stall_s": failures.CHECKPOINT_S,
+        "assumed_restart_s": failures.RESTART_S, "lost_work_per_failure_s": interval / 2.0 + failures.RESTART_S,
         "source": "interval sqrt(2 stall MTBF): J. W. Young, CACM 17(9), 1974; failures per device-hour: Llama 3, arXiv 2407.21783 Table 5",
     }  # fmt: skip
 
@@ -149,7 +149,7 @@ def reinforcement(s: Subject) -> dict[str, Any] | None:
     energy = next(row["energy_j"] for row in s.explained["lifecycle"] if row["phase"] == "rl")
     longest_s = job.longest_over_mean * job.gen_tok * s.number("tpot_s")
     return {
-        **place(s, "rl", n), "rl_tok": tok, "prompt_tok": job.prompt_tok, "gen_tok_per_rollout": job.gen_tok,
+        **place(s, "rl", n), "rl_tok": tok, "prompt_tok": job.prompt_tok, "gen_tok": job.gen_tok,
         "longest_over_mean": job.longest_over_mean, "n_rollouts": n_rollouts, "rollouts_per_step": plain(job.batch_seq),
         "n_steps": n_steps, "n_forward_passes": job.n_forward, "rl_s": rl_s, "s_per_step": rl_s / n_steps,
         "longest_rollout_s": longest_s, "rollouts_in_flight_needed": ceil(n_rollouts / rl_s * longest_s),

@@ -1,5 +1,6 @@
 """A batch is its rows: no result depends on what else is evaluated, in which order, or in which chunks."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -187,3 +188,32 @@ def test_a_price_only_raises_usd(problem):
         low = [np.min(b.points[name][b.design == d]) for d in np.unique(cheap.design) for b in (cheap, dear)]
         assert np.all(np.array(low[1::2]) > np.array(low[0::2])), name
     np.testing.assert_allclose(dear.violations, cheap.violations, rtol=1e-9, atol=1e-9)
+
+
+def test_flat_search_finds_what_the_sweep_finds(problem):
+    """All serving layouts of two designs, proposed one by one, hold the sweep's cheapest and fastest points."""
+    two = designs_of(problem)[[0, -1]]
+    swept, flat = problem.evaluate(two), replace(problem, flat=True)
+    names, grids = [v.name for v in flat.variables], flat.layout_grids
+    serve = grids["serve"]
+    which, rows, leads = (m.ravel() for m in np.meshgrid([0, 1], np.arange(serve.layout.n_tp.size), np.arange(serve.leading.size)))
+    index = np.zeros((rows.size, len(names)), dtype=int)
+    index[:, : two.shape[1]] = two[which]
+    index[:, names.index("serve.layout")], index[:, names.index("serve.batch")] = rows, leads
+    for design in (0, 1):
+        row, lead = _train_row(grids["train"], {k: v[swept.design == design] for k, v in swept.points.items()})
+        index[which == design, names.index("train.layout")], index[which == design, names.index("train.n_devices")] = row, lead
+    found = flat.evaluate(index)
+    for design in (0, 1):
+        for name in ("usd_per_mtok", "tpot_s"):
+            best = [b.points[name][d == design].min() for b, d in ((found, which[found.design]), (swept, swept.design))]
+            assert best[0] == pytest.approx(best[1], rel=1e-12), name
+
+
+def _train_row(grid, points):
+    """Position in the grid of the training layout of a design's first point."""
+    first = {k: v[0] for k, v in points.items() if k.startswith("train.")}
+    degrees = ("n_tp", "n_cp", "n_pp", "n_etp", "n_ep")
+    here = np.all([getattr(grid.layout, k) == first[f"train.{k}"] for k in degrees], axis=0)
+    here &= np.all([grid.extras[k] == first[f"train.{k}"] for k in ("micro_batch", "recompute", "zero")], axis=0)
+    return int(np.flatnonzero(here)[0]), int(np.flatnonzero(grid.leading == first["train.n_devices"])[0])

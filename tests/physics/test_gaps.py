@@ -1,6 +1,8 @@
 """Where physics and pipeline fall short of the design today.  Each test states what must hold; a fix turns it into XPASS, which
 fails on purpose: then delete its mark."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from physics_cases import architecture, chip_of, counts_of, layout_of, precision_of, scene_of
@@ -124,6 +126,14 @@ def test_index_keys_are_stored_with_their_scales():
     assert stored == pytest.approx(1000 * float(index_bytes_per_tok(counts_of("deepseek-v3.2"))))
 
 
+@gap("memory.stage_share spreads every kind of layer evenly: a stage cannot hold half an attention layer")
+@pytest.mark.parametrize("model, pp, n_layers", [("nemotron-h-8b", 8, 1), ("gemma-3-1b", 8, 1)])
+def test_a_stage_holds_whole_layers(model, pp, n_layers):
+    scene, tokens = scene_of(model), 1e6
+    one_layer = n_layers * tokens * float(scene.kv_bytes_full)
+    assert memory.kv_cache(scene, layout_of(n_pp=pp), 1.0, tokens) >= one_layer
+
+
 @gap("service.held_tokens: the variance formula holds at cv = 0 only; workloads are lognormal with cv near 1")
 @pytest.mark.parametrize("cv", [0.5, 1.0])
 def test_spread_of_sequences_in_flight(cv):
@@ -160,13 +170,14 @@ def test_goodput_of_llama_3():
 
 # --- studies ---------------------------------------------------------------------------------------------------------------
 
+SPACE = "{architecture.n_layers: {choices: [20, 60]}}"
 STUDY = """
 version: 1
 name: ceiling
 question: Does a ceiling as a constraint leave the designs that the same ceiling as an SLO leaves?
 base: {{model: {model}}}
 hardware: {{train: h100_sxm_node, serve: h200_sxm_node}}
-space: {{architecture.n_layers: {{choices: [20, 60]}}}}
+space: {space}
 workload: {{use: chat, demand: 1e5 tok/s}}
 slo: {{{slo}}}
 lifecycle: {{pretrain_tok: 10 Ttok, rl_tok: 0}}
@@ -175,9 +186,13 @@ constraints: {{{constraints}}}
 """
 
 
-def batch_of(path, model="llama-3.1-70b", slo="ttft: 20 s", constraints='train_days: "<= 4000 day"'):
-    path.write_text(STUDY.format(model=model, slo=slo, constraints=constraints))
-    problem = open_study(path).problem
+def problem_of(path, model="llama-3.1-70b", slo="ttft: 20 s", constraints='train_days: "<= 4000 day"', space=SPACE):
+    path.write_text(STUDY.format(model=model, slo=slo, constraints=constraints, space=space))
+    return open_study(path).problem
+
+
+def batch_of(path, **changes):
+    problem = problem_of(path, **changes)
     return problem.evaluate(np.concatenate(list(problem.enumerate(100))))
 
 
@@ -190,10 +205,24 @@ def test_a_latency_constraint_equals_the_same_slo(tmp_path, slo, limit):
 
 @gap("lifecycle_columns._flop_per_tok leaves out the indexer, which outgrows sparse attention itself")
 def test_necessary_work_contains_the_indexer(tmp_path):
-    found = batch_of(tmp_path / "a.yaml", "deepseek-v3.2")
+    found = batch_of(tmp_path / "a.yaml", model="deepseek-v3.2")
     per_tok = found.points["pretrain_flop"] / found.points["pretrain_spent_tok"]
     for n_layers, got in zip(np.array([20, 60])[found.design], per_tok, strict=True):
         counts = census(fill(architecture("deepseek-v3.2") | {"n_layers": n_layers}))
         scene = make_scene(counts, chip_of("h100_sxm"), precision_of(), training=True)
         job = train.Job(*(np.float64(v) for v in (4096, 1, 1, 1, 1)))
         assert got == pytest.approx(float(train.model_flop(scene, job)) / 4096, rel=1e-6)
+
+
+@gap("units read the number of designs off Scene.length(), which is 1 when all of them look alike to a unit (compact)")
+def test_designs_that_share_a_scene(tmp_path):
+    """MLA ignores n_kv_heads, so both designs have the same scene in every unit."""
+    found = batch_of(tmp_path / "a.yaml", model="deepseek-v3", space="{architecture.n_kv_heads: {choices: [64, 128]}}")
+    assert len(found.objectives) == 2
+
+
+@gap("the same in flat search: a study of precisions has one training scene for all rows")
+def test_flat_rows_that_share_a_scene(tmp_path):
+    problem = replace(problem_of(tmp_path / "a.yaml", space="{precision.weight_bits: {choices: [8, 16]}}"), flat=True)
+    index = np.stack([np.random.default_rng(0).integers(0, len(v.choices), 32) for v in problem.variables], axis=1)
+    assert len(problem.evaluate(index).objectives) == 32

@@ -141,6 +141,8 @@ def shapes(draw):
 @quick
 @given(shapes(), st.integers(1, 7), st.sampled_from([1, 2, 4]))
 def test_more_layers_are_never_fewer_bytes(shape, more, pp):
+    if shape.get("global_every"):
+        pp = 1  # stages share kinds of layers by their mean: see test_gaps
     layout, chip = layout_of(n_tp=2, n_pp=pp), chip_of("h100_sxm", "generic")
     small, large = (census(fill(shape | {"n_layers": shape["n_layers"] + n})) for n in (0, more))
     assert large.n_params > small.n_params

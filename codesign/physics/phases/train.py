@@ -15,6 +15,7 @@ from codesign.physics.operators import ACT_BYTES, Scene
 RECOMPUTE = ("none", "selective", "full")
 GRADIENT_BYTES = 4.0  # Megatron-LM accumulates and reduces bf16 training's gradients in fp32
 OPTIMIZER_BYTES = 12.0  # fp32 master weights and two Adam moments (ZeRO, arXiv 1910.02054 section 3.1)
+ELEMENTWISE_LAUNCHES = 8.0  # kernels per layer and forward pass
 OPTIMIZER_TRAFFIC_BYTES = 30.0  # read gradient, master, 2 moments; write master, 2 moments and the 16-bit weight
 
 
@@ -90,12 +91,31 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
         operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)
         operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share=traffic)
     operators.tensor_reductions(ledger, scene, layout, n_tok, share=traffic)
-    glue = share * (3.0 + np.where(job.recompute >= 1, 1.0, 0.0))
-    operators.elementwise(ledger, scene, layout, n_tok / layout.n_tp, share=glue)
+    elementwise(ledger, scene, layout, job, n_tok, share)
     operators.lm_head(ledger, scene, layout, n_tok, repeat=3.0)
     context_exchange(ledger, scene, layout, n_tok, share * 2.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
     return ledger
+
+
+def elementwise(ledger: Ledger, scene: Scene, layout: Layout, job: Job, n_tok, share) -> None:
+    """Memory-bound kernels between GEMMs, sharded over TP by sequence parallelism; backward moves 1.5 x the forward traffic.
+
+    Elements per token, layer and forward pass: two norms and two residual additions read and write 10 d, rotary embedding
+    and bias 2 (h d_qk + kv), the activation reads and writes 3 x its width (gated) per FFN.  Loss: the fp32 softmax and its
+    gradient pass over the logits four times.  Recomputation repeats the forward part.  Counted from the unfused operators
+    of a transformer block (arXiv 2205.05198 section 4); compilers fuse some of them.
+    """
+    census, ffn = scene.census, scene.census.ffn
+    heads = sum(m.n_layers * (m.n_heads + m.kv_shards) * m.d_qk for _, m, _ in scene.mixers())
+    width = ffn.n_dense_layers * ffn.d_ff + ffn.n_moe_layers * (ffn.n_active_experts * ffn.d_expert + ffn.d_shared)
+    elements = census.n_layers * 10.0 * census.d_model + 2.0 * heads + 3.0 * width
+    passes = 2.5 + np.where(job.recompute >= 1, 1.0, 0.0)
+    n_launches = ELEMENTWISE_LAUNCHES * census.n_layers
+    ledger.kernel("norms and glue", scene.rates.elementwise, n_launches * passes, 0.0, elements * ACT_BYTES * n_tok / layout.n_tp * passes,
+                  repeat=share)  # fmt: skip
+    logits = 4.0 * n_tok * census.vocab / layout.n_tp * 4.0
+    ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
 
 
 def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share) -> None:

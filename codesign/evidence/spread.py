@@ -1,0 +1,134 @@
+"""Fitting the spread of predictions to residuals, and checking its coverage with whole groups left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from codesign import uncertainty
+from codesign.evidence.score import partition, quantile
+from codesign.evidence.validation import Line
+from codesign.uncertainty import LEVEL, PRIOR_WIDENING, Spread
+
+PHASES = ("train", "decode", "prefill", "e2e", "ttft", "offline")
+SIZES = ("dense", "moe")
+CHIPS = ("tables", "priors")
+LEAST_ROWS, LEAST_GROUPS = 12, 4  # fewer cannot carry a quantile of their own
+N_BOOTSTRAP = 2000
+Z = NormalDist().inv_cdf(0.5 * (1.0 + LEVEL))
+
+
+class Residual(NamedTuple):
+    """One scored line as the fit sees it."""
+
+    phase: str
+    size: str
+    chips: str
+    chip: str
+    model: str
+    source: str
+    group: str
+    err: float
+
+
+def residuals(lines: Sequence[Line]) -> list[Residual]:
+    return [
+        Residual(line.spread_phase, "moe" if line.case.is_moe else "dense", uncertainty.chip_class(line.case.chip, line.case.engine),
+                 line.case.chip, line.case.model, line.case.source, line.group, line.err)
+        for line in lines
+    ]  # fmt: skip
+
+
+def fit(rows: Sequence[Residual]) -> dict[tuple[str, str, str], tuple[Spread, int, int]]:
+    """(phase, size, chips) -> (spread, rows, groups) for every cell; cells that are too thin borrow, priors then widen.
+
+    Borrowing: the same phase and chips with both sizes; then the phase on all chips, times PRIOR_WIDENING for chips without tables.
+    """
+    found = {}
+    for phase, size, chips in product(PHASES, SIZES, CHIPS):
+        here = [r for r in rows if r.phase == phase]
+        cells = ([r for r in here if (r.size, r.chips) == (size, chips)], [r for r in here if r.chips == chips], here)
+        level = next((i for i, cell in enumerate(cells) if _is_enough(cell)), 2)
+        part = cells[level] or list(rows)
+        wider = PRIOR_WIDENING if level == 2 and chips == "priors" else 1.0
+        spread = _spread(part)
+        found[phase, size, chips] = (Spread(wider * spread.shared, wider * spread.own), len(cells[0]), len({r.group for r in cells[0]}))
+    return found
+
+
+def _is_enough(cell: Sequence[Residual]) -> bool:
+    return len(cell) >= LEAST_ROWS and len({r.group for r in cell}) >= LEAST_GROUPS
+
+
+def _spread(part: Sequence[Residual]) -> Spread:
+    """Total from the 80 % quantile of |e|, rows of a group weighing together as the root of their number; own from pairs."""
+    counts = {group: len(members) for group, members in partition(part, lambda r: r.group).items()}
+    weights = [counts[r.group] ** -0.5 for r in part]
+    reach = min(LEVEL * (len(counts) + 1) / len(counts), 0.98)  # a new group is as likely to be the worst one as any
+    total = quantile([abs(r.err) for r in part], reach, weights) / Z
+    own = min(_own(part), total)
+    return Spread(float(np.sqrt(total**2 - own**2)), own)
+
+
+def _own(part: Sequence[Residual]) -> float:
+    """Standard deviation of what two models on one chip do not share: 80 % quantile of |e_i - e_j| / (Z sqrt 2) over such pairs."""
+    gaps, weights = [], []
+    for members in partition(part, lambda r: r.chip).values():
+        err = np.array([r.err for r in members])
+        model = np.array([hash(r.model) for r in members])
+        first, second = np.triu_indices(err.size, 1)
+        other = model[first] != model[second]
+        gaps.append(np.abs(err[first] - err[second])[other])
+        weights.append(np.full(gaps[-1].size, 1.0 / max(gaps[-1].size, 1) * np.sqrt(err.size)))
+    gap = np.concatenate(gaps)
+    return quantile(gap, LEVEL, np.concatenate(weights)) / (Z * np.sqrt(2.0)) if gap.size else np.inf
+
+
+def coverage(rows: Sequence[Residual], by: str, seed: int = 0) -> dict[str, Any]:
+    """Share of measurements inside intervals that were fitted without their group (`chip`, `model` or `source`), with the 90 %
+    interval of a bootstrap over those groups, and the width of the intervals beside the median error."""
+    inside, widths = np.zeros(len(rows)), np.zeros(len(rows))
+    parts = partition(range(len(rows)), lambda i: getattr(rows[i], by))
+    for part in parts.values():
+        out = set(part)
+        table = fit([r for i, r in enumerate(rows) if i not in out])
+        for i in part:
+            sigma = table[rows[i].phase, rows[i].size, rows[i].chips][0].total
+            inside[i], widths[i] = abs(rows[i].err) <= Z * sigma, 2.0 * Z * sigma
+    low, high = bootstrap(inside, list(parts.values()), seed)
+    error = float(np.median([abs(r.err) for r in rows]))
+    return {"left_out": by, "n": len(rows), "n_groups": len(parts), "coverage": float(inside.mean()), "coverage_low": low,
+            "coverage_high": high, "median_log_width": float(np.median(widths)), "width_over_error": float(np.median(widths)) / error}  # fmt: skip
+
+
+def bootstrap(inside: np.ndarray, parts: Sequence[Sequence[int]], seed: int = 0) -> tuple[float, float]:
+    """90 % interval of the pooled share when whole groups are drawn with replacement."""
+    hits = np.array([inside[part].sum() for part in parts])
+    sizes = np.array([len(part) for part in parts])
+    draws = np.random.default_rng(seed).integers(0, len(parts), (N_BOOTSTRAP, len(parts)))
+    shares = hits[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    return float(np.quantile(shares, 0.05)), float(np.quantile(shares, 0.95))
+
+
+def coverage_table(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Left-out coverage per phase and kind of group."""
+    found = []
+    everything = residuals(lines)
+    for phase, part in partition(everything, lambda r: r.phase).items():
+        for by in ("chip", "model", "source"):
+            if len({getattr(r, by) for r in part}) > 1:
+                found.append({"phase": phase} | coverage(part, by))
+    return found
+
+
+def table_text(rows: Sequence[Residual]) -> str:
+    """The body of `uncertainty.SPREADS` as Python source, with rows and groups behind each cell."""
+    lines = []
+    for (phase, size, chips), (spread, n, n_groups) in fit(rows).items():
+        key = ", ".join(f'"{part}"' for part in (phase, size, chips))
+        lines.append(f"    ({key}): Spread({spread.shared:.3f}, {spread.own:.3f}),  # {n} rows, {n_groups} groups")
+    return "\n".join(lines)
