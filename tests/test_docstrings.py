@@ -22,8 +22,7 @@ QUANTITY = re.compile(
 
 def modules():
     for room in ROOMS:
-        for path in sorted((PACKAGE / room).rglob("*.py")):
-            yield path
+        yield from sorted((PACKAGE / room).rglob("*.py"))
 
 
 def public_functions(path: Path):

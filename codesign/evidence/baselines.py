@@ -44,14 +44,17 @@ def mfu_errors(lines: Sequence[Line], mfu: dict[str, float]) -> dict[str, float]
 
 
 def left_out_errors(lines: Sequence[Line]) -> dict[str, float]:
-    """As `mfu_errors`, each source predicted by the constants of all others (a class that only this source has: by all classes)."""
+    """As `mfu_errors`, each source predicted by the constants of all others (a class that only this source has: by their median).
+
+    Empty where all rows are of one source.
+    """
     errors: dict[str, float] = {}
     for source in {line.case.source for line in lines}:
         rest = [line for line in lines if line.case.source != source]
+        if not rest:
+            return {}
         mine = [line for line in lines if line.case.source == source]
         mfu = constant_mfu(rest)
-        if rest:
-            spare = float(np.exp(np.median(np.log(list(mfu.values())))))
-            mfu |= {mfu_class(line): spare for line in mine if mfu_class(line) not in mfu}
-        errors |= mfu_errors(mine, mfu)
+        spare = float(np.exp(np.median(np.log(list(mfu.values())))))
+        errors |= mfu_errors(mine, {mfu_class(line): spare for line in mine} | mfu)
     return errors

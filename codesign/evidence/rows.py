@@ -77,6 +77,16 @@ def load(path: str | Path | None, kind: str) -> list[Row]:
     return rows
 
 
+def kind_of(path: str | Path) -> str:
+    """Kind of a CSV by its columns; UserError where they fit neither format."""
+    header = set(_read(Path(path))[0])
+    found = [kind for kind in KINDS if all(set(names) & header for names in REQUIRED[kind])]
+    if len(found) != 1:
+        hint = "; ".join(f"{kind} needs {', '.join(' or '.join(names) for names in REQUIRED[kind])}" for kind in KINDS)
+        raise UserError(Diagnostic("neither training nor inference evidence by its columns: say which with --kind", str(path), 1, hint=hint))
+    return found[0]
+
+
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -85,7 +95,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             records = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(Diagnostic(f"cannot be read: {reason}", str(path), hint="a CSV file in UTF-8 with the columns of docs/accuracy.md")) from None
+        raise UserError(Diagnostic(f"cannot be read: {reason}", str(path), hint=f"a CSV file in UTF-8, as {shipped(KINDS[0]).parent}")) from None
     if not header:
         raise UserError(Diagnostic("is empty", str(path), hint="the first line names the columns"))
     return header, records

@@ -14,7 +14,7 @@ from codesign.evidence.validation import Line, Validation
 
 SWEEP_ROWS = 4  # fewer say nothing about order
 TIE = log(1.05)  # pairs closer than 5 % are noise
-RECORD = ("phase", "group", "metric", "n", "median_abs_err", "p90_abs_err", "median_bias", "kendall_tau", "coverage", "median_log_width")
+LEFT_OUT = "constant MFU, source left out"
 
 
 def quantile(values: Sequence[float], q: float, weights: Sequence[float] | None = None) -> float:
@@ -140,12 +140,13 @@ def groups(validation: Validation) -> list[dict[str, Any]]:
 
 def baseline_records(validation: Validation) -> list[dict[str, Any]]:
     """The trivial predictor on the same rows: constant MFU, also with every source left out; or the bare roofline."""
-    out = []
+    out: list[dict[str, Any]] = []
     if validation.kind == "training":
         left_out = baselines.left_out_errors(validation.scored)
         for name, part in classes(validation):
             out.append({"name": "constant MFU"} | record(part, name, True, lambda line: line.baseline_err))
-            out.append({"name": "constant MFU, source left out"} | record(part, name, True, lambda line: left_out.get(line.id, np.nan)))
+            if left_out:
+                out.append({"name": LEFT_OUT} | record(part, name, True, lambda line: left_out[line.id]))
         return out
     return [{"name": "bare roofline"} | record(part, name, False, lambda line: line.baseline_err) for name, part in classes(validation)]
 

@@ -44,18 +44,18 @@ def residuals(lines: Sequence[Line]) -> list[Residual]:
 
 
 def fit(rows: Sequence[Residual]) -> dict[tuple[str, str, str], tuple[Spread, int, int]]:
-    """(phase, size, chips) -> (spread, rows, groups) for every cell; cells that are too thin borrow, priors then widen.
+    """(phase, size, chips) -> (spread, rows, groups) for every cell.
 
-    Borrowing: the same phase and chips with both sizes; then the phase on all chips, times PRIOR_WIDENING for chips without tables.
+    A cell that is too thin borrows from the same phase and size on chips with tables, else from the whole phase, times
+    PRIOR_WIDENING where the chip has priors only.
     """
     found = {}
     for phase, size, chips in product(PHASES, SIZES, CHIPS):
         here = [r for r in rows if r.phase == phase]
-        cells = ([r for r in here if (r.size, r.chips) == (size, chips)], [r for r in here if r.chips == chips], here)
+        cells = ([r for r in here if (r.size, r.chips) == (size, chips)], [r for r in here if (r.size, r.chips) == (size, CHIPS[0])], here)
         level = next((i for i, cell in enumerate(cells) if _is_enough(cell)), 2)
-        part = cells[level] or list(rows)
-        wider = PRIOR_WIDENING if level == 2 and chips == "priors" else 1.0
-        spread = _spread(part)
+        wider = PRIOR_WIDENING if level > 0 and chips == "priors" else 1.0
+        spread = _spread(cells[level] or rows)
         found[phase, size, chips] = (Spread(wider * spread.shared, wider * spread.own), len(cells[0]), len({r.group for r in cells[0]}))
     return found
 
@@ -79,7 +79,7 @@ def _own(part: Sequence[Residual]) -> float:
     gaps, weights = [], []
     for members in partition(part, lambda r: r.chip).values():
         err = np.array([r.err for r in members])
-        model = np.array([hash(r.model) for r in members])
+        model = np.array([r.model for r in members])
         first, second = np.triu_indices(err.size, 1)
         other = model[first] != model[second]
         gaps.append(np.abs(err[first] - err[second])[other])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from codesign import payload
-from codesign.export._page import figure
+from codesign.export._markup import figure
 from codesign.export._subject import Subject, plain
 from codesign.physics import failures
 from codesign.service import traffic as service
@@ -16,7 +16,7 @@ from codesign.units import serving as unit
 
 NARROW = 0.05  # less room than this to a limit, or to the memory, counts as a risk
 COVERED = 0.8  # share of a phase that the operators of the measurement list must explain
-PER = {"micro-batch": "forward and backward of one micro-batch, fullest stage", "prefill": "one prompt per rank", "decode": "one decode step"}
+PER = {"prefill": "one prompt per rank", "decode": "one decode step", "micro-batch": "one micro-batch, forward and backward"}
 CURATED = ("price.rent", "power.all_in", "isl.mean", "osl.mean", "prefix_hit", "peak_to_mean", "demand", "lifetime")
 
 
@@ -32,14 +32,15 @@ def risks(s: Subject, plan: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _close(s: Subject, plan: dict[str, Any]) -> list[str]:
-    out = [
-        f"{row['constraint']} uses {1 - row['slack_frac']:.1%} of its limit: {show(row['value'], row['unit'])} of {show(row['limit'], row['unit'])}"
-        for row in s.explained["slack"] if row["slack_frac"] < NARROW
-    ]  # fmt: skip
+    out = []
+    for row in s.explained["slack"]:
+        if row["slack_frac"] < NARROW:
+            value, limit = (show(row[key], row["unit"]) for key in ("value", "limit"))
+            out.append(f"{row['constraint']} uses {1 - row['slack_frac']:.1%} of its limit: {value} of {limit}")
     pools = {"training": plan["training_memory"]} | {role: fleet["memory"] for role, fleet in plan["serving"].items()}
     for name, used in pools.items():
         if used["used_frac"] > 1 - NARROW:
-            out.append(f"{name} uses {used['used_frac']:.1%} of the memory that may be used on its fullest device: a fragment too much and it stops")
+            out.append(f"{name} fills {used['used_frac']:.1%} of what may be used of its fullest device's memory: fragmentation may stop it")
     return out
 
 
@@ -48,16 +49,18 @@ def _training(s: Subject, plan: dict[str, Any]) -> list[str]:
     out = []
     if plan["parameters"]["n_mtp_params"]:
         extra = plan["parameters"]["n_mtp_params"] / plan["parameters"]["n_params"]
-        out.append(f"the multi-token-prediction modules ({extra:.1%} more parameters) are in neither training time, memory nor cost")
-    if job["n_ep"] * job["n_etp"] > job["n_devices_per_scale_up_domain"]:
+        out.append(f"multi-token-prediction modules ({extra:.1%} more parameters) are in neither training time, memory nor cost")
+    spread, domain = job["n_ep"] * job["n_etp"], job["n_devices_per_scale_up_domain"]
+    if spread > domain:
         out.append(
-            f"experts are spread over {job['n_ep'] * job['n_etp']} devices, beyond the {job['n_devices_per_scale_up_domain']} of one scale-up "
-            "domain: dispatch and combine cross the NICs and are modelled without overlap"
+            f"experts are spread over {spread} devices, beyond the {domain} of one scale-up domain: dispatch and combine cross the "
+            "NICs, and no overlap with computation is assumed"
         )
-    if job["n_pp"] > 1 and job["n_micro_batches_per_step"] < 4 * job["n_pp"]:
-        out.append(f"{job['n_micro_batches_per_step']} micro-batches fill a pipeline of {job['n_pp']} stages: the bubble is {job['bubble_s'] / job['step_s']:.0%}")
-    if job["n_micro_batches_per_step"] == 1:
-        out.append("one micro-batch per step: no smaller batch runs on all devices, and gradient exchange has nothing to hide behind but itself")
+    count, bubble = job["n_micro_batches_per_step"], job["bubble_s"] / job["step_s"]
+    if job["n_pp"] > 1 and count < 4 * job["n_pp"]:
+        out.append(f"{count} micro-batches fill a pipeline of {job['n_pp']} stages: the bubble is {bubble:.0%} of the step")
+    if count == 1:
+        out.append("one micro-batch per step: a smaller batch leaves devices or memory idle, and little hides the gradient exchange")
     if lost["n_failures_expected"] >= 1:
         gone = 1 - plan["pretraining"]["goodput_frac"]
         out.append(f"{lost['n_failures_expected']:.0f} failures are expected; they and checkpoints take {gone:.0%} of the time")
@@ -73,10 +76,11 @@ def _reinforcement(plan: dict[str, Any]) -> list[str]:
     r = plan["rl"]
     if r is None or r["s_per_step"] >= r["longest_rollout_s"]:
         return []
+    whole, step, longest = (show(r[key], "s") for key in ("rl_s", "s_per_step", "longest_rollout_s"))
     return [
-        f"RL in {show(r['rl_s'], 's')} means one step of {r['rollouts_per_step']} rollouts every {show(r['s_per_step'], 's')}, but the longest "
-        f"rollout of a step takes about {show(r['longest_rollout_s'], 's')} at the serving speed: it needs {r['rollouts_in_flight_needed']:,} "
-        "rollouts in flight (a larger or asynchronous batch), fewer devices for longer, or fewer RL tokens"
+        f"RL in {whole} means one step of {r['rollouts_per_step']} rollouts every {step}, but the longest rollout of a step takes about "
+        f"{longest} at the serving speed: it needs {r['rollouts_in_flight_needed']:,} rollouts in flight (a larger or asynchronous "
+        "batch), fewer devices for longer, or fewer RL tokens"
     ]
 
 
@@ -107,11 +111,11 @@ def _recipe(s: Subject, op: dict[str, Any]) -> str:
     if name == "routed experts":
         group = n_tok * float(at.n_dp / at.n_edp) * (1.0 if op["phase"] == "decode" else float(at.n_cp))
         each = group * float(ffn.n_active_experts / ffn.n_experts)
-        size = f"{int(ffn.d_expert_in)} x {figure(float(ffn.d_expert / at.n_etp))}"
-        return f"grouped GEMM, experts {size}, {figure(float(ffn.n_experts / at.n_ep))} per device, {figure(each)} tokens each{back}"
+        size, local = f"{int(ffn.d_expert_in)} x {figure(float(ffn.d_expert / at.n_etp))}", figure(float(ffn.n_experts / at.n_ep))
+        return f"grouped GEMM, experts {size}, {local} per device, {figure(each)} tokens each{back}"
     if name in ("expert dispatch", "expert combine"):
-        own, k = n_tok / float(at.n_tp), int(ffn.n_active_experts)
-        return f"all-to-all over {int(at.n_ep)} devices: {figure(own)} tokens per device to {k} experts, {int(ffn.d_expert_in)} wide{back}"
+        sent = f"{figure(n_tok / float(at.n_tp))} tokens per device to {int(ffn.n_active_experts)} experts"
+        return f"all-to-all over {int(at.n_ep)} devices: {sent}, {int(ffn.d_expert_in)} wide{back}"
     if name == "attention":
         length = s.setting.life.seq_tok if back else float(unit.prompt_of(s.setting.traffic).new_tok)
         return f"causal {heads}, sequence of {figure(length)} tokens{back}"
@@ -136,11 +140,10 @@ def _tokens_per_rank(s: Subject, pool: str, phase: str) -> float:
 
 def assumptions(s: Subject) -> list[dict[str, Any]]:
     """Figures that this plan rests on and that no measurement of ours backs: to be replaced by your own."""
-    mine = {f"{role}.{plain(s.values[f'hardware.{role}'])}" for role in s.setting.pools}
+    mine = tuple(f"{role}.{plain(s.values[f'hardware.{role}'])}." for role in s.setting.pools)
     rows = []
     for row in payload.assumptions(s.study):
-        is_mine = any(row["name"].startswith(f"{pool}.") for pool in mine) or row["name"].split(".")[0] in ("workload", "demand", "lifetime")
-        if is_mine and row["name"].endswith(CURATED):
+        if row["name"].startswith((*mine, "workload.", "demand", "lifetime")) and row["name"].endswith(CURATED):
             rows.append({key: row[key] for key in ("name", "value", "unit", "source", "confidence")})
     own = (
         ("train.mean_device_time_between_failures", failures.DEVICE_S_BETWEEN_FAILURES, "Llama 3, arXiv 2407.21783 Table 5"),

@@ -85,21 +85,21 @@ def tokens(s: Subject) -> dict[str, Any]:
 def precision(s: Subject) -> dict[str, Any]:
     """Number formats of training and serving."""
     bits = {key: plain(s.values[f"precision.{key}"]) for key in ("weight_bits", "kv_bits", "act_bits")}
+    is_weight_only = bits["weight_bits"] == 4 and bits["act_bits"] > 4
     return {
         "train_bits": plain(s.train_bits), "train_format": s.study.file.lifecycle.train_precision or FORMATS[int(s.train_bits)],
         "train_weights_format": "bf16, fp32 master weights and Adam moments in the optimizer", "gradient_format": "fp32",
         **bits, "kv_format": FORMATS[int(bits["kv_bits"])], "act_format": FORMATS[int(bits["act_bits"])],
-        "weight_format": "int4 or mxfp4 in groups" if bits["weight_bits"] == 4 and bits["act_bits"] > 4 else FORMATS[int(bits["weight_bits"])],
+        "weight_format": "int4 or mxfp4, in groups" if is_weight_only else FORMATS[int(bits["weight_bits"])],
     }  # fmt: skip
 
 
 def predicted(s: Subject) -> dict[str, Any]:
     """Quality columns of the run with their 80 % interval."""
-    sigma = s.number("sigma_ln_c_eq")
-    middle = s.number("c_eq_flop")
+    middle, width = s.number("c_eq_flop"), float(np.exp(Z_80 * s.number("sigma_ln_c_eq")))
     return {
-        "c_eq_flop": middle, "c_eq_low_flop": middle * np.exp(-Z_80 * sigma).item(), "c_eq_high_flop": middle * np.exp(Z_80 * sigma).item(),
-        "interval": "80 %", "n_eq": s.number("n_eq"), "n_eff": s.number("n_eff"), "loss_deployed_nat": s.number("loss"),
+        "c_eq_flop": middle, "c_eq_low_flop": middle / width, "c_eq_high_flop": middle * width, "interval": "80 %",
+        "n_eq": s.number("n_eq"), "n_eff": s.number("n_eff"), "loss_deployed_nat": s.number("loss"),
         "law": s.setting.law.name, "law_source": s.setting.law.source,
     }  # fmt: skip
 
@@ -109,7 +109,8 @@ def assess(s: Subject, useful_tok: float, law, deployed: bool) -> dict[str, floa
     n_active, n_total, design = lifecycle_columns.design_quality(s.setting, s.designs)
     if not deployed:
         design = design | {"weight_bits": 16.0, "act_bits": 16.0, "kv_bits": 16.0}
-    out = quality.assess(n_active, n_total, useful_tok, unique_tok=s.setting.life.unique_tok, law=law, alternative=s.setting.alternative, **design)
+    laws = {"law": law, "alternative": s.setting.alternative}
+    out = quality.assess(n_active, n_total, useful_tok, unique_tok=s.setting.life.unique_tok, **laws, **design)
     return {name: float(np.ravel(out[name])[0]) for name in ("loss", "c_eq_flop", "sigma_ln_c_eq")}
 
 
@@ -124,7 +125,8 @@ def gates(s: Subject) -> dict[str, Any]:
         here = {x.name: assess(s, useful, x, deployed=False)["loss"] for x in (law, s.setting.alternative)}
         drops = [before[name] - here[name] for name in here] if before else []
         rows.append({
-            "tok_frac": frac, "processed_tok": frac * spent, "useful_tok": useful, "step": ceil(frac * spent / batch - 1e-9), "at_s": frac * train_s,
+            "tok_frac": frac, "processed_tok": frac * spent, "useful_tok": useful,
+            "step": ceil(frac * spent / batch - 1e-9), "at_s": frac * train_s,
             **_interval(s, useful), "drop_nat": drops[0] if drops else None,
             "drop_low_nat": min(drops) if drops else None, "drop_high_nat": max(drops) if drops else None,
         })  # fmt: skip

@@ -44,7 +44,8 @@ def _launch(s: Subject, role: str, degrees: dict[str, int]) -> dict[str, Any]:
         out |= {"kv_pool_tok_per_rank": ceil(per_rank * held), "n_draft_tok": plain(traffic.q_tok - 1.0)}
     if role != "decode":
         out |= {"prefill_chunk_tok": ceil(float(unit.chunk_of(traffic))), "prefix_caching": bool(traffic.prefix_tok > 0)}
-        out |= {"prefill_mixed_with_decode": "chunked" if role == "serve" and traffic.chunked else "alternating" if role == "serve" else "no"}
+    if role == "serve":
+        out["prefill_mixed_with_decode"] = "chunked" if traffic.chunked else "alternating"
     return out
 
 

@@ -22,6 +22,8 @@ from codesign.spec.errors import UserError
 from codesign.study import Study
 from codesign.units.serve_unit import DEGREES
 
+HINT = "open the study.yaml of the run"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -58,7 +60,8 @@ class Subject:
         """A column that must hold a whole number."""
         value = self.number(column)
         if value % 1:
-            raise UserError(f"{self.run.path}: {column} = {value} of point {self.point['id']} is not a whole number", hint="run the study again")
+            where = f"{self.run.path}: {column} of point {self.point['id']}"
+            raise UserError(f"{where} is {value}, not a whole number", hint="run the study again")
         return int(value)
 
     def degrees(self, unit: str) -> dict[str, int]:
@@ -96,7 +99,7 @@ def subject(study: Study, run: Run, point_id: int) -> Subject:
     point = run.point(point_id)
     space = study.problem.space
     if run.variables != [v.name for v in space.variables]:
-        raise UserError(f"{run.path} is not a run of study '{study.name}': they vary different things", hint="open the study.yaml of the run")
+        raise UserError(f"{run.path} is not a run of study '{study.name}': they vary different things", hint=HINT)
     index = space.canonical(np.array([[_position(run, point, v) for v in space.variables]], dtype=int).reshape(1, -1))
     values = space.values(index)
     codes = {name: np.zeros(1, dtype=int) for name in values}
@@ -112,7 +115,7 @@ def _position(run: Run, point: dict[str, Any], variable) -> int:
     for position, choice in enumerate(variable.choices):
         if choice == value:
             return position
-    raise UserError(f"{run.path}: {variable.name} = {value} is not a choice of the study any more", hint="open the study.yaml of the run")
+    raise UserError(f"{run.path}: {variable.name} = {value} is not a choice of the study any more", hint=HINT)
 
 
 def _first(structure):

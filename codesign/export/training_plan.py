@@ -13,7 +13,7 @@ from codesign.spec.errors import UserError
 from codesign.study import Study
 
 FORMAT = 1
-HEADER = "# Training plan.  SI units by the suffix of each key; counts begin with n_.  A number to change is a design to search again.\n"
+HEADER = "# Training plan.  SI units by the suffix of each key; counts begin with n_.  To change a number, search again.\n"
 
 
 def export(study: Study, run: Run, point_id: int) -> dict[str, str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import studies
-
 from codesign.results import Run
 from codesign.run import run
 from codesign.study import Study

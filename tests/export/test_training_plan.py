@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+import itertools
 import math
 import re
 from pathlib import Path
@@ -163,7 +164,8 @@ def test_the_ramp_is_one_that_the_job_can_run(exported):
     for _, _, _, plan, _ in exported:
         stages, job = plan["batch_schedule"]["stages"], plan["training"]
         assert stages[0]["from_tok"] == 0 and stages[-1]["to_tok"] == plan["tokens"]["processed_tok"]
-        assert all(a["to_tok"] == b["from_tok"] and a["global_batch_seq"] < b["global_batch_seq"] for a, b in zip(stages, stages[1:], strict=False))
+        for a, b in itertools.pairwise(stages):
+            assert a["to_tok"] == b["from_tok"] and a["global_batch_seq"] < b["global_batch_seq"]
         last = stages[-1]
         assert [last[k] for k in ("global_batch_seq", "n_devices", "n_dp")] == [job[k] for k in ("global_batch_seq", "n_devices", "n_dp")]
         for stage in stages:
@@ -172,8 +174,8 @@ def test_the_ramp_is_one_that_the_job_can_run(exported):
             assert job["n_etp"] * job["n_ep"] * job["n_pp"] * stage["n_edp"] == stage["n_devices"]
             if stage is not last:  # no batch before the tokens at which it is critical
                 assert stage["to_tok"] <= plan["tokens"]["processed_tok"] * 0.032
-                following = 2 * stage["global_batch_tok"]
-                assert stage["to_tok"] <= 1.0001 * (following / critical_batch.DEFAULT.coefficient) ** (1 / critical_batch.DEFAULT.power)
+                following, law = 2 * stage["global_batch_tok"], critical_batch.DEFAULT
+                assert stage["to_tok"] <= 1.0001 * (following / law.coefficient) ** (1 / law.power)
         assert plan["batch_schedule"]["ramp_extra_s"] >= -1e-9
 
 
@@ -207,8 +209,8 @@ def test_measurements_cover_each_phase(exported):
             phases.setdefault((row["unit"], row["phase"]), []).append(row["share_frac"])
             assert row["expected_s"] > 0 and row["run"]
         assert all(0.8 <= sum(shares) <= 1 + 1e-9 for shares in phases.values())
-        wanted = {("serve", "prefill"), ("serve", "decode")} if len(study.setting.roles) == 1 else {("prefill", "prefill"), ("decode", "decode")}
-        assert set(phases) == {("train", "micro-batch")} | wanted
+        pools = ("prefill", "decode") if study.setting.disaggregated else ("serve", "serve")
+        assert set(phases) == {("train", "micro-batch"), (pools[0], "prefill"), (pools[1], "decode")}
         assert {row["confidence"] for row in plan["assumptions"]} >= {"estimate"}
 
 

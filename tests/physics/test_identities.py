@@ -208,7 +208,7 @@ def test_a_large_ideal_training_step_runs_at_the_peak():
     scene, one = scene_of("llama-2-7b", training=True), layout_of()
     run = job(micro=8, batch=64, recompute=0, zero=0)
     mfu = float(train.model_flop(scene, run) / (train.step(scene, one, run).step_s * 989e12))
-    assert 0.9 < mfu <= 1.0
+    assert 0.85 < mfu <= 1.0  # the rest: norms, activations and logits through HBM
     full = float(train.step(scene, one, job(micro=8, batch=64, recompute=2, zero=0)).step_s / train.step(scene, one, run).step_s)
     assert full == pytest.approx(4 / 3, rel=0.03)
 

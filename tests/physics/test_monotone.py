@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from physics_cases import CHIPS, ENGINES, MODELS, changed, chip_of, counts_of, layout_of, precision_of, random_layout
+from physics_cases import (
+    CHIPS,
+    ENGINES,
+    MODELS,
+    changed,
+    chip_of,
+    counts_of,
+    layout_of,
+    precision_of,
+    random_layout,
+)
 
 from codesign.physics import collectives, memory
 from codesign.physics.architecture import census, fill, kv_bytes_per_tok

@@ -4,7 +4,17 @@ from types import SimpleNamespace as Record
 
 import numpy as np
 import pytest
-from physics_cases import CHIPS, ENGINES, MODELS, architecture, chip_of, counts_of, plain, precision_of, random_layout
+from physics_cases import (
+    CHIPS,
+    ENGINES,
+    MODELS,
+    architecture,
+    chip_of,
+    counts_of,
+    plain,
+    precision_of,
+    random_layout,
+)
 from reference import machine, scalar, service
 from reference.counts import model_of, total_params
 

@@ -99,17 +99,24 @@ def bytes_scaled(scene):
     for kind in ("full", "window", "linear"):
         mixer = getattr(scene.census, kind)
         new = changed(new, **{f"census__{kind}__{n}": getattr(mixer, n) * BYTE for n in ("state_bytes", "index_elems_per_tok")})
+    new = changed(new, census__vocab=scene.census.vocab * BYTE)  # only logits count by vocab, at 4 or 6 bytes each
     return changed(new, chip=in_units(scene.chip, byte=BYTE), rates=in_units(scene.rates, byte=BYTE))
 
 
+def classes_of(serve, learn, layout):
+    """Bytes by class of a decode replica and of a training stage."""
+    job = train.Job(np.float64(4096), np.float64(1), 8.0 * layout.n_dp, np.float64(1), np.float64(1))
+    load = decode.Load(np.float64(64), np.float64(5000))
+    out = {f"train {k}": v for k, v in train.memory_classes(learn, layout, job).items()}
+    return out | {f"decode {k}": v for k, v in decode.memory_classes(serve, layout, load, np.float64(5000)).items()}
+
+
 def test_bytes(monkeypatch):
-    """Times do not know the unit of information; memory classes of state and cache are proportional to it."""
+    """Times do not know the unit of information; every memory class is proportional to it."""
     for _, counts, chip, layout in cases():
         serve, learn = make_scene(counts, chip, precision_of(8, 16, 8)), make_scene(counts, chip, precision_of(), training=True)
         want = outputs_of(serve, learn, layout, 1e4)
-        job = train.Job(np.float64(4096), np.float64(1), 8.0 * layout.n_dp, np.float64(1), np.float64(1))
-        load = decode.Load(np.float64(64), np.float64(5000))
-        classes = [train.memory_classes(learn, layout, job) | decode.memory_classes(serve, layout, load, np.float64(5000))]
+        classes = [classes_of(serve, learn, layout)]
         with monkeypatch.context() as m:
             for module in (memory, train, operators):
                 m.setattr(module, "ACT_BYTES", module.ACT_BYTES * BYTE)
@@ -117,12 +124,9 @@ def test_bytes(monkeypatch):
                 m.setattr(train, name, getattr(train, name) * BYTE)
             scaled = bytes_scaled(serve), bytes_scaled(learn)
             got = outputs_of(*scaled, layout, 1e4)
-            classes.append(train.memory_classes(scaled[1], layout, job) | decode.memory_classes(scaled[0], layout, load, np.float64(5000)))
-        for part in (got, want):
-            for name in [n for n in part if "memory_bytes" in n]:
-                del part[name]
-        check(got, want, lambda name: 1.0)
-        for name in ("weights", "kv", "gradients", "optimizer", "reserve"):
+            classes.append(classes_of(*scaled, layout))
+        check(got, want, lambda name: BYTE if "memory_bytes" in name else 1.0)
+        for name in classes[0]:
             np.testing.assert_allclose(classes[1][name], classes[0][name] * BYTE, rtol=1e-9, err_msg=name)
 
 

@@ -11,7 +11,15 @@ from types import SimpleNamespace as Record
 
 from reference.counts import cached_bytes, model_of
 from reference.machine import (
-    Clock, all_reduce, dispatch, experts_of_fullest, experts_of_mean, half_reduce, rates, stage_hop, stored,
+    Clock,
+    all_reduce,
+    dispatch,
+    experts_of_fullest,
+    experts_of_mean,
+    half_reduce,
+    rates,
+    stage_hop,
+    stored,
 )  # fmt: skip
 
 ACT = 2.0  # bytes of an activation between kernels
@@ -249,7 +257,7 @@ def train(scene, lay, job) -> Record:
     _dense(clock, scene, lay, n_tok, gemm)
     _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire, skew=1.0)
     _tensor_reductions(clock, scene, lay, n_tok, wire)
-    _glue(clock, scene, n_tok / lay.n_tp, share * (4 if job.recompute else 3))
+    _between_gemms(clock, scene, lay, n_tok, share, 3.5 if job.recompute else 2.5)
     _head(clock, scene, lay, n_tok, 3)
     _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)
     count = job.global_batch / (lay.n_dp * job.micro_batch)
@@ -269,6 +277,16 @@ def train(scene, lay, job) -> Record:
         clock=clock, step_s=step_s, exchange_s=exchange - hidden, update_s=update, bubble_s=bubble, memory_bytes=used,
         fits=_fits(scene, used), s_per_tok=s_per_tok, device_s_per_tok=s_per_tok * n_devices, flop=_model_flop(scene, job),
     )  # fmt: skip
+
+
+def _between_gemms(clock, scene, lay, n_tok, share, passes):
+    """Unfused kernels of a training step, sharded over TP: norms, residuals, rotary, activation; softmax and loss on the logits."""
+    m = scene.m
+    streams = 2 * (1 + 1) + 2 * (2 + 1)  # two norms read and write the stream, two additions read two and write one
+    moved = m.n_layers * streams * m.d + 2 * sum(x.n_layers * (x.heads + x.shards) * x.d_qk for x in m.mixers.values())
+    moved += 3 * (m.n_dense * m.d_ff + m.n_moe * (m.k * m.d_expert + m.d_shared))
+    clock.kernel(scene.rate.glue, 8 * m.n_layers * passes, 0.0, moved * ACT * n_tok / lay.n_tp * passes, share)
+    clock.kernel(scene.rate.glue, 4, 0.0, 4 * n_tok * m.vocab / lay.n_tp * 4.0)
 
 
 def _stage_weights(scene, lay):

@@ -1,0 +1,241 @@
+"""The command line as a user meets it: streams, exit codes, messages, files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from studies import SMALL
+
+from codesign.cli import main
+
+FAST = {
+    **SMALL, "lifecycle": {"pretrain_tok": "2 Ttok"},
+    "space": {"architecture.n_layers": [32, 48], "precision.weight_bits": [8, 16]},
+}  # fmt: skip
+
+
+def call(*args: str, code: int = 0):
+    result = CliRunner().invoke(main, list(args))
+    assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
+    return result
+
+
+def write(folder: Path, changes=None, name="study.yaml") -> str:
+    path = folder / name
+    path.write_text(yaml.safe_dump({**FAST, **(changes or {})}, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    call("run", write(folder), "--out", str(folder / "out"))
+    return folder / "out"
+
+
+def test_run_json_has_the_public_keys(tmp_path):
+    result = call("run", write(tmp_path), "--out", str(tmp_path / "out"), "--json")
+    summary = json.loads(result.stdout)
+    wanted = {"method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows", "wall_s",
+              "layouts_per_s", "front_csv", "report"}  # fmt: skip
+    assert wanted <= set(summary)
+    assert summary["method"] == "exhaustive" and summary["exact"] is True
+    assert summary["n_designs"] == summary["space_designs"] == 4
+    assert Path(summary["front_csv"]).is_file() and Path(summary["report"]).is_file()
+
+
+def test_front_csv_columns_in_the_public_order(run_dir):
+    columns = list(pd.read_csv(run_dir / "front.csv").columns)
+    assert columns[:2] == ["id", "design_id"]
+    assert columns[2:4] == ["architecture.n_layers", "precision.weight_bits"]
+    objectives = columns.index("c_eq_flop")
+    assert {"c_eq_flop", "usd_per_mtok", "tpot_s"} <= set(columns[4 : objectives + 3])
+    for unit in ("train", "serve"):
+        assert {f"{unit}.{k}" for k in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")} <= set(columns)
+
+
+def test_listings_read_the_run_and_keep_data_on_stdout(run_dir):
+    rows = json.loads(call("front", str(run_dir), "--json", "-n", "3").stdout)
+    assert len(rows) == 3
+    first = str(rows[0]["id"])
+    assert "memory per device" in call("show", str(run_dir), first).stdout
+    shown = json.loads(call("show", str(run_dir), first, "--json").stdout)
+    assert {"point", "operators", "memory", "layout", "slack", "lifecycle"} <= set(shown)
+    assert json.loads(call("compare", str(run_dir), first, str(rows[1]["id"]), "--json").stdout)["ids"]
+    share = json.loads(call("hypervolume", str(run_dir), "--reference", str(run_dir), "--json").stdout)
+    assert share["share"] == pytest.approx(1.0)
+    fast = call("front", str(run_dir), "--where", "tpot < 0.02", "--by=-c_eq_flop", "--csv").stdout
+    assert fast.splitlines()[0].startswith("id,design_id")
+
+
+def test_show_adds_up(run_dir):
+    """Time per operator adds up to the phase's estimate, cost parts to the lifecycle, bounds enclose the estimate."""
+    first = json.loads(call("front", str(run_dir), "--json", "-n", "1").stdout)[0]
+    shown = json.loads(call("show", str(run_dir), str(first["id"]), "--json").stdout)
+    for bound in shown["bounds"]:
+        total = sum(o["time_s"] for o in shown["operators"] if (o["unit"], o["phase"]) == (bound["unit"], bound["phase"]))
+        assert total == pytest.approx(bound["estimate_s"], rel=1e-9)
+        assert bound["lower_s"] <= bound["estimate_s"] * (1 + 1e-9) and bound["estimate_s"] <= bound["upper_s"] * (1 + 1e-9)
+    assert sum(c["usd"] for c in shown["cost"]) == pytest.approx(first["lifecycle_usd"])
+    memory = sum(m["bytes"] for m in shown["memory"] if m["unit"] == "serve")
+    assert memory == pytest.approx(first["serve.memory_bytes"])
+
+
+def test_a_second_identical_run_resumes_and_agrees(tmp_path):
+    path, out = write(tmp_path), str(tmp_path / "out")
+    first = json.loads(call("run", path, "--out", out, "--json").stdout)
+    ids = pd.read_csv(first["front_csv"])["id"].tolist()
+    again = json.loads(call("run", path, "--out", out, "--json", "--resume").stdout)
+    assert pd.read_csv(again["front_csv"])["id"].tolist() == ids
+    assert {k: first[k] for k in ("n_designs", "n_front", "hypervolume")} == {k: again[k] for k in ("n_designs", "n_front", "hypervolume")}
+
+
+def test_a_changed_study_is_refused_by_name_of_the_difference(tmp_path):
+    path, out = write(tmp_path), str(tmp_path / "out")
+    call("run", path, "--out", out)
+    error = call("run", path, "--out", out, "--set", "slo.ttft=2 s", code=2).stderr
+    assert "slo.ttft" in error and "--out" in error
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert "not empty" in call("run", write(tmp_path), "--out", str(tmp_path / "mine"), code=2).stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_nothing_feasible_is_exit_1_and_names_the_closest_design(tmp_path):
+    result = call("run", write(tmp_path, {"constraints": {"train_days": "<= 1 s"}}), "--out", str(tmp_path / "out"), code=1)
+    assert "closest design" in result.stderr and "train_days" in result.stderr
+    assert "killed by" in result.stdout
+
+
+def test_a_model_that_fits_nowhere(tmp_path):
+    change = {"base": {"model": "llama-3.1-405b"}, "hardware": {"train": "rtx_4090", "serve": "rtx_4090"}, "prices": {"rtx_4090": "0.3 USD/h"},
+              "space": {"precision.weight_bits": [8, 16]}, "layout": {}}  # fmt: skip
+    result = call("run", write(tmp_path, change), "--out", str(tmp_path / "out"), code=1)
+    assert "memory" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "nope.yaml"], ["nope.yaml"]),
+        (["front", "nowhere"], ["nowhere", "no such directory"]),
+        (["show", "RUN", "99999"], ["99999"]),
+        (["front", "RUN", "--by", "tpott"], ["tpott", "did you mean"]),
+        (["front", "RUN", "--where", "__import__('os').system('x')"], ["error"]),
+        (["export", "RUN", "0", "--to", "pdf"], ["pdf", "training-plan"]),
+        (["list", "accelerator"], ["accelerators"]),
+        (["explain", "tpoot"], ["did you mean"]),
+        (["evaluate", "--model", "llama-3.1-70b"], ["no hardware"]),
+        (["evaluate", "--model", "lama-3.1-70b", "--accelerator", "h100_sxm"], ["did you mean"]),
+        (["evaluate", "--model", "deepseek-v3", "--accelerator", "h100_sxm", "--n-tp", "3", "--n-ep", "5"], ["edp"]),
+        (["evaluate", "--model", "llama-3.1-70b", "--accelerator", "h100_sxm", "--weight-bits", "5", "--batch", "0"], ["weight_bits", "batch"]),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_exit_2(args, words, run_dir):
+    result = call(*[str(run_dir) if a == "RUN" else a for a in args], code=2)
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_results_file_edited_by_hand_is_noticed(tmp_path):
+    out = tmp_path / "out"
+    call("run", write(tmp_path), "--out", str(out))
+    frame = pd.read_parquet(out / "results.parquet").drop(columns=["tpot_s"])
+    frame.to_parquet(out / "results.parquet")
+    assert "tpot_s" in call("front", str(out), code=2).stderr
+    (out / "results.parquet").write_bytes(b"PAR1 truncated")
+    assert "cannot be read" in call("front", str(out), code=2).stderr
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    """A write that fails half-way (file size limit) is a clear message; no part files stay behind."""
+    path, out = write(tmp_path), tmp_path / "out"
+    call("run", path, "--out", str(out))
+    before = {f.name: f.stat().st_size for f in out.iterdir()}
+    limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from codesign.cli import main; main(['report', {str(out)!r}])"
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "error:" in done.stderr and "Traceback" not in done.stderr
+    assert {f.name: f.stat().st_size for f in out.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_resume_finishes(tmp_path):
+    """SIGINT during an enumeration: exit 130, a loadable run directory, and a resumed run with the front of an unbroken one."""
+    space = {"architecture.n_layers": {"range": [20, 59]}, "architecture.n_experts": [64, 128], "precision.weight_bits": [8, 16],
+             "architecture.d_expert": [512, 768, 1024, 1536]}  # fmt: skip
+    path, out = write(tmp_path, {"space": space}), tmp_path / "out"
+    command = [sys.executable, "-m", "codesign.cli", "run", path, "--set", "search.method=nested", "--trials", "2000000", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.time() + 60
+    while not (out / "search.ckpt").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    if process.returncode == 0:  # the machine was fast enough to see every design first
+        return
+    assert process.returncode == 130, stderr
+    assert "--resume" in stderr
+    assert json.loads(call("front", str(out), "--json").stdout)
+
+
+def test_check_and_new(tmp_path):
+    target = tmp_path / "mine.yaml"
+    call("new", str(target), "--from", "dense")
+    assert "exists already" in call("new", str(target), code=2).stderr
+    answer = json.loads(call("check", write(tmp_path), "--json").stdout)
+    assert answer["space_designs"] == 4 and answer["method"] == "exhaustive"
+    assert "valid study" in call("check", str(target)).stdout
+
+
+def test_seeds_reproduce_a_sampled_run(tmp_path):
+    path = write(tmp_path, {"space": {**FAST["space"], "architecture.n_experts": [64, 128, 256]}})
+    fronts = []
+    for name in ("a", "b"):
+        call("run", path, "--set", "search.method=nested", "--set", "search.sampler=nsga2", "--trials", "60", "--seed", "5", "--out", str(tmp_path / name))
+        fronts.append((tmp_path / name / "front.csv").read_text())
+    assert fronts[0] == fronts[1]
+
+
+def test_list_models_and_accelerators_have_the_public_keys():
+    models = json.loads(call("list", "models", "--json").stdout)
+    assert {"name", "n_params", "n_active_params", "published_total", "published_active", "kv_bytes_per_tok", "source"} <= set(models[0])
+    chips = json.loads(call("list", "accelerators", "--json").stdout)
+    assert {"name", "hbm_bytes", "hbm_bytes_per_s", "peak_flop_per_s", "scale_up_bytes_per_s", "scale_up_size", "scale_out_bytes_per_s", "tdp_w", "usd_per_h"} <= set(chips[0])
+    for kind in ("systems", "engines", "workloads", "memory", "attention", "samplers", "objectives", "constraints", "exports", "constants"):
+        assert json.loads(call("list", kind, "--json").stdout)
+
+
+def test_evaluate_has_the_public_keys():
+    args = ["evaluate", "--model", "deepseek-v3", "--system", "h200_sxm_node", "--engine", "ideal", "--phase", "prefill,decode,train",
+            "--n-ep", "64", "--batch", "512", "--isl", "2048", "--osl", "512", "--kv-bits", "8", "--json"]  # fmt: skip
+    answer = json.loads(call(*args).stdout)
+    assert {"n_params", "n_active_params", "n_active_params_excl_in", "n_active_params_excl_both", "kv_bytes_per_tok"} <= set(answer["architecture"])
+    assert {"step_s", "tpot_s", "tok_per_s", "bound", "memory_bytes", "weight_bytes", "weight_bytes_mean", "kv_bytes", "usd_per_mtok", "fits"} <= set(answer["decode"])
+    assert {"ttft_s", "tok_per_s", "bound", "usd_per_mtok", "flop_matmul", "flop_attention", "fits"} <= set(answer["prefill"])
+    assert {"step_s", "tok_per_s_per_device", "mfu_frac", "memory_bytes", "fits"} <= set(answer["train"])
+    assert answer["architecture"]["kv_bytes_per_tok"] == 61 * 656
+    assert answer["layout"]["n_dp"] == 64 and answer["layout"]["n_devices"] == 64
+
+
+def test_evaluate_reads_a_scenario_file_and_flags_win(tmp_path):
+    path = tmp_path / "point.yaml"
+    path.write_text("model: llama-3.1-70b\naccelerator: h100_sxm\nn-tp: 8\nphase: [decode]\nbatch: 16\n")
+    one = json.loads(call("evaluate", str(path), "--json").stdout)
+    two = json.loads(call("evaluate", str(path), "--batch", "64", "--json").stdout)
+    assert "prefill" not in one
+    assert two["decode"]["step_s"] > one["decode"]["step_s"]
