@@ -310,7 +310,7 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
-    reals = {"accepted", "usd_per_h"}
+    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap"}
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
@@ -319,6 +319,28 @@ def _evaluate_options() -> None:
 
 
 _evaluate_options()
+
+
+@main.command()
+@click.argument("data", required=False, metavar="[DATA.csv]")
+@click.option("--kind", type=click.Choice(["training", "inference"]), help="What the rows are (default: by their columns).")
+@click.option("--per-row", metavar="OUT.csv", help="Write one line per row and metric.")
+@click.option("--plot", metavar="FILE.html", help="Write predicted against measured as an offline page.")
+@click.option("--explain", "row_id", metavar="ID", help="One row in full: its scenario and the time of every operator.")
+@JSON_OPTION
+@guarded
+def validate(data, kind, per_row, plot, row_id, as_json) -> None:
+    """Predicted against measured: your CSV, or the published runs that come with the tool."""
+    from codesign.evidence import command
+
+    found = command.run(data, kind)
+    for file in command.write(found, per_row, plot):
+        click.echo(f"{file} written", err=True)
+    answer = command.answer(found, row_id, as_json)
+    _print_json(answer) if as_json else click.echo(answer)
+    if not any(v.scored for v in found):
+        click.echo("no row could be predicted", err=True)
+        sys.exit(NOTHING_FEASIBLE)
 
 
 @main.command("list")

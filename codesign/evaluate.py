@@ -120,7 +120,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     batch = lifecycle_columns.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
-    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, ceiling, paired)
+    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired)
     return out.expand(back)
 
 
@@ -142,7 +142,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
 
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
-        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, paired
+        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, len(first), paired
 
     if not setting.disaggregated:
         return serve_unit.colocated(*pool("serve")).expand(back)
@@ -159,7 +159,7 @@ def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
     bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
     learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
     roll = _scene(designs, "rl", first, designs.precision)
-    rate, n_timed = train_unit.rl_device_s_per_tok(roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl)
+    rate, n_timed = train_unit.rl_device_s_per_tok(roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first))
     return rate[back], n_timed
 
 
@@ -169,6 +169,7 @@ def judge(setting: Setting, designs: Designs, training, serving, design, columns
     feasible = (broken <= 0) & designs.buildable[design]
     goals = np.stack([columns[g.column] * (-1.0 if g.maximize else 1.0) for g in setting.goals], axis=1)
     keep = np.flatnonzero(feasible & np.all(np.isfinite(goals), axis=1))
+    keep = keep[np.lexsort((columns["lifecycle_usd"][keep], design[keep]))]  # of equal points the cheaper life is kept
     keep = keep[nondominated_per_design(design[keep], list(goals[keep].T))]
     points = {k: v[keep] for k, v in columns.items()} | {"point": _ordinal(design[keep])}
     points |= {k: np.broadcast_to(v, (designs.n,))[design[keep]] for k, v in designs.values.items()}

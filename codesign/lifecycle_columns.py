@@ -101,7 +101,8 @@ def _flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
 
     context = traffic.isl_tok + traffic.osl_tok / 2.0
     window = [(m, np.minimum(context, m.span_tok)) for m in (census.full, census.window)]
-    decode = sum(m.n_layers * span * m.flop_per_pair_decode for m, span in window)
+    # absorbed MLA multiplies more than it must: necessary work is the smaller of the two forms
+    decode = sum(m.n_layers * span * np.minimum(m.flop_per_pair_decode, m.flop_per_pair_prefill) for m, span in window)
     decode = decode + census.linear.n_layers * census.linear.state_flop_per_tok
     train = 6.0 * weights + 3.0 * attention(np.float64(life.seq_tok), "flop_per_pair_prefill")
     rl_seq = np.float64(setting.rl.prompt_tok + setting.rl.gen_tok)
@@ -118,17 +119,30 @@ def _flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
 def global_batch_seq(setting: Setting, designs: Designs) -> np.ndarray:
     """Sequences per optimizer step (A,): the study's, else the largest power of two within the critical batch.
 
-    The critical batch needs tokens; before they are solved, 50 tokens per active parameter stand in (only the
-    power of two below its square root enters), and the waste of the true pair is charged afterwards.
+    The critical batch needs tokens; before they are solved, `_expected_tok` stands in (only the power of two below about
+    its square root enters), and the waste of the true pair is charged afterwards.
     """
     life = setting.life
     if life.global_batch_tok:
         return np.full(designs.n, max(round(life.global_batch_tok / life.seq_tok), 1.0))
     tok = designs.values.get("lifecycle.pretrain_tok")
     if tok is None:
-        tok = life.pretrain_tok if life.pretrain_rule == "fixed" else 50.0 * designs.census.n_active_params
+        tok = life.pretrain_tok if life.pretrain_rule == "fixed" else _expected_tok(setting, designs)
     batch = critical_batch.critical_batch_tok(np.maximum(np.broadcast_to(tok, (designs.n,)), 1e9)) / life.seq_tok
     return np.exp2(np.floor(np.log2(np.maximum(batch, 8.0))))
+
+
+def _expected_tok(setting: Setting, designs):
+    """Tokens of the order that the rule will solve for (A,): half the budget at 40 % MFU, or a third of the served tokens."""
+    life, chip = setting.life, designs.chips["train"]
+    per_tok = 6.0 * designs.census.n_active_params
+    seconds = per_tok / (0.4 * chip.peak_flop_per_s.at_16)
+    if life.pretrain_rule == "budget":
+        price = {"usd": seconds * chip.usd_per_s, "flop": per_tok, "device_s": seconds}[life.budget_of]
+        return 0.5 * life.budget / price
+    if life.pretrain_rule == "balance":
+        return setting.traffic.demand_tok_per_s * life.lifetime_s / 3.0 + 0.0 * per_tok
+    return 50.0 * designs.census.n_active_params
 
 
 @dataclass
@@ -166,6 +180,8 @@ def _tokens(setting: Setting, designs, training, serving, rl_rate, rates: Rates,
     else:
         tok = _per_design(named if named is not None else life.pretrain_tok, d)
         out = balance.tokens_fixed(tok, k * tok if life.rl_rule == "balance" else rl_fixed)
+    if rule == "budget":
+        out = _no_waste(out, _most_useful(setting, designs, rates, tr, d), k)
     if rule == "budget" and life.max_ratio:
         amount = share(_inference(setting, designs, serving, flop, d))
         fixed_rl = rl_price * rl_fixed if life.rl_rule == "fixed" else np.inf
@@ -178,7 +194,30 @@ def _tokens(setting: Setting, designs, training, serving, rl_rate, rates: Rates,
         spent = useful * critical_batch.token_waste(batch_tok, np.maximum(useful, 1.0))
         if rule == "min_cost" and life.rl_rule == "balance":
             out = out._replace(rl_tok=k * useful)
-    return Tok(useful, spent, out.rl_tok + 0.0 * d, out.violation, batch_tok)
+    needs_rl = (life.rl_rule == "balance") | (rl_fixed > 0)
+    no_rl = needs_rl & ~np.isfinite(rl_rate[d])
+    return Tok(useful, spent, np.where(no_rl, 0.0, out.rl_tok), np.where(no_rl, 1.0, out.violation), batch_tok)
+
+
+def _most_useful(setting: Setting, designs, rates: Rates, tr, d):
+    """Processed tokens beyond which more of them help nobody: refused by the quality law, damaging after 4-bit rounding, or
+    past a bound on training time."""
+    life = setting.life
+    n_active, n_total, design = design_quality(setting, designs)
+    names = ("weight_bits", "act_bits", "c_fmt", "fmt_act_bits")
+    factors = quality.factor_table(n_active, n_total, f=setting.law.factors, **{k: v for k, v in design.items() if k not in names})
+    n_base = np.prod(np.broadcast_arrays(np.asarray(n_active, float), *factors.values()), axis=0)
+    c_quant = quality.quant_coefficient(*(design[k] for k in ("weight_bits", "c_fmt", "act_bits", "fmt_act_bits")))
+    most = np.minimum(quality_validity.MAX_TOK_PER_PARAM * n_active, quality_validity.MAX_EPOCHS * life.unique_tok) * (1.0 - 1e-9)
+    most = quality.useful_training_tok(n_base, n_active, most, c_quant, setting.law, life.unique_tok)
+    days = [x.bound for x in setting.limits if x.column == "train_s" and x.op == "<="]
+    return np.minimum(_per_design(most, d), min(days) * (1.0 - 1e-9) / tr["s_per_tok"] if days else np.inf)
+
+
+def _no_waste(out, most, k):
+    """Budgeted tokens, at most `most`: money that buys nothing useful is left over instead of being burnt."""
+    tok = np.minimum(out.pretrain_tok, most)
+    return out._replace(pretrain_tok=tok, rl_tok=np.where(np.asarray(k) > 0, k * tok, out.rl_tok))
 
 
 def _within_balance(out, max_ratio, price, inference, fixed_rl, k):
@@ -233,10 +272,10 @@ def design_quality(setting: Setting, designs):
     bits = designs.precision
     four, plain = WEIGHT_FORMATS["nvfp4"].c_fmt, WEIGHT_FORMATS["int4_group"].c_fmt
     train_bits = designs.values.get("precision.train_bits", life.train_bits)
+    together = (np.asarray(bits.act_bits) <= 4) & (np.asarray(bits.weight_bits) <= 4)  # NVFP4 is a format of both
     design = {
         "weight_bits": bits.weight_bits, "act_bits": bits.act_bits, "kv_bits": bits.kv_bits, "train_bits": train_bits,
-        "c_fmt": np.where(np.asarray(bits.act_bits) <= 4, four, plain),
-        "fmt_act_bits": np.where(np.asarray(bits.act_bits) <= 4, 4, 16),
+        "c_fmt": np.where(together, four, plain), "fmt_act_bits": np.where(together, 4, 16),
         "granularity": np.where(shape["n_experts"] > 0, 2.0 * shape["d_model"] / np.maximum(shape["d_expert"], 1.0), 1.0),
         "aspect_ratio": shape["d_model"] / shape["n_layers"],
         "attention": shape["attention"], "n_heads": shape["n_heads"], "n_kv_heads": shape["n_kv_heads"],

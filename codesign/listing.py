@@ -115,8 +115,8 @@ def _constants() -> Rows:
     for engine in catalog.names("engines"):
         record = catalog.load("engines", engine)
         for chip, ops in {**record.get("kernels", {}), **record.get("priors", {})}.items():
-            for op, cells in ops.items():
-                for key, cell in cells.items():
+            for op, cells in ops.items() if isinstance(ops, dict) else ():  # beside the tables stand their source and date
+                for key, cell in cells.items() if isinstance(cells, dict) else ():
                     values = {k: v for k, v in cell.items() if k != "residual" and isinstance(v, (int, float))}
                     out += [{"name": f"{engine}.{chip}.{op}.{key}.{k}", "value": v, "unit": "s" if k.endswith("t0") else "",
                              "residual": cell.get("residual"), "source": record.get("source", "")} for k, v in values.items()]  # fmt: skip

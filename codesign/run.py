@@ -131,7 +131,7 @@ def _differences(theirs: str, mine: str) -> list[str]:
     """Dotted keys whose values differ; more trials or another time limit are no difference."""
     from codesign.spec import yamlio
 
-    flat = [_flat(yamlio.load(text).data) for text in (theirs, mine)]
+    flat = [_flat(yamlio.parse(text).data) for text in (theirs, mine)]
     free = {"search.trials", "search.time_limit", "question"}
     keys = sorted({*flat[0], *flat[1]} - free)
     return [key for key in keys if flat[0].get(key) != flat[1].get(key)]

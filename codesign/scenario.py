@@ -76,6 +76,7 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         one_shot_t0_per_rank_s=_f(reduce["one_shot_t0_per_rank"]),
         one_shot=_f(reduce["one_shot"]),
         gemm=_fit(k["gemm"]),
+        weight_only=_weight_only(k["gemm"]),
         gemm_k_half=_f(0.0 if ideal else GEMM_K_HALF),
         decode_attention=_fit(k["attention_decode"], compute=k["attention_prefill"]),
         mla_decode=_fit(k["mla_decode"]),
@@ -146,17 +147,31 @@ def _fit(cells: Mapping[str, Any], compute: Mapping[str, Any] | None = None, mem
     return KernelFit(column(cells, "t0"), column(compute or cells, "compute"), column(memory or cells, "memory"))
 
 
+def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
+    """Constants of weight-only GEMMs by weight width (16 bit repeats the ordinary one)."""
+    rows = [cells["bf16"], cells.get("w8a16") or cells["bf16"], cells.get("w4a16") or cells["bf16"]]
+    return KernelFit(*(ByBits(*(_f(row.get(key, 1.0)) for row in rows)) for key in ("t0", "compute", "memory")))
+
+
 def _reduction(table: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """All-reduce constants of a chip from the group sizes that were measured: one-shot latency as a line in n, the rest by median."""
     sizes = sorted(table)
-    first = [table[n]["one_shot_t0"] for n in sizes]
-    slope, start = np.polyfit(sizes, first, 1) if len(sizes) > 1 else (0.0, first[0])
-    slope = max(float(slope), 0.0)
+    rows = [_branches(table[n]) for n in sizes]
+    first = [row["one_shot_t0"] for row in rows]
+    slope = max(float(np.polyfit(sizes, first, 1)[0]), 0.0) if len(sizes) > 1 else 0.0
     return {
-        "one_shot_t0": float(max(np.mean(first) - slope * np.mean(sizes), 0.0)) if len(sizes) > 1 else float(start),
+        "one_shot_t0": max(float(np.mean(first)) - slope * float(np.mean(sizes)), 0.0),
         "one_shot_t0_per_rank": slope,
-        **{key: float(np.median([table[n][key] for n in sizes])) for key in ("one_shot", "two_shot", "two_shot_t0")},
+        **{key: float(np.median([row[key] for row in rows])) for key in ("one_shot", "two_shot", "two_shot_t0")},
     }
+
+
+def _branches(row: Mapping[str, float]) -> dict[str, float]:
+    """The branch that is faster for small messages as the one-shot one: the fit does not know which of its two regimes is which."""
+    names = (("one_shot_t0", "two_shot_t0"), ("one_shot", "two_shot"))
+    if row["two_shot_t0"] >= row["one_shot_t0"]:
+        return dict(row)
+    return dict(row) | {a: row[b] for pair in names for a, b in (pair, pair[::-1])}
 
 
 def _all_in(record: Mapping[str, Any]) -> float:

@@ -30,6 +30,7 @@ from codesign.units.train_unit import RlJob
 
 ROLES = ("train", "rl", "serve", "prefill", "decode")
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
+UTILISATION = 0.8  # of capacity at peak demand: a fleet sized to 100 % queues without end; estimate, `workload.utilisation` overrides
 YEAR_S = 365.25 * 86400.0
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
 
@@ -66,6 +67,7 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     yield from _lifecycle(file)
     if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",)) for p in names):
         yield from _variables(file)
+        yield from _domains(file)
 
 
 def _names(file: StudyFile) -> Iterator[Problem | Diagnostic]:
@@ -124,6 +126,19 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
                 bound.limit(column.unit)
             except SpecError as error:
                 yield Problem(("constraints", name), error.diagnostics[0].message, error.diagnostics[0].hint)
+
+
+def _domains(file: StudyFile) -> Iterator[Problem]:
+    """A domain larger than the hardware's is other hardware, with a price of its own."""
+    legal = legal_variables(file)
+    for role in _roles(file):
+        key = f"{role}.scale_up_size"
+        names = file.choices(f"hardware.{role}", legal[f"hardware.{role}"]) or (dict(file.hardware).get(role) or file.hardware.serve,)
+        for name in names if key in file.space and all(names) else ():
+            size = catalog.hardware(str(name))["scale_up"]["size"]
+            if max(file.choices(key, legal[key]), default=0) > size:
+                yield Problem(("space", key), f"'{name}' has a scale-up domain of {size} devices; larger ones cannot be had",
+                              "a larger domain is a system file of your own: {accelerator: ..., scale_up: {size: ...}, price: {rent: ...}}")  # fmt: skip
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
@@ -289,7 +304,7 @@ def _traffic(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     demand = np.atleast_1d(file.workload.demand)
     mean = float(np.mean(demand))
     peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    return make_traffic(workload, mean, peak / (file.workload.utilisation or 1.0), file.serving)
+    return make_traffic(workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving)
 
 
 def _life(file: StudyFile, workload: Mapping[str, Any]) -> Life:
@@ -341,6 +356,9 @@ def _limits(file: StudyFile) -> tuple[Limit, ...]:
         unit = objectives.COLUMNS[column].unit
         several = len(bounds) > 1
         limits += [Limit(f"{name} {b.op}" if several else name, column, b.op, b.limit(unit)) for b in bounds]
+    budget = file.lifecycle.budget
+    if budget is not None and budget.devices:  # a fleet for a time is a bound on both, not only on their product
+        limits += [Limit("fleet devices", "train_devices", "<=", float(budget.devices)), Limit("fleet days", "train_s", "<=", budget.days * 86400.0)]
     return tuple(limits)
 
 
@@ -348,7 +366,7 @@ def _grids(file: StudyFile, setting: Setting, space: Space, base: Mapping[str, A
     """Candidate layouts per unit: the tool's, narrowed by the study's `layout`."""
     experts = [v.choices for v in space.variables if v.name == "architecture.n_experts"]
     has_moe = max([float(base.get("architecture.n_experts") or 0), *(float(c) for cs in experts for c in cs)]) > 1
-    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=65536.0)
+    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=1e9)
     grids = {"train": training_grid(has_moe, ceiling, _choices(file.layout.train))}
     for role in setting.roles:
         size = _largest_domain(setting, space, role)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from codesign import catalog
@@ -39,6 +40,11 @@ class Case:
         return re.sub(r" \(id .*", "", self.row.text("source")) or "own"
 
     @property
+    def publication(self) -> str:
+        """Who measured, whatever page or version: rows that share code, people and machines."""
+        return re.match(r"arXiv [\d.]+|[^: ]+", self.source)[0]
+
+    @property
     def group(self) -> str:
         """Rows whose errors are not independent: same publication, model, chip and precision."""
         return " | ".join((self.source, self.model, self.chip, self.precision))
@@ -51,23 +57,34 @@ def hardware(row: Row, *columns: str) -> tuple[dict[str, str], str]:
         raise Skip("no chip named" if not row["gpu"] else f"chip not in the catalog: {row['gpu']}")
     for kind in ("systems", "accelerators"):
         if catalog.known(kind, given):
-            entry = catalog.find(kind, given)
-            record = catalog.hardware(entry.name)
-            if reason := record.get("not_evaluable"):
+            name = catalog.find(kind, given).name
+            if reason := _hardware_gap(name):
                 raise Skip(f"chip cannot be evaluated: {given}: {reason}")
-            return {kind.removesuffix("s"): entry.name}, entry.name
+            return {kind.removesuffix("s"): name}, name
     raise Skip(f"chip not in the catalog: {given}")
 
 
-def catalog_model(row: Row) -> str:
-    """Catalog name of the row's model; unknown ones are skipped."""
+@lru_cache(256)
+def _hardware_gap(name: str) -> str | None:
+    return catalog.hardware(name).get("not_evaluable")
+
+
+def catalog_model(row: Row) -> tuple[str, bool]:
+    """(catalog name of the row's model, is it MoE); unknown ones are skipped."""
     for column in ("catalog_model", "model"):
         if row[column] and catalog.known("models", row[column]):
             name = catalog.find("models", row[column]).name
-            if reason := catalog.load("models", name).get("not_evaluable"):
-                raise Skip(f"model cannot be evaluated: {name}: {reason}")
-            return name
+            gap, is_moe = _model_facts(name)
+            if gap:
+                raise Skip(f"model cannot be evaluated: {name}: {gap}")
+            return name, is_moe
     raise Skip(f"model not in the catalog: {row['catalog_model'] or row['model'] or 'none named'}")
+
+
+@lru_cache(512)
+def _model_facts(name: str) -> tuple[str | None, bool]:
+    record = catalog.load("models", name)
+    return record.get("not_evaluable"), record.get("architecture", {}).get("n_experts", 0) > 0
 
 
 def engine(row: Row) -> tuple[str, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from codesign import catalog
 from codesign.evidence.case import Case, Skip, catalog_model, engine, hardware
 from codesign.evidence.rows import Row
 
@@ -31,9 +30,7 @@ def case(row: Row) -> Case:
         raise Skip(f"phase '{phase}' is not one of {', '.join(PHASES)}")
     measured = _measured(row, phase)
     chip, chip_name = hardware(row, "accelerator", "gpu")
-    model = catalog_model(row)
-    architecture = catalog.load("models", model)["architecture"]
-    is_moe = architecture.get("n_experts", 0) > 0
+    model, is_moe = catalog_model(row)
     runtime, note = engine(row)
     notes = [note] if note else []
     scenario = chip | {"model": model, "engine": runtime, "phase": PHASES[phase]}

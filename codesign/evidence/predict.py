@@ -16,6 +16,8 @@ from codesign.spec.errors import UserError
 RESERVES_ANSWER = ("trtllm",)
 MAX_SEQUENCES = 2048  # per attention rank in an offline run: default max_batch_size of trtllm-bench and TensorRT-LLM
 
+REQUESTS_PER_SLOT = 10.0  # num_prompts = 10 x concurrency, the protocol of InferenceX and of vLLM's serving benchmark
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -86,14 +88,12 @@ def _served(case: Case, scenario: dict[str, Any], batch: int | None) -> Predicti
     """Closed-loop, static and offline serving at the batch that the cache holds, at most the row's concurrency."""
     asked = scenario["batch"] if case.phase == "e2e" else MAX_SEQUENCES * scenario["n_dp"] * scenario["n_pp"]
     scenario["batch"] = batch or asked
-    answer = evaluate_point(scenario, detail=batch is None)
     notes: list[str] = []
     if batch is None:
-        room = _largest_batch(case, scenario, answer["decode"])
-        if 0 < room < asked:
-            scenario["batch"] = room
-            answer = evaluate_point(scenario)
+        room = _largest_batch(scenario)
+        scenario["batch"] = min(room, asked) or asked
         notes = _room_notes(case, asked, room)
+    answer = evaluate_point(scenario)
     values = _throughput(case, scenario, answer)
     if "tpot_ms" in case.measured:
         values["tpot_ms"] = answer["decode"]["tpot_s"] * 1e3
@@ -106,12 +106,13 @@ def _room_notes(case: Case, asked: int, room: int) -> list[str]:
     if room <= 0:
         return ["weights do not fit by our memory model, though it ran"]
     if case.phase == "offline":
-        return [f"batch {min(room, asked)}: largest that fits"]
-    return [f"cache holds {room} of {asked} requests, the others wait"] if room < asked else []
+        return ["batch not stated: largest that fits"]
+    return ["cache cannot hold all requests: the others wait"] if room < asked else []
 
 
-def _largest_batch(case: Case, scenario: Mapping[str, Any], part: Mapping[str, Any]) -> int:
+def _largest_batch(scenario: Mapping[str, Any]) -> int:
     """Sequences of one replica whose cache fits beside the other classes; 0 where those alone overflow."""
+    part = evaluate_point({**scenario, "phase": "decode"}, detail=True)["decode"]
     classes = {m["class"]: m["bytes"] for m in part["memory"]}
     per_rank = math.ceil(scenario["batch"] / scenario["n_dp"])
     whole = scenario["engine"] in RESERVES_ANSWER
@@ -134,7 +135,8 @@ def _closed_loop_ttft_s(scenario: Mapping[str, Any], answer: Mapping[str, Any], 
     """Mean TTFT of a closed loop: half a running step, then one prefill server per rank with the decode as think time.
 
     Mean value analysis (Reiser and Lavenberg, J. ACM 27, 1980): R(n) = S (1 + Q(n-1)), X(n) = n / (R + Z), Q = X R, with S one
-    prefill and Z = osl tpot.  Requests that find no cache wait for a slot: by Little's law C / X - Z.
+    prefill and Z = osl tpot.  Requests that find no cache wait for a slot: by Little's law C / X - Z.  Load generators send the first
+    request of every slot at once: those, one in REQUESTS_PER_SLOT, wait S (n + 1) / 2.
     """
     service_s, think_s = answer["prefill"]["ttft_s"], scenario["osl"] * answer["decode"]["tpot_s"]
     queue, wait_s, rate = 0.0, service_s, 0.0
@@ -143,7 +145,9 @@ def _closed_loop_ttft_s(scenario: Mapping[str, Any], answer: Mapping[str, Any], 
         rate = n / (wait_s + think_s)
         queue = rate * wait_s
     per_rank = math.ceil(concurrency / scenario["n_dp"])
-    return max(wait_s, per_rank / rate - think_s) + 0.5 * answer["decode"]["step_s"]
+    steady_s = max(wait_s, per_rank / rate - think_s)
+    burst_s = service_s * (per_rank + 1) / 2.0
+    return steady_s + (burst_s - steady_s) / REQUESTS_PER_SLOT + 0.5 * answer["decode"]["step_s"]
 
 
 def _overflow(part: Mapping[str, Any]) -> tuple[str, ...]:

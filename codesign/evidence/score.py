@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from itertools import groupby
 from math import log
 from typing import Any
 
 import numpy as np
 
 from codesign.evidence import baselines
-from codesign.evidence.validation import Line, Validation
+from codesign.evidence.validation import PRIMARY, Line, Validation
 
 SWEEP_ROWS = 4  # fewer say nothing about order
 TIE = log(1.05)  # pairs closer than 5 % are noise
@@ -115,16 +114,22 @@ def classes(validation: Validation) -> list[tuple[str, list[Line]]]:
                 found.append((f"{name}, recompute stated", [line for line in part if "recompute" not in line.case.assumed]))
                 found.append((f"{name}, recompute unknown", unknown))
     else:
-        for (phase, metric), part in partition(lines, lambda line: (line.phase, line.metric)).items():
+        both = [line for line in lines if line.metric == "tpot_ms"]
+        if len({line.phase for line in both}) > 1:
+            found.append(("decode and e2e tpot_ms", both))
+        for (phase, metric), part in sorted(partition(lines, lambda line: (line.phase, line.metric)).items(), key=lambda kv: _rank(*kv[0])):
             dense = [line for line in part if not line.case.is_moe]
             found.append((f"{phase} {metric}", part))
             if 0 < len(dense) < len(part):
                 found.append((f"{phase} {metric}, dense", dense))
                 found.append((f"{phase} {metric}, MoE", [line for line in part if line.case.is_moe]))
-        both = [line for line in lines if line.metric == "tpot_ms"]
-        if len({line.phase for line in both}) > 1:
-            found.append(("decode and e2e tpot_ms", both))
     return [(name, part) for name, part in found if part]
+
+
+def _rank(phase: str, metric: str) -> tuple[bool, int, str]:
+    """Order of the tables: decode, e2e, prefill, offline; TTFT under load last, because it depends on the load generator."""
+    order = ("train", "decode", "e2e", "prefill", "offline")
+    return (phase == "e2e" and metric != "tpot_ms", order.index(phase), metric)
 
 
 def overall(validation: Validation) -> list[dict[str, Any]]:
@@ -135,7 +140,21 @@ def overall(validation: Validation) -> list[dict[str, Any]]:
 def groups(validation: Validation) -> list[dict[str, Any]]:
     """Rows that share publication, model, chip and precision, the largest median error first."""
     parts = partition(validation.scored, lambda line: (line.phase, line.metric, line.group))
-    return sorted((record(part, key[2]) for key, part in parts.items()), key=lambda r: -r["median_abs_err"])
+    found = [record(part, key[2]) for key, part in parts.items()]
+    return sorted(found, key=lambda r: (r["metric"] == "ttft_ms" and r["phase"] == "e2e", -r["median_abs_err"]))
+
+
+def margins(validation: Validation) -> list[dict[str, Any]]:
+    """The main metric of each phase by chip, model (training: publication) and engine, so that a weak spot has a name."""
+    parts = partition(validation.scored, lambda line: (line.phase, line.metric))
+    what = ("chip", "publication") if validation.kind == "training" else ("chip", "model", "engine")
+    return [
+        {"by": by} | record(part, value, validation.kind == "training")
+        for (phase, metric), lines in parts.items()
+        if metric == PRIMARY[phase] or phase == "train"
+        for by in what
+        for value, part in sorted(partition(lines, lambda line: getattr(line.case, by)).items())  # noqa: B023
+    ]
 
 
 def baseline_records(validation: Validation) -> list[dict[str, Any]]:
@@ -153,7 +172,9 @@ def baseline_records(validation: Validation) -> list[dict[str, Any]]:
 
 def skipped(validation: Validation) -> list[dict[str, Any]]:
     """Reasons with how many rows each, most first."""
-    ordered = sorted(validation.skipped, key=lambda line: (line.phase, line.skipped))
-    found = [(key, list(part)) for key, part in groupby(ordered, key=lambda line: (line.phase, line.skipped))]
-    rows = [{"phase": phase, "reason": reason, "n": len(part), "ids": [line.id for line in part]} for (phase, reason), part in found]
+    found = partition(validation.skipped, lambda line: line.skipped)
+    rows = [
+        {"reason": reason, "n": len(part), "phase": ",".join(dict.fromkeys(line.phase for line in part)), "ids": [line.id for line in part]}
+        for reason, part in found.items()
+    ]
     return sorted(rows, key=lambda r: -r["n"])

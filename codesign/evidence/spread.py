@@ -38,7 +38,7 @@ class Residual(NamedTuple):
 def residuals(lines: Sequence[Line]) -> list[Residual]:
     return [
         Residual(line.spread_phase, "moe" if line.case.is_moe else "dense", uncertainty.chip_class(line.case.chip, line.case.engine),
-                 line.case.chip, line.case.model, line.case.source, line.group, line.err)
+                 line.case.chip, line.case.model, line.case.publication, line.group, line.err)
         for line in lines
     ]  # fmt: skip
 
@@ -68,8 +68,7 @@ def _spread(part: Sequence[Residual]) -> Spread:
     """Total from the 80 % quantile of |e|, rows of a group weighing together as the root of their number; own from pairs."""
     counts = {group: len(members) for group, members in partition(part, lambda r: r.group).items()}
     weights = [counts[r.group] ** -0.5 for r in part]
-    reach = min(LEVEL * (len(counts) + 1) / len(counts), 0.98)  # a new group is as likely to be the worst one as any
-    total = quantile([abs(r.err) for r in part], reach, weights) / Z
+    total = quantile([abs(r.err) for r in part], LEVEL, weights) / Z
     own = min(_own(part), total)
     return Spread(float(np.sqrt(total**2 - own**2)), own)
 

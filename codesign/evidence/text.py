@@ -23,7 +23,7 @@ def summary(v: Validation) -> dict[str, Any]:
     """Everything `validate --json` prints."""
     out: dict[str, Any] = {
         "kind": v.kind, "file": str(v.path), "n_rows": v.n_rows, "n_scored": len({line.id for line in v.scored}),
-        "rows_per_s": v.n_rows / v.wall_s, "overall": score.overall(v), "groups": score.groups(v), "sweeps": score.sweeps(v.scored),
+        "rows_per_s": v.n_rows / v.wall_s, "overall": score.overall(v), "groups": score.groups(v), "margins": score.margins(v), "sweeps": score.sweeps(v.scored),
         "skipped": score.skipped(v), "baselines": score.baseline_records(v), "notes": notes(v),
     }  # fmt: skip
     if v.kind == "training":
@@ -37,8 +37,7 @@ def summary(v: Validation) -> dict[str, Any]:
 
 def notes(v: Validation) -> list[dict[str, Any]]:
     """What the mapping assumed, with the number of rows, most first."""
-    seen = {(line.id, note) for line in v.scored for note in line.notes}
-    counts = Counter(note if "cache holds" not in note and "batch " not in note else note.split(":")[0].split(" ", 2)[0] + " limited by cache" for _, note in seen)
+    counts = Counter(note for _, note in {(line.id, note) for line in v.scored for note in line.notes})
     return [{"note": note, "n": n} for note, n in counts.most_common()]
 
 
@@ -62,6 +61,7 @@ def screen(v: Validation) -> str:
     blocks = [
         f"{v.kind}: {s['n_scored']} of {v.n_rows} rows of {v.path} predicted, {s['rows_per_s']:.0f} rows/s; error = ln(predicted / measured)",
         plain(overall_table(s)),
+        plain(margin_table(s["margins"])),
         f"groups, worst of {len(s['groups'])}\n" + plain(group_table(s["groups"][:SHOWN_GROUPS])),
         *([effect] if (effect := _effects(s, plain)) else []),
     ]
@@ -79,7 +79,7 @@ def markdown(v: Validation) -> str:
     """The published accuracy table of one kind."""
     s = summary(v)
     title = {"training": "Training", "inference": "Serving"}[v.kind]
-    blocks = [f"## {title}", f"{s['n_scored']} of {v.n_rows} rows predicted.", fenced(overall_table(s)), _effects(s, fenced)]
+    blocks = [f"## {title}", f"{s['n_scored']} of {v.n_rows} rows predicted.", fenced(overall_table(s)), fenced(margin_table(s["margins"])), _effects(s, fenced)]
     if s.get("left_out_coverage"):
         blocks += ["Coverage of the 80 % intervals, fitted with whole groups left out:", fenced(coverage_table(s["left_out_coverage"]))]
     blocks += ["Groups, worst first:", fenced(group_table(s["groups"]))]
@@ -120,6 +120,12 @@ def group_table(groups: Sequence[Mapping[str, Any]]) -> Rows:
                      percent(r["median_bias"], True)] for r in groups)]  # fmt: skip
 
 
+def margin_table(margins: Sequence[Mapping[str, Any]]) -> Rows:
+    head = ["by", "n", "groups", "median", "P90", "bias"]
+    return [head, *([f"{r['phase']}, {r['by']} {r['group']}", str(r["n"]), str(r["n_groups"]), percent(r["median_abs_err"]),
+                     percent(r["p90_abs_err"]), percent(r["median_bias"], True)] for r in margins)]  # fmt: skip
+
+
 def contrast_table(found: Sequence[Mapping[str, Any]]) -> Rows:
     head = ["effect", "measured", "predicted", "within 15 %"]
     return [head, *([c["effect"], f"{c['measured']:.2f}", f"{c['predicted']:.2f}", "yes" if c["within"] else "NO"] for c in found)]
@@ -138,10 +144,11 @@ def coverage_table(found: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def short(group: str, width: int = 100) -> str:
-    """A group's name with a long source cut in front of ` | `."""
+    """A group's name with the middle of a long source left out."""
     source, mark, rest = group.partition(" | ")
-    room = max(width - len(mark) - len(rest), 20)
-    return (source if len(source) <= room else source[: room - 3] + "...") + mark + rest
+    room = max(width - len(mark) - len(rest), 24)
+    half = (room - 3) // 2
+    return (source if len(source) <= room else f"{source[:half]}...{source[-half:]}") + mark + rest
 
 
 def percent(value: float, signed: bool = False) -> str:

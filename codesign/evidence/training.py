@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from codesign import catalog
 from codesign.evidence.case import Case, Skip, catalog_model, hardware, node_network
 from codesign.evidence.rows import Row
 from codesign.physics.phases.train import RECOMPUTE
@@ -63,8 +62,8 @@ def _model(row: Row) -> tuple[dict[str, Any] | str, str, bool]:
         if "n_experts" in own:
             own["d_shared"] = own.get("d_expert", 0)
         return {"name": name, "architecture": own}, name, own.get("n_experts", 0) > 0
-    known = catalog_model(row)
-    return known, known, catalog.load("models", known)["architecture"].get("n_experts", 0) > 0
+    known, is_moe = catalog_model(row)
+    return known, known, is_moe
 
 
 def _layout(row: Row, is_moe: bool) -> tuple[dict[str, int], list[str]]:

@@ -9,6 +9,9 @@ import numpy as np
 from codesign.lifecycle.quality_factors import LONG_CONTEXT_TOK
 
 
+MAX_TOK_PER_PARAM = 20_000.0  # tokens per active parameter, and epochs of unique data, beyond which nothing is ranked
+MAX_EPOCHS = 16.0
+
 def kumar_damage(n_active, tok, weight_bits):
     """Loss added by naive post-training quantisation: a monitor only, it over-predicts modern 4-bit formats.
 
@@ -90,13 +93,13 @@ def refusals(
     width = np.asarray(head_width_ratio, float)
     return _masks({
         "total-to-active ratio above 64": ratio > 64,
-        "tokens per active parameter above 20,000": tok / n_active > 20_000,
+        "tokens per active parameter above 20,000": tok / n_active > MAX_TOK_PER_PARAM,
         "weights below 4 bits without quantisation-aware training":
             (np.asarray(weight_bits) < 4) & (np.asarray(c_fmt) > 0.15),
         "weights below 3 bits": np.asarray(weight_bits) < 3,
         "activations, KV cache or training below 4 bits": (
             (np.asarray(act_bits) < 4) | (np.asarray(kv_bits) < 4) | (np.asarray(train_bits) < 4)),
-        "more than 16 epochs of unique data": tok / np.asarray(unique_tok, float) > 16,
+        "more than 16 epochs of unique data": tok / np.asarray(unique_tok, float) > MAX_EPOCHS,
         "expert granularity above 32": (np.asarray(granularity) > 32) & (ratio > 1),
         "n_heads * d_head / d_model outside 0.5-3": (width < 0.5) | (width > 3.0),
     }, ratio, tok)

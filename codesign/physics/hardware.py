@@ -68,6 +68,7 @@ class Chip(Arrays):
     one_shot_t0_per_rank_s: np.ndarray
     one_shot: np.ndarray  # its achieved fraction of the link
     gemm: KernelFit
+    weight_only: KernelFit  # fixed time and bandwidth of GEMMs that widen 8- or 4-bit weights on the fly
     gemm_k_half: np.ndarray  # depth k at which a GEMM reaches half of its plateau (shards narrower than this starve)
     decode_attention: KernelFit
     mla_decode: KernelFit
@@ -119,6 +120,10 @@ def kernels(chip: Chip, precision: Precision, is_mla, training: bool = False) ->
     math_bits = compute_bits(8, precision.act_bits, chip.has_8_bit, chip.has_4_bit)
     kv_bits = np.where(np.asarray(precision.kv_bits) >= 16, 16, 8)
     gemm, experts = _rate(chip.gemm, chip, gemm_bits), _rate(chip.experts, chip, gemm_bits)
+    widened = np.asarray(precision.weight_bits) < gemm_bits
+    if np.any(widened):
+        only = _rate(chip.weight_only, chip, gemm_bits, precision.weight_bits)
+        gemm = Rate(np.where(widened, only.t0_s, gemm.t0_s), gemm.flop_per_s, np.where(widened, only.bytes_per_s, gemm.bytes_per_s))
     prefill = _rate(chip.prefill_attention, chip, math_bits)
     if training:
         trained = chip.train_compute.pick(gemm_bits) * chip.peak_flop_per_s.pick(gemm_bits)

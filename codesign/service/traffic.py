@@ -62,6 +62,19 @@ def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s):
     return np.where(traffic.chunked, mixed, arrivals * prefill_s)
 
 
+def prompt_queue(prefill_s, busy_frac):
+    """Mean wait of a prompt behind other prompts of its rank: M/D/1, W = rho T / (2 (1 - rho)).
+
+    Parameters: prefill_s of one prompt [s], busy_frac share of the rank's time that goes into prefill [-] (clipped at 0.98).
+    Returns [s].  Source: Pollaczek-Khinchine with constant service time.
+
+    >>> round(float(prompt_queue(0.1, 0.5)), 3)
+    0.05
+    """
+    rho = np.clip(busy_frac, 0.0, 0.98)
+    return prefill_s * rho / (2.0 * (1.0 - rho))
+
+
 def occupied_devices(n_devices, domain):
     """Devices charged per replica when a domain is rented whole: idle devices of an occupied domain are paid for.
 

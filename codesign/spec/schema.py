@@ -190,7 +190,7 @@ class Workload(Keys):
     peak_to_mean: Annotated[Number, Field(ge=1)] | None = None
     """Peak demand over mean demand."""
     utilisation: Share | None = None
-    """Share of the capacity in use at peak demand; the rest is head-room."""
+    """Share of the capacity in use at peak demand; the rest is head-room (0.8 if absent)."""
     isl: Tokens | None = None
     """Input tokens of a request, prefix included."""
     osl: Tokens | None = None

@@ -24,7 +24,7 @@ TRAIN_DEGREES = {
     "micro_batch": (1, 2),
     "recompute": (1, 2),
     "zero": (1,),
-    "n_devices": (8, 32, 128, 512, 1024, 2048, 4096, 8192, 16384, 32768),
+    "n_devices": tuple(2**i for i in range(3, 17)),
 }
 
 
@@ -48,6 +48,7 @@ def serving_grid(has_moe: bool, max_devices: int, choices: dict | None = None) -
     the plain tensor-parallel form (etp = tp, ep = 1) for one rank.
     """
     degrees = SERVE_DEGREES | (choices or {})
+    max_devices = 10**6 if choices and {"n_dp", "n_tp"} <= set(choices) else max_devices  # layouts that the study names are all tried
     rows = []
     given_ep, given_etp = degrees.get("n_ep"), degrees.get("n_etp")
     for tp, cp, dp, pp in product(*(degrees[k] for k in ("n_tp", "n_cp", "n_dp", "n_pp"))):
@@ -71,9 +72,10 @@ def training_grid(has_moe: bool, max_devices: float, choices: dict | None = None
         for mb, recompute, zero in product(degrees["micro_batch"], degrees["recompute"], degrees["zero"]):
             rows.append((tp, cp, 1, pp, 1, ep))
             extras.append((mb, recompute, zero))
-    devices = np.array([n for n in degrees["n_devices"] if n <= max_devices] or [min(degrees["n_devices"])], dtype=float)
+    own_fleet = () if "n_devices" in (choices or {}) or max_devices > 1e6 else (int(max_devices),)  # a bound that is no power of two
+    devices = sorted({*(n for n in degrees["n_devices"] if n <= max_devices), *own_fleet}) or [min(degrees["n_devices"])]
     names = ("micro_batch", "recompute", "zero")
-    return Grid(_layout(rows), devices, dict(zip(names, np.array(extras, dtype=float).T, strict=True)))
+    return Grid(_layout(rows), np.array(devices, dtype=float), dict(zip(names, np.array(extras, dtype=float).T, strict=True)))
 
 
 def with_devices(layout: Layout, n_devices) -> Layout:

@@ -8,6 +8,7 @@ import numpy as np
 
 from codesign.physics.operators import Scene
 from codesign.physics.phases import decode, prefill
+from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.units import serving
 from codesign.units.candidates import Grid
@@ -33,9 +34,9 @@ class Need:
 class Timer:
     """Times the pairs of one pool chunk by chunk.  `paired`: design i with layout i at leading[i] only (flat search)."""
 
-    def __init__(self, scene: Scene, grid: Grid, traffic: Traffic, paired: bool) -> None:
+    def __init__(self, scene: Scene, grid: Grid, traffic: Traffic, n: int, paired: bool) -> None:
         self.scene, self.grid, self.traffic, self.paired = scene, grid, traffic, paired
-        self.pairs = serving.feasible_pairs(scene, grid, scene.chip.scale_up_size, paired)
+        self.pairs = serving.feasible_pairs(scene, grid, n, paired)
         tables = not paired
         self._decode = serving.decode_table(scene, grid, traffic) if tables else None
         self._prefill = serving.prefill_table(scene, grid, traffic) if tables else None
@@ -66,24 +67,26 @@ class Timer:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene.chip.scale_up_size, scene.chip)
 
 
-def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
-    """One pool: prefill stalls decode.  scene (U,); returns survivors with TPOT, TTFT, USD and J per output token."""
-    timer, parts = Timer(scene, grid, traffic, paired), []
+def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
+    """One pool: prefill stalls decode.  scene of n designs; returns survivors with TPOT, TTFT, USD and J per output token."""
+    timer, parts = Timer(scene, grid, traffic, n, paired), []
     for design, pair, sc, layout, lead in timer.chunks():
         pre = timer.prefill(design, pair, sc, layout)
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"]  # a prompt waits for half a running step on average
+        # a prompt waits for half a running step and behind the other prompts of its rank
+        queue_s = service.prompt_queue(pre["ttft_s"], rows["prefill_busy_frac"])
+        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
         rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
         rows["batch"] = lead * layout.n_dp
         parts.append((rows, design, layout))
-    return collect(parts, timer.pairs, scene.length(), need)
+    return collect(parts, timer.pairs, n, need)
 
 
-def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
+def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
     """A pool of its own for prompts: TTFT with KV transfer, USD and J per *output* token (each brings isl/osl prompt tokens)."""
     one = Grid(grid.layout, np.ones(grid.layout.n_tp.size if paired else 1))
-    timer, parts = Timer(scene, one, traffic, paired), []
+    timer, parts = Timer(scene, one, traffic, n, paired), []
     for design, pair, sc, layout, _ in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
         rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
@@ -92,19 +95,19 @@ def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired:
         rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
-    return collect(parts, timer.pairs, scene.length(), Need(tuple(quantities), np.inf, need.max_ttft_s))
+    return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
 
 
-def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, paired: bool = False) -> Survivors:
+def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
     """A pool of its own for decode: no prefill stall; the wait for the running step counts into TTFT."""
-    timer, parts = Timer(scene, grid, traffic, paired), []
+    timer, parts = Timer(scene, grid, traffic, n, paired), []
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
-    return collect(parts, timer.pairs, scene.length(), Need(quantities, need.max_tpot_s, need.max_ttft_s))
+    return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
 
 
 def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:

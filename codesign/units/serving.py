@@ -24,12 +24,12 @@ class Pairs:
     n_candidates: int
 
 
-def feasible_pairs(scene: Scene, grid: Grid, domain, paired: bool = False) -> Pairs:
-    """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene (A,), grid (L,).
+def feasible_pairs(scene: Scene, grid: Grid, n: int, paired: bool = False) -> Pairs:
+    """Cheap feasibility first: degrees divide the model, weights leave room on the fullest device.  scene of n designs, grid (L,).
 
     `paired`: design i is tried with layout i only (flat search) instead of with all of them.
     """
-    n = scene.length()
+    domain = scene.chip.scale_up_size
     side = scene if paired else scene.column()
     limit = domain if paired else np.reshape(domain, (-1, 1))
     ok = fits_shape(grid.layout, side.census)
@@ -93,10 +93,11 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     """
     load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
     ledger = decode.step(scene, layout, load, touched)
-    step_s, stall_s, chunk_tok = ledger.time_s, 0.0, 0.0
+    step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
         times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
         stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s), chunk_of(traffic)
+        busy_s = per_rank * traffic.accepted_tok / traffic.osl_tok * pre["forward_s"] / layout.n_pp
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
     held = service.held_tokens(traffic, per_rank)
     classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
@@ -105,9 +106,20 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
         "tpot_s": tpot_s,
         "step_s": step_s,
         "tok_per_s": load.batch / tpot_s,
+        "prefill_busy_frac": busy_s / (step_s + stall_s),
         "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
         "memory_bytes": used,
     }
+
+
+def draft_s(scene: Scene, layout: Layout, traffic: Traffic, step_s):
+    """Time to propose the drafts of one step: each is one layer's share of the step and a read of the LM head (an MTP module
+    is one decoder layer that shares the head; DeepSeek-V3, arXiv 2412.19437 section 2.2).  0 without drafts."""
+    n_draft = traffic.q_tok - 1.0
+    if not np.any(np.asarray(n_draft) > 0):
+        return 0.0
+    head_s = scene.census.head_params / layout.n_tp * scene.weight_bytes / scene.rates.gemm.bytes_per_s + scene.rates.gemm.t0_s
+    return n_draft * (step_s / scene.census.n_layers + head_s)
 
 
 def prompt_of(traffic: Traffic) -> prefill.Prompt:

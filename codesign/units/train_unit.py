@@ -21,9 +21,8 @@ EXTRAS = ("micro_batch", "recompute", "zero")
 NUMBERS = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes")
 
 
-def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices=np.inf, paired: bool = False) -> Survivors:
-    """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene (U,), global_batch [seq] (U,)."""
-    n = scene.length()
+def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, n: int, max_devices=np.inf, paired: bool = False) -> Survivors:
+    """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene of n designs, global_batch [seq] (n,)."""
     if paired:
         rows, best, counts = _paired(scene, grid, seq_tok, global_batch, n)
     else:
@@ -41,7 +40,7 @@ def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, m
 
 def _swept(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices, n: int):
     """Every pair and device count; each chunk is reduced at once, so memory stays small."""
-    timer, parts, best = training.TrainingTimer(scene, grid, seq_tok, global_batch), [], np.full(n, np.inf)
+    timer, parts, best = training.TrainingTimer(scene, grid, seq_tok, global_batch, n), [], np.full(n, np.inf)
     for design, pair, rows in timer.chunks():
         fits = rows["fits"]
         full = {k: np.broadcast_to(rows[k], fits.shape) for k in NUMBERS}
@@ -88,17 +87,16 @@ class RlJob:
     batch_seq: float = 512.0
 
 
-def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid: Grid, job: RlJob) -> tuple[np.ndarray, int]:
-    """Device-seconds per generated token (U,) with the best rollout, forward and update layout of each design.
+def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid: Grid, job: RlJob, n: int) -> tuple[np.ndarray, int]:
+    """Device-seconds per generated token (n,) with the best rollout, forward and update layout of each design.
 
     The three phases take turns on one pool, so each may use its own layout; weights are resharded once per step
     (`rl.weight_sync_s`, negligible against a rollout and left out of the rate).  Returns (rate, layouts timed).
     """
-    n = serve.length()
     one = np.float64(1.0)
     traffic = Traffic(*(np.float64(v) for v in (job.prompt_tok, job.gen_tok, 0.0, 0.6 * job.gen_tok, 0.0)), one, one, one, one)
     rollout, n_timed = np.full(n, np.inf), 0
-    timer = Timer(serve, serve_grid, traffic, paired=False)
+    timer = Timer(serve, serve_grid, traffic, n, paired=False)
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         stretch = rl.rollout_stretch(rows["step_s"][:1], rows["step_s"], job.longest_over_mean)
@@ -113,7 +111,7 @@ def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid
 def _forward_rate(scene: Scene, grid: Grid, traffic: Traffic, job: RlJob, n: int):
     """Device-seconds per generated token of one scoring pass over prompt and answer."""
     whole = Traffic(np.float64(job.prompt_tok + job.gen_tok), *(getattr(traffic, f) for f in list(vars(traffic))[1:]))
-    timer = Timer(scene, Grid(grid.layout, np.ones(1)), whole, paired=False)
+    timer = Timer(scene, Grid(grid.layout, np.ones(1)), whole, n, paired=False)
     best, n_timed = np.full(n, np.inf), 0
     for design, pair, sc, layout, _ in timer.chunks(8192):
         rows = timer.prefill(design, pair, sc, layout)
@@ -126,7 +124,7 @@ def _forward_rate(scene: Scene, grid: Grid, traffic: Traffic, job: RlJob, n: int
 def _update_rate(scene: Scene, grid: Grid, job: RlJob, n: int):
     """Device-seconds per generated token of the policy update (prompt tokens ride along)."""
     seq = job.prompt_tok + job.gen_tok
-    timer, best = training.TrainingTimer(scene, grid, np.float64(seq), np.float64(job.batch_seq)), np.full(n, np.inf)
+    timer, best = training.TrainingTimer(scene, grid, np.float64(seq), np.float64(job.batch_seq), n), np.full(n, np.inf)
     for design, _, rows in timer.chunks():
         cost = np.min(np.where(rows["fits"], rows["device_s_per_tok"] * seq / job.gen_tok, np.inf), axis=0)
         np.minimum(best, minimum_per_design(cost, design, n), out=best)

@@ -53,9 +53,8 @@ def _whole(count):
 class TrainingTimer:
     """Times (design, layout) pairs chunk by chunk, all device counts of the grid at once on the leading axis."""
 
-    def __init__(self, scene: Scene, grid: Grid, seq_tok, global_batch) -> None:
+    def __init__(self, scene: Scene, grid: Grid, seq_tok, global_batch, n: int) -> None:
         self.scene, self.grid, self.seq_tok, self.global_batch = scene, grid, seq_tok, global_batch
-        n = scene.length()
         self.design, self.pair = np.nonzero(np.broadcast_to(shape_fits(scene.column(), grid.layout), (n, grid.layout.n_tp.size)))
         self.n_candidates, self.n_timed, self.n_feasible = n * grid.n_rows, 0, 0
 
