@@ -137,6 +137,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("j_per_tok")
     if read & {"serve_devices", "serve_power_w"}:
         quantities.append("n_devices")
+    quantities += [q for q, name in (("usd_in", "usd_per_mtok_input"), ("usd_out", "usd_per_mtok_output")) if name in read]
     need = serve_unit.Need(tuple(quantities), setting.max_tpot_s, setting.max_ttft_s)
     paired = layouts is not None
 

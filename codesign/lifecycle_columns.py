@@ -92,25 +92,27 @@ def _flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
     census, traffic, life = designs.census, setting.traffic, setting.life
     weights = census.n_matmul_params_per_tok + census.head_params
 
-    def attention(context_tok, per_pair):
+    def attention(new_tok, prefix_tok=0.0):
         total = 0.0
         for mixer in (census.full, census.window, census.linear):
-            pairs = causal_pairs(context_tok, 0.0, mixer.span_tok) / context_tok
-            total = total + mixer.n_layers * (pairs * getattr(mixer, per_pair) + mixer.state_flop_per_tok)
+            pairs = causal_pairs(new_tok, prefix_tok, mixer.span_tok) / new_tok * mixer.flop_per_pair_prefill
+            index = causal_pairs(new_tok, prefix_tok, np.inf) / new_tok * mixer.index_flop_per_pair
+            total = total + mixer.n_layers * (pairs + index + mixer.state_flop_per_tok)
         return total
 
     context = traffic.isl_tok + traffic.osl_tok / 2.0
     window = [(m, np.minimum(context, m.span_tok)) for m in (census.full, census.window)]
     # absorbed MLA multiplies more than it must: necessary work is the smaller of the two forms
     decode = sum(m.n_layers * span * np.minimum(m.flop_per_pair_decode, m.flop_per_pair_prefill) for m, span in window)
+    decode = decode + sum(m.n_layers * context * m.index_flop_per_pair for m, _ in window)
     decode = decode + census.linear.n_layers * census.linear.state_flop_per_tok
-    train = 6.0 * weights + 3.0 * attention(np.float64(life.seq_tok), "flop_per_pair_prefill")
+    train = 6.0 * weights + 3.0 * attention(np.float64(life.seq_tok))
     rl_seq = np.float64(setting.rl.prompt_tok + setting.rl.gen_tok)
     c_rl = balance.rl_flop_per_param(reference=2.0 * setting.rl.n_forward)
     values = {
         "train": train,
-        "rl": c_rl * weights + 0.5 * c_rl * attention(rl_seq, "flop_per_pair_prefill"),
-        "prefill": 2.0 * weights + attention(traffic.isl_tok, "flop_per_pair_prefill"),
+        "rl": c_rl * weights + 0.5 * c_rl * attention(rl_seq),
+        "prefill": 2.0 * weights + attention(np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0), traffic.prefix_tok),
         "decode": 2.0 * weights + decode,
     }
     return {k: _per_design(v, d) for k, v in values.items()}

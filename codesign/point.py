@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics import memory
-from codesign.physics.architecture import census, fill, kv_bytes_per_tok, problems
+from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, make_layout
@@ -20,13 +20,14 @@ from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
 from codesign.scenario import make_chip
 from codesign.spec.errors import Diagnostic, UserError, nearest
+from codesign.units import serving
 
 PHASES = ("prefill", "decode", "train")
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
     "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
-    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "mixing": "alternating",
+    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": "alternating",
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None,
@@ -39,11 +40,9 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
     """
     s = _checked(scenario)
-    counts, default = _known_model(s["model"]) if _is_shipped("models", s["model"]) else _model(s["model"])
-    chip = _chip(s)
+    counts, scene, bits = _scene(s)
     layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
-    bits = {k: float(s[k] if s[k] is not None else default[k]) for k in ("weight_bits", "kv_bits", "act_bits")}
-    precision = Precision(**{k: np.float64(v) for k, v in bits.items()})
+    _possible(layout, counts)
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
         "architecture": {
@@ -51,19 +50,18 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
             "n_active_params": float(counts.n_active_params),
             "n_active_params_excl_in": float(counts.n_active_params_excl_in),
             "n_active_params_excl_both": float(counts.n_active_params_excl_both),
-            "kv_bytes_per_tok": float(kv_bytes_per_tok(counts, precision.kv_bits)),
+            "kv_bytes_per_tok": float(kv_bytes_per_tok(counts, bits["kv_bits"])),
         },
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
-        "precision": bits,
+        "precision": dict(bits),
     }
-    scene = make_scene(counts, chip, precision)
     if "prefill" in phases:
         out["prefill"] = _prefill(scene, layout, s, detail)
     if "decode" in phases:
         pre = out.get("prefill")
         out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
-        out["train"] = _train(counts, chip, layout, s, detail)
+        out["train"] = _train(counts, scene.chip, layout, s, detail)
     return out
 
 
@@ -84,6 +82,8 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
             found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
     if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
         found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
+    if not 1.0 <= s["accepted"] <= 1 + s["n_draft"]:
+        found.append(Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft"))
     for key in ("weight_bits", "kv_bits", "act_bits"):
         if s[key] is not None and s[key] not in (4, 8, 16):
             found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))
@@ -91,6 +91,9 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
+    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0)):
+        if s[key] is not None and not low <= s[key] <= high:
+            found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
         found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
     if found:
@@ -111,31 +114,54 @@ def _did_you_mean(key: str) -> str | None:
     return f"did you mean '{close}'?" if close else None
 
 
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "weight_bits", "kv_bits", "act_bits")
+
+
+def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
+    """Census, scene and bits of a scenario.  What the catalog names is built once: reading it costs more than an evaluation."""
+    hardware, rest = s["system"] or s["accelerator"], tuple(s[k] for k in SCENE)
+    known = _is_shipped("models", s["model"]), _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"])
+    counts, released = (_known_model if known[0] else _model)(s["model"])
+    if all(known):
+        return counts, *_known_scene(s["model"], hardware, *rest)
+    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:5]), rest[5:])
+
+
 def _is_shipped(kind: str, name: Any) -> bool:
-    return isinstance(name, str) and catalog.known(kind, name)
+    return isinstance(name, str) and _is_known(kind, name)
 
 
-def _chip(s: Mapping[str, Any]) -> Chip:
-    """The chip of a scenario.  Chips of the catalog are built once: reading one costs more than a whole evaluation."""
-    hardware, engine = s["system"] or s["accelerator"], s["engine"]
-    shipped = (_is_shipped("systems", hardware) or _is_shipped("accelerators", hardware)) and _is_shipped("engines", engine)
-    make = _known_chip if shipped else make_chip
-    chip = make(hardware, engine, scale_up_size=s["scale_up_size"], usd_per_s=_per_s(s["usd_per_h"]))
-    if s["scale_out_bandwidth"] is not None:
-        chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(s["scale_out_bandwidth"])))
-    return chip if s["dp_overlap"] is None else replace(chip, dp_overlap=np.float64(s["dp_overlap"]))
+@lru_cache(1024)
+def _is_known(kind: str, name: str) -> bool:
+    return any(catalog.known(k, name) for k in (("systems", "accelerators") if kind == "hardware" else (kind,)))
 
 
-_known_chip = lru_cache(256)(make_chip)
+def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: float | None, scale_out_bandwidth: float | None,
+          dp_overlap: float | None) -> Chip:  # fmt: skip
+    chip = make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
+    if scale_out_bandwidth is not None:
+        chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
+    return chip if dp_overlap is None else replace(chip, dp_overlap=np.float64(dp_overlap))
 
 
-def _model(name: Any):
+def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
     """(census, precision in which the model was released)."""
     model = catalog.load("models", name)
     return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
 
 
-_known_model = lru_cache(256)(_model)
+def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given: Sequence[int | None]) -> tuple[Scene, dict[str, float]]:
+    names = ("weight_bits", "kv_bits", "act_bits")
+    bits = {name: float(released[name] if value is None else value) for name, value in zip(names, given, strict=True)}
+    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in names))), bits
+
+
+_known_chip, _known_model = lru_cache(256)(_chip), lru_cache(256)(_model)
+
+
+@lru_cache(1024)
+def _known_scene(model: str, hardware: str, *rest: Any) -> tuple[Scene, dict[str, float]]:
+    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:5]), rest[5:])
 
 
 def _counts(model: Mapping[str, Any]):
@@ -164,6 +190,21 @@ def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
             hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
         )])  # fmt: skip
     return Layout(*(np.float64(v) for v in vars(layout).values()))
+
+
+def _possible(layout: Layout, counts) -> None:
+    """Refuse degrees that the model cannot be cut into, each with what it would have to divide."""
+    heads = max(float(m.n_heads) for m in (counts.full, counts.window, counts.linear) if float(m.n_layers) > 0)
+    moe, found = float(counts.ffn.n_moe_layers) > 0, []
+    rules = (
+        (float(heads) % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads"),
+        (float(layout.n_pp) > float(counts.n_layers), f"n_pp = {int(layout.n_pp)} exceeds {int(counts.n_layers)} layers"),
+        (moe and float(counts.ffn.n_experts) % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {int(counts.ffn.n_experts)} experts"),
+        (not moe and float(layout.n_ep) > 1, f"n_ep = {int(layout.n_ep)}, but the model has no experts"),
+    )
+    found = [Diagnostic(text, hint="choose a degree that divides it") for broken, text in rules if broken]
+    if found:
+        raise UserError(found)
 
 
 def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str, Any]:
@@ -212,7 +253,7 @@ def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -
 
 
 def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str, Any] | None, detail: bool) -> dict[str, Any]:
-    load = decode.Load(np.float64(s["batch"]), np.float64(s["isl"] + s["osl"] / 2.0), 1.0)
+    load = decode.Load(np.float64(s["batch"]), np.float64(s["isl"] + s["osl"] / 2.0), np.float64(1 + s["n_draft"]))
     touched = decode.fullest_experts(scene, layout, load)
     ledger = decode.step(scene, layout, load, touched, detail=True)
     per_rank = decode.sequences_per_rank(load.batch, layout)
@@ -221,7 +262,8 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
         arrivals = per_rank * s["accepted"] / s["osl"]  # as service.traffic.interference
         work = (pre["forward_s"] - pre["fixed_s"] * (s["mixing"] == "chunked")) / layout.n_pp
         stall_s = np.maximum(arrivals * work - ledger.slack_s * (s["mixing"] == "chunked"), 0.0)
-    tpot_s = float((ledger.time_s + stall_s) / s["accepted"])
+    drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)
+    tpot_s = float((ledger.time_s + drafting_s + stall_s) / s["accepted"])
     tok_per_s = s["batch"] / tpot_s
     classes = decode.memory_classes(scene, layout, load, np.float64(s["isl"] + s["osl"]))
     mean = decode.mean_experts(scene, layout, load) if scene.has_moe() else 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
-from codesign.physics.hardware import ByBits, Chip, KernelFit, Link
+from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions
 from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
@@ -39,7 +39,6 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0} | engine_record.get("scheduler", {})
     memory = {"reserve": 0.0, "usable_fraction": 1.0} | engine_record.get("memory", {})
     peaks = _peaks(record["peak"])
-    reduce = _reduction(k["all_reduce"])
     far, near = k["all_to_all"]["scale_out"], k["all_to_all"]["scale_up"]
     outer = k["nccl"]["scale_out"]
     scale_up, price = record["scale_up"], record.get("price") or {}
@@ -54,27 +53,25 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         reserve_bytes=_f(memory["reserve"]),
         usable_frac=_f(memory["usable_fraction"]),
         scale_up_size=_f(overrides.get("scale_up_size") or scale_up.get("size", 1)),
-        scale_up_peer_bytes_per_s=_f(scale_up.get("peer_bandwidth", np.inf)),
+        scale_up_peer_bytes_per_s=_f(scale_up.get("peer_bandwidth") or scale_up.get("link_bandwidth") or np.inf),
         torus_side=_f(max(scale_up["torus_dims"]) if scale_up.get("torus_dims") else np.inf),
         scale_up=Link(
             bytes_per_s=_f(scale_up["bandwidth"]),
-            all_reduce=_f(reduce["two_shot"]),
+            gather=_f(k["nccl"]["all_gather"]["efficiency"]),
+            gather_t0_s=_f(k["nccl"]["all_gather"]["t0"]),
             all_to_all=_f(near["efficiency"]),
-            all_reduce_t0_s=_f(reduce["two_shot_t0"]),
             all_to_all_t0_s=_f(near["t0"]),
             p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
         ),
         scale_out=Link(
             bytes_per_s=_f((record.get("scale_out") or {}).get("bandwidth") or scale_up["bandwidth"]),
-            all_reduce=_f(outer["efficiency"]),
+            gather=_f(outer["efficiency"]),
+            gather_t0_s=_f(outer["t0"]),
             all_to_all=_f(far["efficiency"]),
-            all_reduce_t0_s=_f(outer["t0"]),
             all_to_all_t0_s=_f(far["t0"]),
             p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
         ),
-        one_shot_t0_s=_f(reduce["one_shot_t0"]),
-        one_shot_t0_per_rank_s=_f(reduce["one_shot_t0_per_rank"]),
-        one_shot=_f(reduce["one_shot"]),
+        reductions=_reductions(k["all_reduce"]),
         gemm=_fit(k["gemm"]),
         weight_only=_weight_only(k["gemm"]),
         gemm_k_half=_f(0.0 if ideal else GEMM_K_HALF),
@@ -153,25 +150,16 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
     return KernelFit(*(ByBits(*(_f(row.get(key, 1.0)) for row in rows)) for key in ("t0", "compute", "memory")))
 
 
-def _reduction(table: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """All-reduce constants of a chip from the group sizes that were measured: one-shot latency as a line in n, the rest by median."""
+def _reductions(table: Mapping[int, Mapping[str, float]]) -> Reductions:
+    """All-reduce constants by group size.  A size that was not measured takes the next larger one that was, else the largest,
+    unchanged."""
     sizes = sorted(table)
-    rows = [_branches(table[n]) for n in sizes]
-    first = [row["one_shot_t0"] for row in rows]
-    slope = max(float(np.polyfit(sizes, first, 1)[0]), 0.0) if len(sizes) > 1 else 0.0
-    return {
-        "one_shot_t0": max(float(np.mean(first)) - slope * float(np.mean(sizes)), 0.0),
-        "one_shot_t0_per_rank": slope,
-        **{key: float(np.median([row[key] for row in rows])) for key in ("one_shot", "two_shot", "two_shot_t0")},
-    }
 
+    def at(n: int) -> Reduction:
+        row = table[next((size for size in sizes if size >= n), sizes[-1])]
+        return Reduction(*(_f(row[key]) for key in ("one_shot_t0", "one_shot", "two_shot_t0", "two_shot")))
 
-def _branches(row: Mapping[str, float]) -> dict[str, float]:
-    """The branch that is faster for small messages as the one-shot one: the fit does not know which of its two regimes is which."""
-    names = (("one_shot_t0", "two_shot_t0"), ("one_shot", "two_shot"))
-    if row["two_shot_t0"] >= row["one_shot_t0"]:
-        return dict(row)
-    return dict(row) | {a: row[b] for pair in names for a, b in (pair, pair[::-1])}
+    return Reductions(*(at(n) for n in (2, 4, 8, 16)))
 
 
 def _all_in(record: Mapping[str, Any]) -> float:

@@ -192,8 +192,8 @@ def resolve(file: StudyFile) -> Study:
     setting = Setting(
         base=base, pools=_pools(file, space), traffic=traffic, life=life, goals=goals, limits=_limits(file),
         disaggregated=file.serving.mode == "disaggregated", grids={},
-        max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf),
-        max_ttft_s=file.slo.ttft or np.inf,
+        max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf, _ceiling(file, "tpot_s")),
+        max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
         tiers_s=tiers, rl=_rl_job(file), law=_law(file),
     )  # fmt: skip
     setting = replace(setting, grids=_grids(file, setting, space, base))
@@ -347,6 +347,14 @@ def _law(file: StudyFile):
     except (OSError, ValueError) as error:
         known = ", ".join(scaling_law.LAWS)
         raise SpecError([file.place(Problem(("quality", "law"), str(error), f"a file of your own, or one of {known}"))]) from None
+
+
+def _ceiling(file: StudyFile, column: str) -> float:
+    """Latency that the study's constraints allow: the layouts kept per design must meet it, as they must an SLO."""
+    tops = [x.bound for x in _limits(file) if x.column == column and x.op == "<="]
+    if column == "tpot_s":
+        tops += [1.0 / x.bound for x in _limits(file) if x.column == "tok_per_s_per_user" and x.op == ">=" and x.bound > 0]
+    return min(tops, default=np.inf)
 
 
 def _limits(file: StudyFile) -> tuple[Limit, ...]:

@@ -88,12 +88,15 @@ def _served(case: Case, scenario: dict[str, Any], batch: int | None) -> Predicti
     """Closed-loop, static and offline serving at the batch that the cache holds, at most the row's concurrency."""
     asked = scenario["batch"] if case.phase == "e2e" else MAX_SEQUENCES * scenario["n_dp"] * scenario["n_pp"]
     scenario["batch"] = batch or asked
-    notes: list[str] = []
+    answer, notes = None, []
     if batch is None:
-        room = _largest_batch(scenario)
-        scenario["batch"] = min(room, asked) or asked
+        phase = "decode" if case.phase == "offline" else scenario["phase"]  # memory is all that is asked of an offline run's first guess
+        answer = evaluate_point({**scenario, "phase": phase}, detail=True)
+        room = _largest_batch(scenario, answer["decode"])
         notes = _room_notes(case, asked, room)
-    answer = evaluate_point(scenario)
+        scenario["batch"] = min(room, asked) or asked
+    if answer is None or case.phase == "offline" or scenario["batch"] != asked:
+        answer = evaluate_point(scenario)
     values = _throughput(case, scenario, answer)
     if "tpot_ms" in case.measured:
         values["tpot_ms"] = answer["decode"]["tpot_s"] * 1e3
@@ -110,9 +113,8 @@ def _room_notes(case: Case, asked: int, room: int) -> list[str]:
     return ["cache cannot hold all requests: the others wait"] if room < asked else []
 
 
-def _largest_batch(scenario: Mapping[str, Any]) -> int:
+def _largest_batch(scenario: Mapping[str, Any], part: Mapping[str, Any]) -> int:
     """Sequences of one replica whose cache fits beside the other classes; 0 where those alone overflow."""
-    part = evaluate_point({**scenario, "phase": "decode"}, detail=True)["decode"]
     classes = {m["class"]: m["bytes"] for m in part["memory"]}
     per_rank = math.ceil(scenario["batch"] / scenario["n_dp"])
     whole = scenario["engine"] in RESERVES_ANSWER

@@ -24,42 +24,43 @@ def members_inside(n, stride, chip: Chip):
 def scale_up_bandwidth(n, chip: Chip):
     """Bandwidth [byte/s, one direction] that one device reaches inside a group of n members of its domain.
 
-    switch: the whole link; full mesh: (n - 1) links of the pair (an MI300X pair sees 64 GB/s, not 448).
+    switch: the whole link; full mesh: n - 1 links of a pair (an MI300X pair sees 64 GB/s, not 448); torus: log2 n links (two
+    neighbours share one, a 2 x 2 x 2 cube three, then all of them).
     """
-    return np.minimum(chip.scale_up.bytes_per_s, np.maximum(n - 1.0, 1.0) * chip.scale_up_peer_bytes_per_s)
+    n_links = np.where(np.isfinite(chip.torus_side), np.log2(np.maximum(n, 2.0)), np.maximum(n - 1.0, 1.0))
+    return np.minimum(chip.scale_up.bytes_per_s, n_links * chip.scale_up_peer_bytes_per_s)
 
 
 def all_reduce(n_bytes, n, chip: Chip, stride=1):
     """All-reduce of `n_bytes` per device over a group of n.
 
-    inside one domain: min(one-shot  a1 + (n-1) b / (e1 link),  two-shot  a2 + 2 (n-1)/n b / (e2 link));
+    inside one domain: min(one-shot  a1 + (n-1) b / (e1 link),  two-shot  a2 + 2 (n-1)/n b / (e2 link)), constants by n;
     across domains:    reduce-scatter and all-gather inside, ring of 2 (m-1)/m (b / n_inside) over the m domains outside.
     Source of the two regimes: engine all-reduce kernels in ai-dynamo/aiconfigurator @095f58a tables.
     """
     inside = members_inside(n, stride, chip)
     outside = n / inside
-    link = scale_up_bandwidth(inside, chip)
-    ring = 2.0 * (inside - 1.0) / inside * n_bytes / (chip.scale_up.all_reduce * link)
-    one_shot = (inside - 1.0) * n_bytes / (chip.one_shot * link)
-    one_t0 = chip.one_shot_t0_s + chip.one_shot_t0_per_rank_s * inside
-    take_one = (one_t0 + one_shot <= chip.scale_up.all_reduce_t0_s + ring) & (outside <= 1.0)
-    latency = np.where(take_one, one_t0, chip.scale_up.all_reduce_t0_s) * (inside > 1.0)
+    link, fit = scale_up_bandwidth(inside, chip), chip.reductions.pick(inside)
+    one_shot = (inside - 1.0) * n_bytes / (fit.one_shot * link)
+    ring = 2.0 * (inside - 1.0) / inside * n_bytes / (fit.two_shot * link)
+    take_one = (fit.one_shot_t0_s + one_shot <= fit.two_shot_t0_s + ring) & (outside <= 1.0)
+    latency = np.where(take_one, fit.one_shot_t0_s, fit.two_shot_t0_s) * (inside > 1.0)
     transfer = np.where(take_one, one_shot, ring)
     if np.any(outside > 1.0):
         crossing = outside > 1.0
-        far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
-        latency = latency + crossing * chip.scale_out.all_reduce_t0_s
+        far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
+        latency = latency + crossing * 2.0 * chip.scale_out.gather_t0_s
         transfer = transfer + np.where(crossing, far, 0.0)
     return latency, transfer
 
 
 def shard_exchange(n_bytes, n, chip: Chip, stride=1):
-    """Reduce-scatter or all-gather of `n_bytes` (the full tensor) over n: half of a ring all-reduce, both tiers."""
+    """Reduce-scatter or all-gather of `n_bytes` (the full tensor) over n, both tiers: (n-1)/n b / (e link)."""
     inside = members_inside(n, stride, chip)
     outside = n / inside
-    near = (inside - 1.0) / inside * n_bytes / (chip.scale_up.all_reduce * scale_up_bandwidth(inside, chip))
-    far = (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
-    latency = chip.scale_up.all_reduce_t0_s * (inside > 1.0) + chip.scale_out.all_reduce_t0_s * (outside > 1.0)
+    near = (inside - 1.0) / inside * n_bytes / (chip.scale_up.gather * scale_up_bandwidth(inside, chip))
+    far = (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
+    latency = chip.scale_up.gather_t0_s * (inside > 1.0) + chip.scale_out.gather_t0_s * (outside > 1.0)
     return latency, near + far
 
 
@@ -84,5 +85,5 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
 def hop(n_bytes, stride, chip: Chip):
     """Point-to-point send of `n_bytes` to the device `stride` further on (next pipeline stage)."""
     near = 2.0 * stride <= chip.scale_up_size
-    bandwidth = np.where(near, chip.scale_up.bytes_per_s, chip.scale_out.bytes_per_s)
+    bandwidth = np.where(near, scale_up_bandwidth(2.0, chip), chip.scale_out.bytes_per_s)
     return np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), n_bytes / bandwidth

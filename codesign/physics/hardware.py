@@ -35,17 +35,44 @@ class KernelFit(Arrays):
 
 @dataclass(frozen=True)
 class Link(Arrays):
-    """One tier of the network as one device sees it, per direction.
-
-    `latency_s` is the fixed time of a message round of that tier, `all_to_all` and `all_reduce` the achieved fractions.
-    """
+    """One tier of the network as one device sees it, per direction: bandwidth, and fixed time and achieved fraction per collective."""
 
     bytes_per_s: np.ndarray
-    all_reduce: np.ndarray
+    gather: np.ndarray  # ring all-gather and reduce-scatter
+    gather_t0_s: np.ndarray
     all_to_all: np.ndarray
-    all_reduce_t0_s: np.ndarray
     all_to_all_t0_s: np.ndarray
     p2p_t0_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reduction(Arrays):
+    """All-reduce kernels of an engine at one group size: one-shot (every rank reads all) and two-shot (reduce-scatter, all-gather)."""
+
+    one_shot_t0_s: np.ndarray
+    one_shot: np.ndarray
+    two_shot_t0_s: np.ndarray
+    two_shot: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reductions(Arrays):
+    """Reduction constants by group size; a size in between takes those of the next larger one."""
+
+    at_2: Reduction
+    at_4: Reduction
+    at_8: Reduction
+    at_16: Reduction
+
+    def pick(self, n) -> Reduction:
+        """Constants of groups of n."""
+        rows = [vars(r) for r in (self.at_2, self.at_4, self.at_8, self.at_16)]
+
+        def choose(name):
+            two, four, eight, more = (row[name] for row in rows)
+            return np.where(n <= 2, two, np.where(n <= 4, four, np.where(n <= 8, eight, more)))
+
+        return Reduction(*(choose(name) for name in rows[0]))
 
 
 @dataclass(frozen=True)
@@ -60,13 +87,11 @@ class Chip(Arrays):
     reserve_bytes: np.ndarray  # runtime, graphs, communication buffers
     usable_frac: np.ndarray  # share of HBM that the engine may fill
     scale_up_size: np.ndarray
-    scale_up_peer_bytes_per_s: np.ndarray  # full mesh: link between one pair; inf on a switch
+    scale_up_peer_bytes_per_s: np.ndarray  # full mesh or torus: link between two neighbours; inf on a switch
     torus_side: np.ndarray  # devices along one torus axis; inf when not a torus
     scale_up: Link
     scale_out: Link
-    one_shot_t0_s: np.ndarray  # fused one-shot all-reduce kernel of the engine
-    one_shot_t0_per_rank_s: np.ndarray
-    one_shot: np.ndarray  # its achieved fraction of the link
+    reductions: Reductions
     gemm: KernelFit
     weight_only: KernelFit  # fixed time and bandwidth of GEMMs that widen 8- or 4-bit weights on the fly
     gemm_k_half: np.ndarray  # depth k at which a GEMM reaches half of its plateau (shards narrower than this starve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.physics.layout import Layout
-from codesign.physics.operators import ACT_BYTES, Scene, attention_weights
+from codesign.physics.operators import ACT_BYTES, Scene, attention_weights, index_key_bytes
 
 CLASSES = ("weights", "kv", "gradients", "optimizer", "activations", "reserve")
 
@@ -16,7 +16,7 @@ def stage_share(census, layout: Layout):
 
 
 def block_params(scene: Scene, layout: Layout):
-    """(dense, expert) parameters of the blocks of one whole pipeline on one device of each stage."""
+    """(dense, expert) parameters of the blocks of one whole pipeline on one device of each stage; FFN norms (2e-4) are left out."""
     census, ffn = scene.census, scene.census.ffn
     dense = sum(m.n_layers * attention_weights(m, layout) for _, m, _ in scene.mixers())
     dense = dense + ffn.n_dense_layers * ffn.dense_params / layout.n_tp
@@ -24,7 +24,7 @@ def block_params(scene: Scene, layout: Layout):
         return dense, 0.0
     moe_rest = ffn.shared_params / layout.n_tp + ffn.router_params + ffn.latent_params
     experts = ffn.n_moe_layers * np.ceil(ffn.n_experts / layout.n_ep) * ffn.expert_params / layout.n_etp
-    return dense + ffn.n_moe_layers * moe_rest + ffn.norm_params * census.n_layers, experts
+    return dense + ffn.n_moe_layers * moe_rest, experts
 
 
 def table_params(scene: Scene, layout: Layout):
@@ -56,9 +56,9 @@ def kv_cache(scene: Scene, layout: Layout, n_seq, context_tok):
     for name, mixer, cached in scene.mixers():
         stored = np.minimum(context_tok, mixer.span_tok) if name == "window" else context_tok
         ways = np.minimum(tp, np.maximum(mixer.kv_shards, 1)) * cp
-        per_seq = stored * (cached / ways + mixer.index_elems_per_tok / cp) + mixer.state_bytes / tp
-        total = total + mixer.n_layers * per_seq
-    return n_seq * total * stage_share(scene.census, layout)
+        per_seq = stored * (cached / ways + index_key_bytes(mixer) / cp) + mixer.state_bytes / tp
+        total = total + np.ceil(mixer.n_layers / layout.n_pp) * per_seq  # a stage holds whole layers of each kind
+    return n_seq * total
 
 
 def serving_activations(scene: Scene, layout: Layout, n_tok):

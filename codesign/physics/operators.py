@@ -19,6 +19,7 @@ from codesign.physics.kernels import Ledger
 from codesign.physics.layout import Layout
 from codesign.physics.precision import Precision, stored_bytes
 
+INDEX_SCALE_BYTES = 4.0  # fp32 scale of each fp8 index key (DeepSeek-V3.2)
 ACT_BYTES = 2.0  # activations between kernels are 16-bit; quantised copies are an input of the GEMM kernel itself
 
 
@@ -79,7 +80,9 @@ def projections(ledger: Ledger, scene: Scene, layout: Layout, mixer, n_tok, shar
     ledger.kernel("attention projections", scene.rates.gemm, mixer.n_gemm, flop, n_bytes, repeat=mixer.n_layers * share)
 
 
-def decode_attention(ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, context_tok, q_tok) -> None:
+def decode_attention(
+    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, context_tok, q_tok, share=1.0
+) -> None:
     """Attention of `q_tok` new tokens per sequence over the cache of each of `n_seq` sequences of one rank.
 
     bytes = n_seq min(S, span) kv / min(tp, kv shards) / cp;  FLOP = n_seq q min(S, span) flop_per_pair / tp / cp;
@@ -92,15 +95,23 @@ def decode_attention(ledger: Ledger, scene: Scene, layout: Layout, mixer, cached
     flop = pairs * q_tok * mixer.flop_per_pair_decode / tp
     if np.any(np.asarray(mixer.index_elems_per_tok) > 0):
         index_pairs = n_seq * context_tok / cp
-        n_bytes = n_bytes + index_pairs * mixer.index_elems_per_tok  # fp8 index keys (DeepSeek-V3.2, DSA)
+        n_bytes = n_bytes + index_pairs * index_key_bytes(mixer)
         flop = flop + index_pairs * q_tok * mixer.index_flop_per_pair
     n_bytes = n_bytes + 2.0 * n_seq * mixer.state_bytes / tp
     flop = flop + n_seq * q_tok * mixer.state_flop_per_tok / tp
-    ledger.kernel("attention over cache", scene.rates.attention, 1.0, flop, n_bytes, repeat=mixer.n_layers)
+    ledger.kernel("attention over cache", scene.rates.attention, 1.0, flop, n_bytes, repeat=mixer.n_layers * share)
+    if np.any(np.asarray(cp) > 1):  # partial outputs of the context shards are summed, with their softmax weights
+        partial = n_seq * q_tok * mixer.n_heads * (mixer.d_v + 1.0) / tp * ACT_BYTES
+        ledger.network("CP reduction", *collectives.all_reduce(partial, cp, scene.chip, tp), repeat=mixer.n_layers * share)
+
+
+def index_key_bytes(mixer):
+    """Bytes of one token's index key in one layer: fp8 elements and their scale; 0 without an indexer."""
+    return mixer.index_elems_per_tok + INDEX_SCALE_BYTES * (mixer.index_elems_per_tok > 0)
 
 
 def prefill_attention(
-    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, n_new_tok, prefix_tok, share=1.0
+    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, n_new_tok, prefix_tok, share=1.0, n_launches=1.0
 ) -> None:
     """Causal attention of the new tokens of `n_seq` sequences: t = t0 + F/(eP P) (1 + s0/S), pairs by `causal_pairs`."""
     pairs = n_seq * causal_pairs(n_new_tok, prefix_tok, mixer.span_tok)
@@ -110,8 +121,9 @@ def prefill_attention(
     if np.any(np.asarray(mixer.index_elems_per_tok) > 0):
         flop = flop + n_seq * causal_pairs(n_new_tok, prefix_tok, np.inf) * mixer.index_flop_per_pair
     flop = (flop + n_seq * n_new_tok * mixer.state_flop_per_tok) / split
-    n_bytes = n_seq * (n_new_tok + prefix_tok) * cached_bytes / split
-    ledger.kernel("attention", scene.rates.prefill, 1.0, flop, n_bytes, repeat=mixer.n_layers * share)
+    kv_ways = np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1)) * layout.n_cp
+    n_bytes = n_seq * (n_new_tok + prefix_tok) * cached_bytes / kv_ways
+    ledger.kernel("attention", scene.rates.prefill, n_launches, flop, n_bytes, repeat=mixer.n_layers * share)
 
 
 def causal_pairs(n_new_tok, prefix_tok, span_tok):
@@ -128,6 +140,18 @@ def _pairs_up_to(n, span):
     inside = np.minimum(n, span)
     extra = np.where(n > span, (n - inside) * np.where(np.isfinite(span), span, 0.0), 0.0)
     return inside * (inside + 1.0) / 2.0 + extra
+
+
+def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
+    """Context parallel: keys and values (or the latent) of the whole sequence gathered over n_cp in every attention layer."""
+    if np.all(np.asarray(layout.n_cp) == 1):
+        return
+    for name, mixer, _ in scene.mixers():
+        if name == "linear":
+            continue  # a recurrence hands over its state, which is small
+        kv = mixer.kv_elems_per_tok / np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1.0))
+        latency, transfer = collectives.shard_exchange(n_tok * layout.n_cp * kv * ACT_BYTES, layout.n_cp, scene.chip, layout.n_tp)
+        ledger.network("CP exchange", latency, transfer, repeat=mixer.n_layers * share)
 
 
 def dense_ffn(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
@@ -206,7 +230,7 @@ def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_gr
     if np.any(np.asarray(layout.n_etp) > 1):
         received = n_tok_group * np.minimum(ffn.n_active_experts, layout.n_ep) / layout.n_ep
         ledger.network(
-            "expert TP all-reduce", *collectives.all_reduce(received * d_model * ACT_BYTES, layout.n_etp, chip), repeat=repeat
+            "expert TP all-reduce", *collectives.all_reduce(received * ffn.d_expert_in * ACT_BYTES, layout.n_etp, chip), repeat=repeat
         )
     if np.any(np.asarray(layout.n_tp) > 1):
         latency, transfer = collectives.shard_exchange(n_tok * d_model * ACT_BYTES, layout.n_tp, chip)

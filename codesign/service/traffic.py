@@ -8,6 +8,7 @@ import numpy as np
 
 from codesign.physics.arrays import Arrays
 
+RENTED_WHOLE = 144  # largest domain that is rented or bought as one: a rack; TPU pods are let by the slice
 
 @dataclass(frozen=True)
 class Traffic(Arrays):
@@ -26,25 +27,34 @@ class Traffic(Arrays):
     chunked: np.ndarray | bool = True  # prompts ride inside decode steps, instead of stopping them
 
 
+def progress_tok(traffic: Traffic):
+    """(mean, variance) of the answer tokens that a sequence seen in flight already has.
+
+    Seen in flight, answers are length-biased and uniformly done: E[X] = E[L^2] / (2 E[L]) = osl (1 + cv^2) / 2,
+    E[X^2] = E[L^3] / (3 E[L]) = osl^2 (1 + cv^2)^3 / 3 for lognormal lengths.
+    """
+    spread = 1.0 + (traffic.osl_sd_tok / np.maximum(traffic.osl_tok, 1.0)) ** 2
+    mean = 0.5 * traffic.osl_tok * spread
+    return mean, traffic.osl_tok**2 * (spread**3 / 3.0 - spread**2 / 4.0)
+
+
 def mean_context(traffic: Traffic):
-    """Mean context of a decoding sequence: isl + osl/2."""
-    return traffic.isl_tok + traffic.osl_tok / 2.0
+    """Mean context of a decoding sequence: isl + E[progress]."""
+    return traffic.isl_tok + progress_tok(traffic)[0]
 
 
 def held_tokens(traffic: Traffic, n_seq):
     """Cache tokens per sequence such that `n_seq` sequences of one rank fit at the wanted percentile of occupancy.
 
-    A sequence seen in flight is length-biased: it holds isl + osl/2 (1 + cv^2) on average, and its answer is uniformly
-    done, so var = sd_isl^2 + (osl^2 / 12)(1 + 3 cv^2).  The sum over n_seq is close to normal: mean + z sd / sqrt(n).
+    The sum over n_seq sequences in flight is close to normal: mean + z sd / sqrt(n), sd^2 = sd_isl^2 + var(progress).
 
     >>> t = Traffic(*(np.float64(v) for v in (1000, 200, 0, 0, 0, 1, 1, 1, 1)))
     >>> bool(held_tokens(t, 1e12) < 1101), bool(held_tokens(t, 1.0) > 1200)
     (True, True)
     """
-    cv2 = (traffic.osl_sd_tok / np.maximum(traffic.osl_tok, 1.0)) ** 2
-    mean = traffic.isl_tok + 0.5 * traffic.osl_tok * (1.0 + cv2)
-    variance = traffic.isl_sd_tok**2 + traffic.osl_tok**2 / 12.0 * (1.0 + 3.0 * cv2)
-    return mean + traffic.occupancy_z * np.sqrt(variance / np.maximum(n_seq, 1.0))
+    mean, variance = progress_tok(traffic)
+    deviation = np.sqrt(traffic.isl_sd_tok**2 + variance)
+    return traffic.isl_tok + mean + traffic.occupancy_z * deviation / np.sqrt(np.maximum(n_seq, 1.0))
 
 
 def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s):
@@ -75,17 +85,18 @@ def prompt_queue(prefill_s, busy_frac):
     return prefill_s * rho / (2.0 * (1.0 - rho))
 
 
-def occupied_devices(n_devices, domain):
-    """Devices charged per replica when a domain is rented whole: idle devices of an occupied domain are paid for.
+def charged_devices(n_replicas, n_devices, domain):
+    """Devices paid for: whole domains, idle devices of an occupied one included; pods beyond RENTED_WHOLE are rented by the slice.
 
-    n <= domain: domain / floor(domain / n);  n > domain: ceil(n / domain) domain.
+    replica <= domain:  ceil(R / floor(domain / n)) domain;   larger:  R ceil(n / domain) domain;   pod:  R n.
 
-    >>> float(occupied_devices(64, 72)), float(occupied_devices(2, 8)), float(occupied_devices(12, 8))
-    (72.0, 2.0, 16.0)
+    >>> float(charged_devices(33, 2, 8)), float(charged_devices(1, 64, 72)), float(charged_devices(3, 12, 8)), float(charged_devices(3, 16, 8960))
+    (72.0, 72.0, 48.0, 48.0)
     """
     n_devices = np.asarray(n_devices, dtype=float)
-    within = domain / np.maximum(np.floor(domain / n_devices), 1.0)
-    return np.where(n_devices <= domain, within, np.ceil(n_devices / domain) * domain)
+    shared = np.ceil(n_replicas / np.maximum(np.floor(domain / n_devices), 1.0)) * domain
+    alone = n_replicas * np.ceil(n_devices / domain) * domain
+    return np.where(np.asarray(domain) > RENTED_WHOLE, n_replicas * n_devices, np.where(n_devices <= domain, shared, alone))
 
 
 def replicas(traffic: Traffic, tok_per_s):

@@ -17,7 +17,7 @@ from codesign.units.survivors import Survivors, cross, minimum_per_design
 
 CHUNK = 4096  # pairs timed at once: x 11 batch sizes = 45k rows; smaller chunks leave the second core waiting for the interpreter
 INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "tpot_s", "ttft_s",
-        "prefill_frac", "batch")  # fmt: skip
+        "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
 BEST = ("tpot_s", "ttft_s", "usd_per_tok", "reference_usd_per_tok")
 DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 
@@ -116,6 +116,7 @@ def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
     best = {key: np.full(n_designs, np.inf) for key in BEST}
     n_timed = n_feasible = 0
     for rows, design, layout in parts:
+        rows |= {"usd_in": rows["usd_per_tok"] * rows["prefill_frac"], "usd_out": rows["usd_per_tok"] * (1.0 - rows["prefill_frac"])}
         shape = np.broadcast_shapes(*(np.shape(v) for v in rows.values()), (1, design.size))
         full = {k: np.broadcast_to(v, shape) for k, v in rows.items()}
         fits = full["fits"]
@@ -146,7 +147,7 @@ def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     """Combinations of a prefill and a decode pool: USD and J add, TTFT adds the wait, TPOT is decode's."""
     design, a, b = cross(prompts, answers)
     p, d = prompts.columns, answers.columns
-    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices")}
+    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices", "usd_in", "usd_out")}
     joined |= {"tpot_s": d["tpot_s"][b], "step_s": d["step_s"][b], "tok_per_s": d["tok_per_s"][b]}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
     for name, columns, rows in (("prefill", p, a), ("decode", d, b)):

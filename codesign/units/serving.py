@@ -9,7 +9,7 @@ import numpy as np
 from codesign.physics import memory
 from codesign.physics.experts import touched_fullest
 from codesign.physics.layout import Layout, fits_shape
-from codesign.physics.operators import Scene
+from codesign.physics.operators import Scene, index_key_bytes
 from codesign.physics.phases import decode, prefill
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
@@ -93,7 +93,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     """
     load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
     ledger = decode.step(scene, layout, load, touched)
-    step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic, ledger.time_s), 0.0, 0.0, 0.0
+    step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic.q_tok, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
         times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
         stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s), chunk_of(traffic)
@@ -112,10 +112,10 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     }
 
 
-def draft_s(scene: Scene, layout: Layout, traffic: Traffic, step_s):
+def draft_s(scene: Scene, layout: Layout, q_tok, step_s):
     """Time to propose the drafts of one step: each is one layer's share of the step and a read of the LM head (an MTP module
     is one decoder layer that shares the head; DeepSeek-V3, arXiv 2412.19437 section 2.2).  0 without drafts."""
-    n_draft = traffic.q_tok - 1.0
+    n_draft = q_tok - 1.0
     if not np.any(np.asarray(n_draft) > 0):
         return 0.0
     head_s = scene.census.head_params / layout.n_tp * scene.weight_bytes / scene.rates.gemm.bytes_per_s + scene.rates.gemm.t0_s
@@ -151,14 +151,17 @@ def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dic
 def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
     """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
     held = traffic.isl_tok
-    total = sum(m.n_layers * (held if n == "full" else np.minimum(held, m.span_tok)) * b for n, m, b in scene.mixers())
+    total = 0.0
+    for name, mixer, cached in scene.mixers():
+        kept = np.minimum(held, mixer.span_tok) if name == "window" else held
+        total = total + mixer.n_layers * (kept * (cached + index_key_bytes(mixer)) + mixer.state_bytes)
     return total / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
 
 
 def fleet(traffic: Traffic, replica_tok_per_s, n_devices, domain, chip) -> dict[str, np.ndarray]:
     """Whole replicas for the peak, devices charged, USD and J per mean output token."""
     n_replicas = service.replicas(traffic, replica_tok_per_s)
-    charged = n_replicas * service.occupied_devices(n_devices, domain)
+    charged = service.charged_devices(n_replicas, n_devices, domain)
     return {
         "n_replicas": n_replicas,
         "n_devices": charged,

@@ -55,18 +55,19 @@ def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False
     ledger = Ledger(detail)
     n_seq = micro_batch(load.batch, layout)
     n_tok = n_seq * load.q_tok
+    pace = layout.n_pp * memory.stage_share(scene.census, layout)  # a full pipeline turns at the pace of its fullest stage
     for _, mixer, cached in scene.mixers():
-        operators.projections(ledger, scene, layout, mixer, n_tok)
-        operators.decode_attention(ledger, scene, layout, mixer, cached, n_seq, load.context_tok, load.q_tok)
+        operators.projections(ledger, scene, layout, mixer, n_tok, pace)
+        operators.decode_attention(ledger, scene, layout, mixer, cached, n_seq, load.context_tok, load.q_tok, pace)
     if scene.has_dense_ffn():
-        operators.dense_ffn(ledger, scene, layout, n_tok)
+        operators.dense_ffn(ledger, scene, layout, n_tok, pace)
     if scene.has_moe():
         n_group = group_tokens(load, layout)
-        operators.routed_experts(ledger, scene, layout, n_group, touched)
-        operators.shared_experts(ledger, scene, layout, n_tok)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group)
-    operators.tensor_reductions(ledger, scene, layout, n_tok)
-    operators.elementwise(ledger, scene, layout, n_tok)
+        operators.routed_experts(ledger, scene, layout, n_group, touched, pace)
+        operators.shared_experts(ledger, scene, layout, n_tok, pace)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, pace)
+    operators.tensor_reductions(ledger, scene, layout, n_tok, pace)
+    operators.elementwise(ledger, scene, layout, n_tok, pace)
     operators.lm_head(ledger, scene, layout, n_tok)
     operators.pipeline_hops(ledger, scene, layout, n_tok)
     overhead = scene.chip.step_overhead_s + scene.chip.sequence_overhead_s * n_seq

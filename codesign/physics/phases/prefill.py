@@ -52,7 +52,8 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
     n_tok = prompt.new_tok / chunks / layout.n_cp
     for _, mixer, cached in scene.mixers():
         operators.projections(ledger, scene, layout, mixer, n_tok, share=chunks)
-        operators.prefill_attention(ledger, scene, layout, mixer, cached, 1.0, prompt.new_tok, prompt.prefix_tok)
+        args = (mixer, cached, 1.0, prompt.new_tok, prompt.prefix_tok)
+        operators.prefill_attention(ledger, scene, layout, *args, n_launches=chunks)
     if scene.has_dense_ffn():
         operators.dense_ffn(ledger, scene, layout, n_tok, share=chunks)
     if scene.has_moe():
@@ -62,6 +63,7 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
         operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share=chunks)
     operators.tensor_reductions(ledger, scene, layout, n_tok, share=chunks)
     operators.elementwise(ledger, scene, layout, n_tok, share=chunks)
+    operators.context_exchange(ledger, scene, layout, n_tok, share=chunks)
     operators.lm_head(ledger, scene, layout, 1.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=chunks)
     ledger.fixed("scheduler", scene.chip.step_overhead_s * chunks)

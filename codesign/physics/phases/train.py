@@ -93,7 +93,7 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
     operators.tensor_reductions(ledger, scene, layout, n_tok, share=traffic)
     elementwise(ledger, scene, layout, job, n_tok, share)
     operators.lm_head(ledger, scene, layout, n_tok, repeat=3.0)
-    context_exchange(ledger, scene, layout, n_tok, share * 2.0)
+    operators.context_exchange(ledger, scene, layout, n_tok, share * 2.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
     return ledger
 
@@ -116,17 +116,6 @@ def elementwise(ledger: Ledger, scene: Scene, layout: Layout, job: Job, n_tok, s
                   repeat=share)  # fmt: skip
     logits = 4.0 * n_tok * census.vocab / layout.n_tp * 4.0
     ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
-
-
-def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share) -> None:
-    """Context parallel: keys and values of the sequence gathered over n_cp in every attention layer (all-gather form)."""
-    if np.all(np.asarray(layout.n_cp) == 1):
-        return
-    for _, mixer, _ in scene.mixers():
-        kv = 2.0 * mixer.kv_shards * mixer.d_qk / np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1.0))
-        n_bytes = n_tok * layout.n_cp * kv * ACT_BYTES
-        latency, transfer = collectives.shard_exchange(n_bytes, layout.n_cp, scene.chip, layout.n_tp)
-        ledger.network("CP exchange", latency, transfer, repeat=mixer.n_layers * share)
 
 
 def shard_params(scene: Scene, layout: Layout):
@@ -174,8 +163,8 @@ def model_flop(scene: Scene, job: Job):
 def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
     """Bytes of activations kept per token and layer on one device (flash attention, sequence parallel inside TP).
 
-    none:       2 (2 d [norm inputs] + 2 (h d_qk + h d_v) + 2 kv + d + d + 3 x FFN width) / tp
-    selective:  norm outputs and the activation product are redone: 2 (2 d + 2 (h d_qk + h d_v) + 2 kv + 2 x FFN width) / tp
+    none:       2 (4 d [norm inputs and outputs] + h (d_qk + d_v) + 2 kv + 3 x FFN width + k d [MoE copies]) / tp
+    selective:  norm outputs and the activation product are redone: 2 (2 d + h (d_qk + d_v) + 2 kv + 2 x FFN width + k d) / tp
     full:       2 d / tp, the layer's input.
     After arXiv 2205.05198 equations 1-6, with gated FFN and GQA widths instead of the 4 h and 5 a s terms.
     """
