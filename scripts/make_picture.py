@@ -1,32 +1,26 @@
 #!/usr/bin/env python3
-"""Refresh what the README shows of the quickstart: docs/front.png and the last screen of the run.
+"""Photograph the explorer of a report for the README: docs/front.png.
 
-Needs a Chromium (on the path, or named by CODESIGN_CHROMIUM) and `pip install playwright`.  Run it when the model, the
-quickstart study or the report changes:
+Needs a Chromium (on the path, or named by CODESIGN_CHROMIUM) and `pip install playwright`.
 
-    .venv/bin/python scripts/make_picture.py
+    .venv/bin/python scripts/make_picture.py [runs/quickstart/report.html]
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import re
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDY, README, PICTURE = ROOT / "studies/quickstart.yaml", ROOT / "README.md", ROOT / "docs/front.png"
-RUN = "runs/quickstart"  # as a reader of the README has it
-WIDTH, MARGIN = 1100, 16
-SCREEN = re.compile(r"(?<=<!-- last screen of scripts/quickstart -->\n```text\n).*?(?=```)", re.S)
+PICTURE = ROOT / "docs/front.png"
+WIDTH, MARGIN = 1240, 16
 PIXELS = """async png => {
   const image = await createImageBitmap(await (await fetch("data:image/png;base64," + png)).blob());
   const ctx = new OffscreenCanvas(image.width, image.height).getContext("2d");
@@ -38,18 +32,13 @@ PIXELS = """async png => {
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        screen = last_screen(folder)
-        README.write_text(SCREEN.sub(lambda _: screen, README.read_text(encoding="utf-8")), encoding="utf-8")
-        PICTURE.write_bytes(indexed_png(photograph(folder / RUN / "report.html")))
-    print(f"{README.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)} ({PICTURE.stat().st_size // 1000} KB) written")
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs/quickstart/report.html")
 
 
-def last_screen(folder: Path) -> str:
-    """What `codesign run` of the quickstart study prints on stdout, run in `folder`."""
-    command = [sys.executable, "-m", "codesign.cli", "run", str(STUDY), "--out", RUN]
-    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+def write(report: Path) -> None:
+    """The picture of one report, in its place."""
+    PICTURE.write_bytes(indexed_png(photograph(report.resolve())))
+    print(f"{PICTURE.relative_to(ROOT)} written, {PICTURE.stat().st_size // 1000} KB", file=sys.stderr)
 
 
 def photograph(report: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -49,14 +50,17 @@ def fit(rows: Sequence[Residual]) -> dict[tuple[str, str, str], tuple[Spread, in
     A cell that is too thin borrows from the same phase and size on chips with tables, else from the whole phase, times
     PRIOR_WIDENING where the chip has priors only.
     """
+    by_phase = partition(rows, lambda r: r.phase)
+    by_cell = partition(rows, lambda r: (r.phase, r.size, r.chips))
+    spread = lru_cache(lambda key: _spread(by_cell.get(key) or by_phase.get(key) or rows))
     found = {}
     for phase, size, chips in product(PHASES, SIZES, CHIPS):
-        here = [r for r in rows if r.phase == phase]
-        cells = ([r for r in here if (r.size, r.chips) == (size, chips)], [r for r in here if (r.size, r.chips) == (size, CHIPS[0])], here)
-        level = next((i for i, cell in enumerate(cells) if _is_enough(cell)), 2)
-        wider = PRIOR_WIDENING if level > 0 and chips == "priors" else 1.0
-        spread = _spread(cells[level] or rows)
-        found[phase, size, chips] = (Spread(wider * spread.shared, wider * spread.own), len(cells[0]), len({r.group for r in cells[0]}))
+        own = by_cell.get((phase, size, chips), [])
+        choices = ((phase, size, chips), (phase, size, CHIPS[0]), phase)
+        key = next((key for key in choices if _is_enough(by_cell.get(key, ()))), phase)
+        wider = PRIOR_WIDENING if chips == "priors" and key != choices[0] else 1.0
+        fitted = spread(key)
+        found[phase, size, chips] = (Spread(wider * fitted.shared, wider * fitted.own), len(own), len({r.group for r in own}))
     return found
 
 
