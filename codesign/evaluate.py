@@ -10,6 +10,7 @@ import numpy as np
 from codesign import lifecycle_columns
 from codesign.constraints import WORST
 from codesign.objectives import COST_COLUMNS
+from codesign.lifecycle.vocabulary import tok_per_base_tok
 from codesign.physics import architecture as arch
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
@@ -34,6 +35,7 @@ class Designs:
     buildable: np.ndarray
     precision: Precision
     chips: dict[str, object]
+    tok_per_text: np.ndarray  # tokens of the design's vocabulary per token of the base vocabulary
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
 
 
@@ -73,7 +75,9 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
             "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
         }.items()
     }
-    return Designs(values, n, shape, census, buildable, precision, chips, groups)
+    varied = values.get("architecture.vocab")
+    tok_per_text = np.float64(1.0) if varied is None else tok_per_base_tok(varied, setting.base["architecture.vocab"])
+    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups)
 
 
 def _chip(setting: Setting, merged, role: str):
@@ -101,7 +105,9 @@ def _group(codes, n: int, prefixes, share: bool):
 
 def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
     """Scene of the designs `rows` on the chip of `role`."""
-    return make_scene(designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows), training=training)
+    per_text = designs.tok_per_text if np.size(designs.tok_per_text) == 1 else designs.tok_per_text[rows]
+    parts = designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows)
+    return make_scene(*parts, training=training, tok_per_text=per_text)
 
 
 def train(setting: Setting, designs: Designs, layouts) -> Survivors:

@@ -82,8 +82,8 @@ def _rates(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
         rl_device_s_per_tok=rate,
         serve_usd=sv["usd_per_tok"] * out_tok,
         serve_device_s=sv["n_devices"] * life.lifetime_s,
-        in_tok=out_tok * fresh + 0.0 * d,
-        out_tok=out_tok + 0.0 * d,
+        in_tok=out_tok * fresh * _per_design(designs.tok_per_text, d),
+        out_tok=out_tok * _per_design(designs.tok_per_text, d),
     )
 
 
@@ -259,9 +259,9 @@ def _balance_prices(setting: Setting, designs, training, rl_rate, flop, d):
 
 def _inference(setting: Setting, designs, serving, flop, d):
     traffic, life = setting.traffic, setting.life
-    out_tok = traffic.demand_tok_per_s * life.lifetime_s
+    out_tok = traffic.demand_tok_per_s * life.lifetime_s * _per_design(designs.tok_per_text, d)
     in_tok = out_tok * np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
-    return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * out_tok}
+    return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * traffic.demand_tok_per_s * life.lifetime_s}
 
 
 def design_quality(setting: Setting, designs):
@@ -308,7 +308,7 @@ def _from_quality(setting: Setting, designs, d, rl_fixed):
 def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]:
     """Quality columns and the refusal violation.  Where tokens are the same for all points of a design, computed once each."""
     n_active, n_total, design = design_quality(setting, designs)
-    tok = np.maximum(tokens.useful, 1.0)
+    tok = np.maximum(tokens.useful / _per_design(designs.tok_per_text, d), 1.0)  # the law's tokens carry the base vocabulary's text
     keys, first, back = np.unique(np.stack([d.astype(float), tok]), axis=1, return_index=True, return_inverse=True)
     u, tok = d[first], tok[first]
     del keys
@@ -361,7 +361,8 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "global_batch_tok": tokens.batch_tok,
     }
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
-    columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * rates.out_tok
+    served_tok = traffic.demand_tok_per_s * life.lifetime_s
+    columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok
     return columns
 
 

@@ -104,8 +104,8 @@ def refreshed(text: str, folder: Path, run: Callable[[list[str], Path], str], qu
         write_file(block, folder)
         shown = match[0]
         for command in block.commands:
-            output = quickstart if command == "scripts/quickstart" else None
-            if is_run(command):
+            output = quickstart if command in ("scripts/quickstart", QUICKSTART) else None
+            if output is None and is_run(command):
                 args, head = words(command)
                 output = "".join(run(args, folder).splitlines(keepends=True)[:head])
             if block.kind == "text" and output is not None:

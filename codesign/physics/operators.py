@@ -34,6 +34,7 @@ class Scene(Arrays):
     send_bytes: np.ndarray  # per element of a dispatched token
     kv_bytes_full: np.ndarray  # per cached token and full-attention layer, scales included
     kv_bytes_window: np.ndarray
+    tok_per_text: np.ndarray  # tokens that carry the text of one token of demand (1 unless the vocabulary varies)
 
     def mixers(self):
         """(name, mixer, cached bytes per token and layer) of the kinds of token mixer that any design here has."""
@@ -51,7 +52,7 @@ class Scene(Arrays):
         return bool(np.any(np.asarray(self.census.ffn.n_dense_layers) > 0))
 
 
-def make_scene(census: Census, chip: Chip, precision: Precision, training: bool = False) -> Scene:
+def make_scene(census: Census, chip: Chip, precision: Precision, training: bool = False, tok_per_text=1.0) -> Scene:
     """Everything about (A,) designs that every layout shares; constant fields collapse to scalars."""
     return Scene(
         census=census,
@@ -61,6 +62,7 @@ def make_scene(census: Census, chip: Chip, precision: Precision, training: bool 
         send_bytes=np.minimum(stored_bytes(precision.act_bits), ACT_BYTES),
         kv_bytes_full=kv_bytes_per_tok_layer(census.full, precision.kv_bits),
         kv_bytes_window=kv_bytes_per_tok_layer(census.window, precision.kv_bits),
+        tok_per_text=tok_per_text,
     ).compact()
 
 

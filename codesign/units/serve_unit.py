@@ -64,7 +64,7 @@ class Timer:
         return serving.time_decode(scene, layout, lead, self.traffic, touched, pre)
 
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
-        return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene.chip.scale_up_size, scene.chip)
+        return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
 
 
 def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:

@@ -158,10 +158,11 @@ def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
     return total / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
 
 
-def fleet(traffic: Traffic, replica_tok_per_s, n_devices, domain, chip) -> dict[str, np.ndarray]:
-    """Whole replicas for the peak, devices charged, USD and J per mean output token."""
-    n_replicas = service.replicas(traffic, replica_tok_per_s)
-    charged = service.charged_devices(n_replicas, n_devices, domain)
+def fleet(traffic: Traffic, replica_tok_per_s, n_devices, scene: Scene) -> dict[str, np.ndarray]:
+    """Whole replicas for the peak, devices charged, USD and J per mean output token (of the base vocabulary)."""
+    chip = scene.chip
+    n_replicas = service.replicas(traffic, replica_tok_per_s / scene.tok_per_text)
+    charged = service.charged_devices(n_replicas, n_devices, chip.scale_up_size)
     return {
         "n_replicas": n_replicas,
         "n_devices": charged,
