@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign import lifecycle_columns
+from codesign import lifecycle_columns, tokens
 from codesign.constraints import WORST
 from codesign.objectives import COST_COLUMNS
 from codesign.lifecycle.vocabulary import tok_per_base_tok
@@ -123,7 +123,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     if "train_devices" in {g.column for g in setting.goals}:
         quantities.append("n_devices")
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
-    batch = lifecycle_columns.global_batch_seq(setting, designs)[first]
+    batch = tokens.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
     out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired)

@@ -169,10 +169,10 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def notes(setting, designs, point: Mapping[str, Any]) -> list[str]:
     """Where this design lies outside the range in which the quality law was fitted or checked."""
-    from codesign import lifecycle_columns
+    from codesign.law_inputs import design_quality
     from codesign.lifecycle import quality_validity
 
-    n_active, n_total, design = lifecycle_columns.design_quality(setting, designs)
+    n_active, n_total, design = design_quality(setting, designs)
     keys = ("granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits")
     found = quality_validity.warnings(
         n_active, n_total, float(point["pretrain_tok"]), n_eff=float(point["n_eff"]), c_eq_flop=float(point["c_eq_flop"]),

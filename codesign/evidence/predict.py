@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from codesign import catalog
 from codesign.evidence.case import Case, Skip
 from codesign.point import evaluate_point
 from codesign.spec.errors import UserError
@@ -92,9 +94,9 @@ def _served(case: Case, scenario: dict[str, Any], batch: int | None) -> Predicti
     if batch is None:
         phase = "decode" if case.phase == "offline" else scenario["phase"]  # memory is all that is asked of an offline run's first guess
         answer = evaluate_point({**scenario, "phase": phase}, detail=True)
-        room = _largest_batch(scenario, answer["decode"])
-        notes = _room_notes(case, asked, room)
-        scenario["batch"] = min(room, asked) or asked
+        room, is_tight = _largest_batch(case, scenario, answer["decode"])
+        notes = _room_notes(case, asked, room, is_tight)
+        scenario["batch"] = min(room, asked)
     if answer is None or case.phase == "offline" or scenario["batch"] != asked:
         answer = evaluate_point(scenario)
     values = _throughput(case, scenario, answer)
@@ -105,22 +107,29 @@ def _served(case: Case, scenario: dict[str, Any], batch: int | None) -> Predicti
     return Prediction({m: values[m] for m in case.measured}, scenario, answer, tuple(notes))
 
 
-def _room_notes(case: Case, asked: int, room: int) -> list[str]:
-    if room <= 0:
-        return ["weights do not fit by our memory model, though it ran"]
+def _room_notes(case: Case, asked: int, room: int, is_tight: bool) -> list[str]:
+    notes = ["weights leave no cache by our memory model, though it ran: the whole memory counted"] if is_tight else []
     if case.phase == "offline":
-        return ["batch not stated: largest that fits"]
-    return ["cache cannot hold all requests: the others wait"] if room < asked else []
+        return [*notes, "batch not stated: largest that fits"]
+    return [*notes, "cache cannot hold all requests: the others wait"] if room < asked else notes
 
 
-def _largest_batch(scenario: Mapping[str, Any], part: Mapping[str, Any]) -> int:
-    """Sequences of one replica whose cache fits beside the other classes; 0 where those alone overflow."""
+def _largest_batch(case: Case, scenario: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[int, bool]:
+    """(sequences of one replica whose cache fits beside the other classes, whether only the whole memory without a reserve holds any)."""
     classes = {m["class"]: m["bytes"] for m in part["memory"]}
     per_rank = math.ceil(scenario["batch"] / scenario["n_dp"])
     whole = scenario["engine"] in RESERVES_ANSWER
     per_sequence = (classes["kv"] if whole else part["kv_bytes"]) / per_rank
     room = part["capacity_bytes"] - sum(v for k, v in classes.items() if k != "kv")
-    return max(math.floor(room / max(per_sequence, 1.0)), 0) * scenario["n_dp"]
+    is_tight = room < per_sequence
+    if is_tight:
+        room = _hbm_bytes(case.chip) - classes["weights"] - classes["activations"]
+    return max(math.floor(room / max(per_sequence, 1.0)), 1) * scenario["n_dp"], is_tight
+
+
+@lru_cache(256)
+def _hbm_bytes(chip: str) -> float:
+    return catalog.hardware(chip)["hbm"]["capacity"]
 
 
 def _throughput(case: Case, scenario: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import lifecycle_columns
+from codesign import law_inputs
 from codesign.export._recipe import BRANCH_FRAC
 from codesign.export._subject import Subject, plain
 from codesign.lifecycle import critical_batch, quality
@@ -106,7 +106,7 @@ def predicted(s: Subject) -> dict[str, Any]:
 
 def assess(s: Subject, useful_tok: float, law, deployed: bool) -> dict[str, float]:
     """Quality columns at some number of useful tokens: of the model as served, or as trained (16-bit weights and cache)."""
-    n_active, n_total, design = lifecycle_columns.design_quality(s.setting, s.designs)
+    n_active, n_total, design = law_inputs.design_quality(s.setting, s.designs)
     if not deployed:
         design = design | {"weight_bits": 16.0, "act_bits": 16.0, "kv_bits": 16.0}
     laws = {"law": law, "alternative": s.setting.alternative}

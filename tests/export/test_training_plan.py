@@ -12,6 +12,7 @@ import numpy as np
 import plans
 import pytest
 
+from codesign.physics import failures
 from codesign import export
 from codesign.export import _design, training_plan
 from codesign.export._subject import subject
@@ -185,7 +186,7 @@ def test_learning_rate_and_checkpoints(exported):
         assert rate["peak"] == pytest.approx(0.3118 * point["pretrain_flop"] ** -0.125)
         assert rate["cooldown_from_step"] + rate["cooldown_steps"] == plan["pretraining"]["n_steps"]
         assert kept["checkpoint_bytes"] == 14 * point["n_params"]
-        assert kept["checkpoint_interval_s"] == pytest.approx(math.sqrt(2 * 30.0 * kept["mean_time_between_failures_s"]))
+        assert kept["checkpoint_interval_s"] == pytest.approx(math.sqrt(2 * failures.CHECKPOINT_S * kept["mean_time_between_failures_s"]))
         assert kept["n_failures_expected"] == pytest.approx(point["train_s"] / kept["mean_time_between_failures_s"])
 
 

@@ -80,6 +80,10 @@ def rates(chip, precision: dict, is_mla: bool, training: bool = False) -> Record
         cache=rate(chip.mla_decode if is_mla else chip.decode_attention, math_bits, cache_bits),
         glue=Record(t0=chip.gemm.t0_s.at_16, flop_per_s=math.inf, bytes_per_s=chip.gemm.memory.at_16 * hbm),
     )
+    stored_bits = int(precision["weight_bits"])
+    if stored_bits < gemm_bits:  # weights widen on their way to the multiplier: another kernel, same arithmetic
+        out.gemm.t0 = at(chip.weight_only.t0_s, stored_bits)
+        out.gemm.bytes_per_s = at(chip.weight_only.memory, stored_bits) * hbm
     if training:
         out.gemm.flop_per_s = out.experts.flop_per_s = at(chip.train_compute, gemm_bits) * at(peak, gemm_bits)
         out.prefill.flop_per_s = chip.train_attention * peak.at_16
@@ -92,40 +96,50 @@ def inside(n, stride, chip) -> float:
 
 
 def link(members, chip) -> float:
-    """Switch: the whole link.  Mesh: one link to each other member of the group."""
-    return min(chip.scale_up.bytes_per_s, max(members - 1, 1) * chip.scale_up_peer_bytes_per_s)
+    """Switch: the whole link.  Mesh: one link to each other member of the group.  Torus: one link to each axis neighbour that
+    a cube of so many members has, log2 of its size."""
+    if math.isinf(chip.scale_up_peer_bytes_per_s):
+        return chip.scale_up.bytes_per_s
+    n_links = math.log2(members) if math.isfinite(chip.torus_side) else members - 1
+    return min(chip.scale_up.bytes_per_s, max(n_links, 1) * chip.scale_up_peer_bytes_per_s)
 
 
-def all_reduce(n_bytes, n, chip):
-    """One domain: the faster of one-shot and two-shot.  Several: two-shot inside, a ring of domains outside."""
-    near = inside(n, 1, chip)
-    domains = n / near
-    ring = 2 * (near - 1) / near * n_bytes / (chip.scale_up.all_reduce * link(near, chip))
-    two_shot = chip.scale_up.all_reduce_t0_s, ring
-    one_shot = (
-        chip.one_shot_t0_s + chip.one_shot_t0_per_rank_s * near,
-        (near - 1) * n_bytes / (chip.one_shot * link(near, chip)),
-    )
-    latency, transfer = min(one_shot, two_shot, key=sum) if domains == 1 else two_shot
-    if near == 1:
-        latency = 0.0
-    if domains > 1:
-        latency += chip.scale_out.all_reduce_t0_s
-        transfer += 2 * (domains - 1) / domains * (n_bytes / near) / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
-    return latency, transfer
+def reduction_of(members, chip) -> Record:
+    """Measured constants of the smallest measured group that is not smaller; groups beyond 16 take those of 16."""
+    for size in (2, 4, 8):
+        if members <= size:
+            return getattr(chip.reductions, f"at_{size}")
+    return chip.reductions.at_16
 
 
-def half_reduce(n_bytes, n, chip, stride):
-    """Reduce-scatter or all-gather of a tensor of n_bytes."""
+def all_reduce(n_bytes, n, chip, stride=1):
+    """One domain: the faster of one-shot (everybody reads all) and two-shot (reduce-scatter, all-gather), as measured at that
+    size.  Several domains: two-shot inside, then a ring over the domains for each member's part, there and back."""
     near = inside(n, stride, chip)
     domains = n / near
     latency = transfer = 0.0
     if near > 1:
-        latency += chip.scale_up.all_reduce_t0_s
-        transfer += (near - 1) / near * n_bytes / (chip.scale_up.all_reduce * link(near, chip))
+        fit, speed = reduction_of(near, chip), link(near, chip)
+        one_shot = fit.one_shot_t0_s, (near - 1) * n_bytes / (fit.one_shot * speed)
+        two_shot = fit.two_shot_t0_s, 2 * (near - 1) / near * n_bytes / (fit.two_shot * speed)
+        latency, transfer = min(one_shot, two_shot, key=sum) if domains == 1 else two_shot
     if domains > 1:
-        latency += chip.scale_out.all_reduce_t0_s
-        transfer += (domains - 1) / domains * n_bytes / near / (chip.scale_out.all_reduce * chip.scale_out.bytes_per_s)
+        latency += 2 * chip.scale_out.gather_t0_s
+        transfer += 2 * (domains - 1) / domains * (n_bytes / near) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
+    return latency, transfer
+
+
+def half_reduce(n_bytes, n, chip, stride):
+    """Ring reduce-scatter or all-gather of a tensor of n_bytes: every member sends what the others do not have, tier by tier."""
+    near = inside(n, stride, chip)
+    domains = n / near
+    latency = transfer = 0.0
+    if near > 1:
+        latency += chip.scale_up.gather_t0_s
+        transfer += (near - 1) / near * n_bytes / (chip.scale_up.gather * link(near, chip))
+    if domains > 1:
+        latency += chip.scale_out.gather_t0_s
+        transfer += (domains - 1) / domains * n_bytes / near / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
     return latency, transfer
 
 
@@ -143,9 +157,10 @@ def dispatch(n_tok, k, d_model, element_bytes, n, chip, stride):
 
 
 def stage_hop(n_bytes, stride, chip):
-    """To the same rank of the next pipeline stage, `stride` devices on: scale-up where two stages share a domain."""
-    tier = chip.scale_up if 2 * stride <= chip.scale_up_size else chip.scale_out
-    return tier.p2p_t0_s, n_bytes / tier.bytes_per_s
+    """To the same rank of the next pipeline stage, `stride` devices on: one scale-up link where two stages share a domain."""
+    if 2 * stride <= chip.scale_up_size:
+        return chip.scale_up.p2p_t0_s, n_bytes / link(2, chip)
+    return chip.scale_out.p2p_t0_s, n_bytes / chip.scale_out.bytes_per_s
 
 
 def experts_of_fullest(n_experts, k, n_tok, n_ep) -> float:

@@ -26,7 +26,7 @@ ACT = 2.0  # bytes of an activation between kernels
 CHUNK = 8192.0  # tokens of a prefill chunk
 GRADIENT, OPTIMIZER, UPDATE_TRAFFIC = 4.0, 12.0, 30.0  # bytes per parameter
 FAILURE_DEVICE_S = 16384 * 54 * 86400.0 / 419  # Llama 3, arXiv 2407.21783 Table 5
-RESTART_S, CHECKPOINT_S = 900.0, 30.0
+RESTART_S, CHECKPOINT_S = 480.0, 15.0
 
 
 class Scene:
@@ -82,7 +82,7 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     for element in (scene.send_bytes, ACT):
         clock.send(dispatch(n_tok / lay.n_tp, m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp), wire)
     received = n_group * min(m.k, lay.n_ep) / lay.n_ep
-    clock.send(all_reduce(received * m.d * ACT, lay.n_etp, chip), wire)
+    clock.send(all_reduce(received * m.d_expert_in * ACT, lay.n_etp, chip), wire)
     clock.send(half_reduce(n_tok * m.d * ACT, lay.n_tp, chip, 1), wire)
 
 
@@ -116,18 +116,40 @@ def pairs(new, prefix, span=math.inf):
     return triangle(new + prefix) - triangle(prefix)
 
 
-def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times):
+def _key_bytes(x):
+    """One token's index key in one layer: fp8 elements and one fp32 scale."""
+    return x.index_elems + 4.0 if x.index_elems else 0.0
+
+
+def _kv_ways(x, lay):
+    """Ranks of one tensor-parallel group that hold different keys and values."""
+    return min(lay.n_tp, max(x.shards, 1))
+
+
+def _context_exchange(clock, scene, lay, n_tok, times):
+    """Context parallelism: each rank gathers the 16-bit keys and values of all; a recurrence hands over a small state."""
+    for name, x in scene.m.mixers.items():
+        if name != "linear":
+            whole = n_tok * lay.n_cp * x.elems / _kv_ways(x, lay) * ACT
+            clock.send(half_reduce(whole, lay.n_cp, scene.chip, lay.n_tp), x.n_layers * times)
+
+
+def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times, launches=1):
     ways, total = lay.n_tp * lay.n_cp, new + prefix
     ramp = 1 + scene.chip.prefill_s0_tok / max(min(total, x.span), 1.0)
     flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + pairs(new, prefix) * x.index_pair + new * x.state_flop
-    clock.kernel(scene.rate.prefill, 1, n_seq * flop / ways, n_seq * total * scene.cached[name] / ways, x.n_layers * times)
+    n_bytes = total * scene.cached[name] / _kv_ways(x, lay) / lay.n_cp
+    clock.kernel(scene.rate.prefill, launches, n_seq * flop / ways, n_seq * n_bytes, x.n_layers * times)
 
 
-def _cache_attention(clock, scene, lay, name, x, n_seq, context, q):
+def _cache_attention(clock, scene, lay, name, x, n_seq, context, q, times):
+    """New tokens against the cache; the shards of a context sum their outputs, each head with its softmax weight."""
     keys, tp, cp = min(context, x.span), lay.n_tp, lay.n_cp
-    n_bytes = keys * scene.cached[name] / min(tp, max(x.shards, 1)) / cp + context * x.index_elems / cp + 2 * x.state_bytes / tp
+    n_bytes = keys * scene.cached[name] / _kv_ways(x, lay) / cp + context * _key_bytes(x) / cp + 2 * x.state_bytes / tp
     flop = q * (keys * x.pair_decode / tp / cp + context * x.index_pair / cp + x.state_flop / tp)
-    clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers)
+    clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers * times)
+    partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT
+    clock.send(all_reduce(partial, cp, scene.chip, tp), x.n_layers * times)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------------
@@ -138,12 +160,12 @@ def _fullest_share(scene, lay):
 
 
 def _block_weights(scene, lay):
-    """(dense, expert) parameters of all layers on one device, were it to hold them all."""
+    """(dense, expert) parameters of all layers on one device, were it to hold them all; without the norms of the FFNs."""
     m = scene.m
     dense = sum(x.n_layers * _mixer_weights(x, lay) for x in m.mixers.values()) + m.n_dense * m.dense / lay.n_tp
     if not m.n_moe:
         return dense, 0.0
-    dense += m.n_moe * (m.shared / lay.n_tp + m.router + m.latent) + m.n_layers * m.ffn_norm
+    dense += m.n_moe * (m.shared / lay.n_tp + m.router + m.latent)
     return dense, m.n_moe * math.ceil(m.n_experts / lay.n_ep) * m.expert / lay.n_etp
 
 
@@ -160,9 +182,9 @@ def kv_cache(scene, lay, n_seq, held):
     total = 0.0
     for name, x in scene.m.mixers.items():
         kept = min(held, x.span) if name == "window" else held
-        shards = min(lay.n_tp, max(x.shards, 1)) * lay.n_cp
-        total += x.n_layers * (kept * (scene.cached[name] / shards + x.index_elems / lay.n_cp) + x.state_bytes / lay.n_tp)
-    return n_seq * total * _fullest_share(scene, lay)
+        per_tok = scene.cached[name] / _kv_ways(x, lay) / lay.n_cp + _key_bytes(x) / lay.n_cp
+        total += math.ceil(x.n_layers / lay.n_pp) * (kept * per_tok + x.state_bytes / lay.n_tp)  # whole layers of each kind
+    return n_seq * total
 
 
 def _serving_memory(scene, lay, n_seq, held, n_tok):
@@ -180,20 +202,21 @@ def _fits(scene, used):
 
 
 def decode(scene, lay, batch, context, q=1.0) -> Record:
-    """One step of `batch` sequences in one replica; pipeline stages hold one micro-batch each."""
+    """One step of `batch` sequences in one replica; pipeline stages hold one micro-batch each and wait for the fullest stage."""
     m, chip, clock = scene.m, scene.chip, Clock()
     per_rank = math.ceil(batch / lay.n_dp)
     n_seq = math.ceil(per_rank / lay.n_pp)
     n_tok, n_group = n_seq * q, max(batch / (lay.n_edp * lay.n_pp), 1.0) * q
+    pace = lay.n_pp * math.ceil(m.n_layers / lay.n_pp) / m.n_layers
     touched = experts_of_fullest(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
     mean = experts_of_mean(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
     for name, x in m.mixers.items():
-        _projections(clock, scene, lay, x, n_tok, 1)
-        _cache_attention(clock, scene, lay, name, x, n_seq, context, q)
-    _dense(clock, scene, lay, n_tok, 1)
-    _experts(clock, scene, lay, n_tok, n_group, touched, 1, 1)
-    _tensor_reductions(clock, scene, lay, n_tok, 1)
-    _glue(clock, scene, n_tok, 1)
+        _projections(clock, scene, lay, x, n_tok, pace)
+        _cache_attention(clock, scene, lay, name, x, n_seq, context, q, pace)
+    _dense(clock, scene, lay, n_tok, pace)
+    _experts(clock, scene, lay, n_tok, n_group, touched, pace, pace)
+    _tensor_reductions(clock, scene, lay, n_tok, pace)
+    _glue(clock, scene, n_tok, pace)
     _head(clock, scene, lay, n_tok)
     _hops(clock, scene, lay, n_tok, 1)
     clock.wait(chip.step_overhead_s + chip.sequence_overhead_s * n_seq)
@@ -206,6 +229,12 @@ def decode(scene, lay, batch, context, q=1.0) -> Record:
         clock=clock, step_s=clock.time, per_rank=per_rank, n_seq=n_seq, touched=touched,
         weight_bytes=read(touched), weight_bytes_mean=read(mean),
     )  # fmt: skip
+
+
+def drafting(scene, lay, q, step_s):
+    """Seconds to propose q - 1 drafts: each runs one decoder layer and reads the LM head (DeepSeek-V3, 2412.19437, section 2.2)."""
+    head_s = scene.rate.gemm.t0 + scene.m.table / lay.n_tp * scene.weight_bytes / scene.rate.gemm.bytes_per_s
+    return (q - 1) * (step_s / scene.m.n_layers + head_s)
 
 
 def decode_memory(scene, lay, batch, held, q=1.0, chunk=0.0):
@@ -221,11 +250,12 @@ def prefill(scene, lay, new, prefix=0.0) -> Record:
     touched = experts_of_fullest(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
     for name, x in m.mixers.items():
         _projections(clock, scene, lay, x, n_tok, chunks)
-        _causal_attention(clock, scene, lay, name, x, 1, new, prefix, 1)
+        _causal_attention(clock, scene, lay, name, x, 1, new, prefix, 1, chunks)
     _dense(clock, scene, lay, n_tok, chunks)
     _experts(clock, scene, lay, n_tok, n_group, touched, chunks, chunks)
     _tensor_reductions(clock, scene, lay, n_tok, chunks)
     _glue(clock, scene, n_tok, chunks)
+    _context_exchange(clock, scene, lay, n_tok, chunks)
     _head(clock, scene, lay, 1)
     _hops(clock, scene, lay, n_tok, chunks)
     clock.wait(chip.step_overhead_s * chunks)
@@ -250,13 +280,11 @@ def train(scene, lay, job) -> Record:
     for name, x in m.mixers.items():
         _projections(clock, scene, lay, x, n_tok, gemm)
         _causal_attention(clock, scene, lay, name, x, job.micro_batch, job.seq_tok, 0.0, share * (3.5 + again))
-        if lay.n_cp > 1:  # keys and values of the whole sequence, forward and backward
-            kv = 2 * x.shards * x.d_qk / min(lay.n_tp, max(x.shards, 1))
-            clock.send(half_reduce(n_tok * lay.n_cp * kv * ACT, lay.n_cp, chip, lay.n_tp), x.n_layers * share * 2)
     n_group = job.micro_batch * job.seq_tok * lay.n_dp / lay.n_edp
     _dense(clock, scene, lay, n_tok, gemm)
     _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire, skew=1.0)
     _tensor_reductions(clock, scene, lay, n_tok, wire)
+    _context_exchange(clock, scene, lay, n_tok, share * 2)
     _between_gemms(clock, scene, lay, n_tok, share, 3.5 if job.recompute else 2.5)
     _head(clock, scene, lay, n_tok, 3)
     _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)

@@ -8,12 +8,30 @@ from types import SimpleNamespace as Record
 from reference import scalar
 
 
+POD = 144  # devices of the largest domain that is rented whole; a larger one is let by the slice
+BUSIEST = 0.98  # utilisation at which the queue is cut off
+
+
+def progress(t):
+    """(mean, variance) of the answer tokens behind a sequence seen in flight: a length-biased lognormal length L, uniformly done.
+
+    L of an answer has E[L^m] = osl^m (1 + cv^2)^(m (m - 1) / 2); seen in flight E[X^m] = E[L^(m + 1)] / ((m + 1) E[L]).
+    """
+    growth = 1 + (t.osl_sd_tok / max(t.osl_tok, 1.0)) ** 2
+    first, second = (t.osl_tok**m * growth ** (m * (m + 1) / 2) / (m + 1) for m in (1, 2))
+    return first, second - first**2
+
+
 def held_tokens(t, n_seq):
-    """Cache tokens per sequence at the wanted percentile: in-flight sequences are length-biased and uniformly done."""
-    cv2 = (t.osl_sd_tok / max(t.osl_tok, 1.0)) ** 2
-    mean = t.isl_tok + 0.5 * t.osl_tok * (1 + cv2)
-    variance = t.isl_sd_tok**2 + t.osl_tok**2 / 12 * (1 + 3 * cv2)
-    return mean + t.occupancy_z * math.sqrt(variance / max(n_seq, 1.0))
+    """Cache tokens per sequence at the wanted percentile of the sum over the sequences of a rank."""
+    mean, variance = progress(t)
+    return t.isl_tok + mean + t.occupancy_z * math.sqrt((t.isl_sd_tok**2 + variance) / max(n_seq, 1.0))
+
+
+def queue(service_s, busy):
+    """Mean wait of an M/D/1 queue (Pollaczek-Khinchine)."""
+    busy = min(busy, BUSIEST)
+    return service_s * busy / (2 * (1 - busy))
 
 
 def stall(t, n_seq, forward_s, fixed_s, slack_s):
@@ -23,32 +41,38 @@ def stall(t, n_seq, forward_s, fixed_s, slack_s):
 
 
 def fleet(t, chip, tok_per_s, n_devices) -> Record:
-    """Whole replicas for the peak; the devices of an occupied domain are all paid."""
+    """Whole replicas for the peak; the devices of an occupied domain are all paid, those of a pod one by one."""
     domain = chip.scale_up_size
     n_replicas = math.ceil(t.demand_tok_per_s * t.peak_to_mean / tok_per_s)
-    if n_devices <= domain:
-        charged = n_replicas * domain / max(domain // n_devices, 1)
+    if domain > POD:
+        charged = n_replicas * n_devices
+    elif n_devices <= domain:
+        charged = math.ceil(n_replicas / (domain // n_devices)) * domain
     else:
         charged = n_replicas * math.ceil(n_devices / domain) * domain
     return Record(
         n_replicas=n_replicas, n_devices=charged, usd_per_tok=charged * chip.usd_per_s / t.demand_tok_per_s,
+        reference_usd_per_tok=charged * chip.reference_usd_per_s / t.demand_tok_per_s,
         j_per_tok=charged * chip.all_in_w / t.demand_tok_per_s,
     )  # fmt: skip
 
 
 def colocated(scene, lay, per_rank, t) -> Record:
-    """Prefill and decode on one pool: TPOT with interference, memory with a prompt chunk, fleet and price."""
+    """Prefill and decode on one pool: TPOT with interference, TTFT with the wait for half a step and for other prompts, memory
+    with a prompt chunk, fleet and price."""
     batch = per_rank * lay.n_dp
     pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
-    out = scalar.decode(scene, lay, batch, t.isl_tok + t.osl_tok / 2, t.q_tok)
+    out = scalar.decode(scene, lay, batch, t.isl_tok + progress(t)[0], t.q_tok)
+    step_s = out.step_s + scalar.drafting(scene, lay, t.q_tok, out.step_s)
     wait = stall(t, per_rank, pre.forward_s / lay.n_pp, pre.clock.fixed / lay.n_pp, out.clock.slack)
-    tpot_s = (out.step_s + wait) / t.accepted_tok
+    tpot_s = (step_s + wait) / t.accepted_tok
+    busy = per_rank * t.accepted_tok / t.osl_tok * pre.forward_s / lay.n_pp / (step_s + wait)
     used = scalar.decode_memory(scene, lay, batch, held_tokens(t, per_rank), t.q_tok, pre.chunk_tok)
     capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
     rows = fleet(t, scene.chip, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     return Record(
-        tpot_s=tpot_s, step_s=out.step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * out.step_s, memory_bytes=used,
-        fits=used <= capacity, prefill=pre, **vars(rows),
+        tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(pre.ttft_s, busy),
+        prefill_busy_frac=busy, memory_bytes=used, fits=used <= capacity, prefill=pre, **vars(rows),
     )  # fmt: skip
 
 
