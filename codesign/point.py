@@ -18,7 +18,9 @@ from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
-from codesign.scenario import make_chip
+from codesign.scenario import engine_mixing, make_chip
+from codesign.service import traffic as service
+from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, nearest
 from codesign.units import serving
 
@@ -27,7 +29,7 @@ TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
     "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
-    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": "alternating",
+    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None,
@@ -259,9 +261,10 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     per_rank = decode.sequences_per_rank(load.batch, layout)
     stall_s = 0.0
     if pre is not None:
-        arrivals = per_rank * s["accepted"] / s["osl"]  # as service.traffic.interference
-        work = (pre["forward_s"] - pre["fixed_s"] * (s["mixing"] == "chunked")) / layout.n_pp
-        stall_s = np.maximum(arrivals * work - ledger.slack_s * (s["mixing"] == "chunked"), 0.0)
+        traffic = Traffic(*(np.float64(v) for v in (s["isl"], s["osl"], 0, 0, s["prefix"], s["accepted"], load.q_tok, 1, 1)),
+                          chunked=np.bool_((s["mixing"] or engine_mixing(s["engine"])) == "chunked"))  # fmt: skip
+        times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
+        stall_s = service.interference(per_rank, traffic, *times, ledger.slack_s, serving.prompt_of(traffic).n_chunks)
     drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)
     tpot_s = float((ledger.time_s + drafting_s + stall_s) / s["accepted"])
     tok_per_s = s["batch"] / tpot_s

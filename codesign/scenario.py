@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
-from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions
+from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
 from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
 DTYPE = {16: "bf16", 8: "fp8", 4: "fp4"}
 NO_PRICE = float("nan")
-ELEMENTWISE_KERNELS = 2.0  # per block: the two fused add-and-norm kernels that every engine launches
 GEMM_K_HALF = 115.0  # our fit of H200 bf16 GEMM by depth at m = n = 4096, ai-dynamo/aiconfigurator @095f58a, after t0
 PIPELINE_HOP_S = 10e-6  # point-to-point latency, ai-dynamo/aiconfigurator @095f58a systems/*.yaml p2p_latency
 DP_OVERLAP = 0.9  # share of gradient exchange that Megatron-style bucketing can hide; estimate
@@ -36,7 +35,7 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     engine_record = catalog.load("engines", engine)
     ideal = engine_record["name"] == "ideal"
     k = catalog.kernel_constants(engine, record)
-    scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0} | engine_record.get("scheduler", {})
+    scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0, "glue_kernels": 0.0} | engine_record.get("scheduler", {})
     memory = {"reserve": 0.0, "usable_fraction": 1.0} | engine_record.get("memory", {})
     peaks = _peaks(record["peak"])
     far, near = k["all_to_all"]["scale_out"], k["all_to_all"]["scale_up"]
@@ -81,9 +80,8 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         prefill_s0_tok=_f(k["attention_prefill"]["bf16"].get("s0", 0.0)),
         experts=_fit(k["experts"]),
         expert_m0_tok=_f(k["experts"]["bf16"].get("m0", 0.0)),
-        elementwise_n=_f(0.0 if ideal else ELEMENTWISE_KERNELS),
-        train_compute=_by_bits(lambda d: k["training"][d]["compute"]),
-        train_attention=_f(k["attention_prefill"]["bf16"]["compute"]),
+        elementwise_n=_f(scheduler["glue_kernels"]),
+        training=_training(engine_record, k),
         step_overhead_s=_f(scheduler["step_overhead"]),
         sequence_overhead_s=_f(scheduler["per_sequence_overhead"]),
         token_imbalance=_f(1.0 if ideal else TOKEN_IMBALANCE),
@@ -95,11 +93,18 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     )
 
 
+def engine_mixing(engine: str | Mapping[str, Any]) -> str:
+    """How an engine mixes prefill with decode unless told otherwise: `alternating` or `chunked`."""
+    return catalog.load("engines", engine).get("scheduler", {}).get("mixing", "alternating")
+
+
 def make_precision(precision: Mapping[str, Any]) -> Precision:
     return Precision(*(np.asarray(precision[key], dtype=float) for key in ("weight_bits", "kv_bits", "act_bits")))
 
 
-def make_traffic(workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_mean: float = 1.0, serving: Any = None) -> Traffic:
+def make_traffic(
+    workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_mean: float = 1.0, serving: Any = None, engine: str = "generic"
+) -> Traffic:
     """Traffic of one workload record: lognormal lengths from mean and sigma, prefix hits as a share of the prompt.
 
     `serving` (a study's section): drafts give (1 - a^(n+1)) / (1 - a) tokens per step when each is accepted with probability a
@@ -114,7 +119,7 @@ def make_traffic(workload: Mapping[str, Any], demand_tok_per_s: float, peak_to_m
     prefix = np.floor(workload.get("prefix_hit", 0.0) * isl["mean"])
     values = (isl["mean"], osl["mean"], *spread, prefix, accepted if n_draft else 1.0, 1.0 + n_draft, demand_tok_per_s, peak_to_mean)
     z = NormalDist().inv_cdf(serving.memory_percentile if serving else 0.99)
-    chunked = serving is None or serving.mixing == "chunked"
+    chunked = ((serving.mixing if serving else None) or engine_mixing(engine)) == "chunked"
     return Traffic(*(np.float64(v) for v in values), occupancy_z=np.float64(z), chunked=np.bool_(chunked))
 
 
@@ -148,6 +153,16 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
     """Constants of weight-only GEMMs by weight width (16 bit repeats the ordinary one)."""
     rows = [cells["bf16"], cells.get("w8a16") or cells["bf16"], cells.get("w4a16") or cells["bf16"]]
     return KernelFit(*(ByBits(*(_f(row.get(key, 1.0)) for row in rows)) for key in ("t0", "compute", "memory")))
+
+
+def _training(engine: Mapping[str, Any], k: Mapping[str, Any]) -> TrainingFit:
+    """Constants of the training stack: compute by chip and width, the rest from the engine's `training` block; ideal is bare."""
+    stack = engine.get("training") or {}
+    names = ("attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "tp_overlap", "sync", "host", "host_moe", "step")
+    plain = dict.fromkeys(names, 0.0) | {"attention_backward": 1.0, "experts": 1.0}
+    values = (_f(stack.get(name, plain[name])) for name in names)
+    attention = _f(k["attention_prefill"]["bf16"]["compute"])
+    return TrainingFit(_by_bits(lambda d: k["training"][d]["compute"]), attention, *values)
 
 
 def _reductions(table: Mapping[int, Mapping[str, float]]) -> Reductions:

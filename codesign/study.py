@@ -304,7 +304,7 @@ def _traffic(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     demand = np.atleast_1d(file.workload.demand)
     mean = float(np.mean(demand))
     peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    return make_traffic(workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving)
+    return make_traffic(workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine)
 
 
 def _life(file: StudyFile, workload: Mapping[str, Any]) -> Life:

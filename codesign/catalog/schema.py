@@ -11,6 +11,7 @@ from typing import Any
 CHOICES = {
     "topology": ("switch", "mesh", "torus", "pcie"),
     "confidence": ("measured", "vendor", "estimate"),
+    "mixing": ("alternating", "chunked"),
     "term": ("3yr", "1yr", "on_demand", "spot", "list"),
 }
 PROVENANCE = ("source", "date", "confidence")
@@ -76,7 +77,7 @@ ENGINE = {
     "priors": _TABLE,
     "like": {"*": {"chips": "texts", "residual": ""}},
     "dtype_like": {"*": "texts"},
-    "scheduler": {"step_overhead": "s", "per_sequence_overhead": "s"},
+    "scheduler": {"step_overhead": "s", "per_sequence_overhead": "s", "glue_kernels": "", "mixing": "mixing"},
     "memory": {"reserve": "byte", "usable_fraction": ""},
 }
 

@@ -56,7 +56,8 @@ def _train(case: Case, engine: str | None) -> Prediction:
         tried.append((rank, len(tried), scenario, answer))
     _, _, scenario, answer = min(tried)
     part = answer["train"]
-    notes = [f"{name} not stated: fastest that fits, {scenario['recompute' if name == 'recompute' else 'micro_batch']}" for name in case.assumed]
+    key = {"recompute": "recompute", "micro-batch": "micro_batch", "interleaving": "n_interleave"}
+    notes = [f"{name} not stated: fastest that fits, {scenario[key[name]]}" for name in case.assumed]
     if not part["fits"]:
         notes.append(f"does not fit by our memory model ({part['overflow']}), though it ran")
     values = {"tokens_per_s_per_gpu": part["tok_per_s_per_device"], "step_time_s": part["step_s"]}

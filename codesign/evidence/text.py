@@ -24,7 +24,7 @@ def summary(v: Validation) -> dict[str, Any]:
     out: dict[str, Any] = {
         "kind": v.kind, "file": str(v.path), "n_rows": v.n_rows, "n_scored": len({line.id for line in v.scored}),
         "rows_per_s": v.n_rows / v.wall_s, "overall": score.overall(v), "groups": score.groups(v), "margins": score.margins(v), "sweeps": score.sweeps(v.scored),
-        "skipped": score.skipped(v), "baselines": score.baseline_records(v), "notes": notes(v),
+        "skipped": score.skipped(v), "baselines": score.baseline_records(v), "notes": notes(v), "leave_one_out": NOTHING_FITTED,
     }  # fmt: skip
     if v.kind == "training":
         out |= {"contrasts": contrasts.contrasts(v), "constant_mfu": v.mfu}

@@ -16,9 +16,11 @@ ARCHITECTURE = {
     "n_mtp_layers": "mtp_layers", "n_experts": "n_experts", "n_active_experts": "top_k", "d_expert": "moe_ffn",
     "n_shared_experts": "shared_experts", "n_dense_layers": "dense_layers",
 }  # fmt: skip
+ATTENTION = ("mha", "gqa", "mqa", "mla")
 ZERO = {"none": 0, "ddp": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp": 3, "hsdp": 3}
 ZERO_UNSTATED = 1  # Megatron's distributed optimizer, the usual choice since 2022
 MICRO_BATCHES = (1, 2, 4, 8)
+INTERLEAVINGS = (1, 2, 4)
 METRICS = ("tokens_per_s_per_gpu", "step_time_s")
 NO_OVERLAP = ("overlap features off", "gradient bucketing off")
 
@@ -59,6 +61,8 @@ def _model(row: Row) -> tuple[dict[str, Any] | str, str, bool]:
         if "ffn_gated" in own:
             own["ffn_gated"] = bool(own["ffn_gated"])
         own["attention"] = "mla" if own.get("kv_lora_rank") else row.text("attention").lower() or "gqa"
+        if own["attention"] not in ATTENTION:
+            raise Skip(f"attention '{own['attention']}' is not one of {', '.join(ATTENTION)}")
         if "n_experts" in own:
             own["d_shared"] = own.get("d_expert", 0)
         return {"name": name, "architecture": own}, name, own.get("n_experts", 0) > 0
@@ -81,8 +85,6 @@ def _layout(row: Row, is_moe: bool) -> tuple[dict[str, int], list[str]]:
         degrees |= {"n_ep": ep, "n_etp": 1}
         if tp > 1:
             notes.append("expert TP not stated: 1")
-    if pp > 1 and row["vp"] is None:
-        notes.append("interleaving not stated: 1")
     return degrees, notes
 
 
@@ -95,8 +97,18 @@ def _options(row: Row, base: dict[str, Any]) -> tuple[tuple[str, ...], tuple[dic
         raise Skip(f"global batch {base['global_batch']} is not a multiple of dp = {base['n_dp']}")
     micro = row["micro_batch_seqs"]
     sizes = (micro,) if micro else tuple(m for m in MICRO_BATCHES if per_rank % m == 0)
-    assumed = (("recompute",) if len(modes) > 1 else ()) + (("micro-batch",) if micro is None else ())
-    return assumed, tuple(base | {"recompute": mode, "micro_batch": size} for mode in modes for size in sizes)
+    stages = _interleavings(row, base)
+    assumed = (("recompute",) if len(modes) > 1 else ()) + (("micro-batch",) if micro is None else ()) + (("interleaving",) if len(stages) > 1 else ())
+    options = (base | {"recompute": m, "micro_batch": s, "n_interleave": v} for m in modes for s in sizes for v in stages)
+    return assumed, tuple(options)
+
+
+def _interleavings(row: Row, base: dict[str, Any]) -> tuple[int, ...]:
+    """Virtual stages that the row may have run with: those that cut the layers of a stage evenly, with whole rounds of micro-batches."""
+    if row["vp"] or base["n_pp"] == 1 or row["layers"] is None:
+        return (row["vp"] or 1,)
+    per_stage, rest = divmod(row["layers"], base["n_pp"])
+    return tuple(v for v in INTERLEAVINGS if v == 1 or (rest == 0 and per_stage % v == 0))
 
 
 def _needed(row: Row, column: str) -> Any:

@@ -64,12 +64,13 @@ def shard_exchange(n_bytes, n, chip: Chip, stride=1):
     return latency, near + far
 
 
-def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, stride=1):
+def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, stride=1, once_per_domain=False):
     """Dispatch (or combine) of `n_tok` tokens per device to the experts of a group of n.
 
     t = a + tok k d bytes share / (e link), with the share that leaves the device, 1 - 1/n, inside the domain and the
     remote share 1 - inside/n over scale-out; the two tiers run at the same time, the slower one counts.  k is at most n
-    copies (one per rank).  On a torus each byte travels side/4 hops on average, so the link carries side/4 as much.
+    copies (one per rank).  `once_per_domain` (throughput kernels): a token crosses once to each of the m domains that it needs,
+    m (1 - (1 - 1/m)^k) copies, and is passed on inside.  On a torus each byte travels side/4 hops on average, so the link carries side/4 as much.
     Fits DeepEP on H100 (e 0.91-0.97 of the NIC) and NVLink two-sided on GB200 (0.5-0.66); ai-dynamo/aiconfigurator @095f58a.
     """
     inside = members_inside(n, stride, chip)
@@ -78,6 +79,10 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     hops = np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
     near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
     far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
+    if once_per_domain:
+        domains = n / inside
+        copies = domains * -np.expm1(n_active * np.log1p(-np.minimum(1.0 / domains, 1.0 - 1e-15)))
+        far = far * np.minimum(copies / np.maximum(np.minimum(n_active, n), 1.0), 1.0)
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return latency, np.maximum(near, far)
 

@@ -76,6 +76,25 @@ class Reductions(Arrays):
 
 
 @dataclass(frozen=True)
+class TrainingFit(Arrays):
+    """What a training stack reaches on a chip: other kernels, other shapes and a sustained clock than in serving."""
+
+    compute: ByBits  # dense GEMMs, fraction of the dense peak, by operand width
+    attention: np.ndarray  # fused attention of wide heads over long sequences, forward, fraction of the 16-bit peak
+    attention_backward: np.ndarray  # rate of its backward / forward
+    attention_s0_tok: np.ndarray  # F (1 + s0/S): blocks that the causal mask cuts, short rows
+    attention_half: np.ndarray  # F (1 + h/d_head): exponentials per multiplication grow as heads get narrow
+    experts: np.ndarray  # plateau of grouped expert GEMMs / that of dense ones
+    expert_m0_tok: np.ndarray  # tokens per expert at which they reach half of it
+    traffic: np.ndarray  # bytes of the kernels between GEMMs / those of the operator list (fusion lowers, fp32 copies raise it)
+    tp_overlap: np.ndarray  # share of TP transfers that hides behind the GEMMs beside them
+    sync_s: np.ndarray  # start-up and skew of a TP or EP collective between ranks that launch apart
+    host_s: np.ndarray  # host time to launch one pass of one layer (Python, dispatcher, launch)
+    host_moe_s: np.ndarray  # the same for an MoE block: routing, permutation, grouped GEMMs
+    step_s: np.ndarray  # fixed cost of an optimizer step: data, logging, clipping, launch of the update
+
+
+@dataclass(frozen=True)
 class Chip(Arrays):
     """One accelerator inside its system, under one engine.  Every field scalar or (H,); peaks are dense, links per direction."""
 
@@ -102,8 +121,7 @@ class Chip(Arrays):
     experts: KernelFit
     expert_m0_tok: np.ndarray  # eP = plateau m / (m + m0), m tokens per expert and device
     elementwise_n: np.ndarray  # elementwise kernels per block (norms, residual, activation, quantise) that are not fused
-    train_compute: ByBits  # training GEMMs, fraction of the dense peak, by operand width
-    train_attention: np.ndarray
+    training: TrainingFit
     step_overhead_s: np.ndarray
     sequence_overhead_s: np.ndarray
     token_imbalance: np.ndarray  # tokens on the fullest expert rank / mean, at large batch
@@ -123,6 +141,7 @@ class Kernels(Arrays):
     attention: Rate  # decode attention over the cache: KV heads, or the MLA latent
     prefill: Rate
     elementwise: Rate
+    head: Rate  # LM head: 16 bit in training, as the GEMMs in serving
 
 
 def _rate(fit: KernelFit, chip: Chip, math_bits, fit_bits=None) -> Rate:
@@ -149,18 +168,21 @@ def kernels(chip: Chip, precision: Precision, is_mla, training: bool = False) ->
     if np.any(widened):
         only = _rate(chip.weight_only, chip, gemm_bits, precision.weight_bits)
         gemm = Rate(np.where(widened, only.t0_s, gemm.t0_s), gemm.flop_per_s, np.where(widened, only.bytes_per_s, gemm.bytes_per_s))
-    prefill = _rate(chip.prefill_attention, chip, math_bits)
+    prefill, head = _rate(chip.prefill_attention, chip, math_bits), gemm
     if training:
-        trained = chip.train_compute.pick(gemm_bits) * chip.peak_flop_per_s.pick(gemm_bits)
+        fit, at_16 = chip.training, chip.peak_flop_per_s.at_16
+        trained = fit.compute.pick(gemm_bits) * chip.peak_flop_per_s.pick(gemm_bits)
         gemm = Rate(gemm.t0_s, trained, gemm.bytes_per_s)
-        experts = Rate(experts.t0_s, trained, experts.bytes_per_s)
-        prefill = Rate(prefill.t0_s, chip.train_attention * chip.peak_flop_per_s.at_16, prefill.bytes_per_s)
+        experts = Rate(experts.t0_s, fit.experts * trained, experts.bytes_per_s)
+        prefill = Rate(prefill.t0_s, fit.attention * at_16, prefill.bytes_per_s)
+        head = Rate(chip.gemm.t0_s.at_16, fit.compute.at_16 * at_16, gemm.bytes_per_s)
     return Kernels(
         gemm=gemm,
         experts=experts,
         attention=_decode_rate(chip, math_bits, kv_bits, np.asarray(is_mla)),
         prefill=prefill,
         elementwise=Rate(chip.gemm.t0_s.at_16, np.inf, chip.gemm.memory.at_16 * chip.hbm_bytes_per_s),
+        head=head,
     )
 
 

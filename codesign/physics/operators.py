@@ -113,12 +113,14 @@ def index_key_bytes(mixer):
 
 
 def prefill_attention(
-    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, n_new_tok, prefix_tok, share=1.0, n_launches=1.0
+    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, n_new_tok, prefix_tok, share=1.0, n_launches=1.0,
+    s0_tok=None,
 ) -> None:
     """Causal attention of the new tokens of `n_seq` sequences: t = t0 + F/(eP P) (1 + s0/S), pairs by `causal_pairs`."""
     pairs = n_seq * causal_pairs(n_new_tok, prefix_tok, mixer.span_tok)
     split = layout.n_tp * layout.n_cp
-    ramp = 1.0 + scene.chip.prefill_s0_tok / np.maximum(np.minimum(n_new_tok + prefix_tok, mixer.span_tok), 1.0)
+    s0_tok = scene.chip.prefill_s0_tok if s0_tok is None else s0_tok
+    ramp = 1.0 + s0_tok / np.maximum(np.minimum(n_new_tok + prefix_tok, mixer.span_tok), 1.0)
     flop = pairs * mixer.flop_per_pair_prefill * ramp
     if np.any(np.asarray(mixer.index_elems_per_tok) > 0):
         flop = flop + n_seq * causal_pairs(n_new_tok, prefix_tok, np.inf) * mixer.index_flop_per_pair
@@ -166,7 +168,7 @@ def dense_ffn(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) ->
     ledger.kernel("dense FFN", scene.rates.gemm, 2.0, flop, n_bytes, repeat=ffn.n_dense_layers * share)
 
 
-def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, touched, share=1.0, imbalance=None) -> None:
+def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, touched, share=1.0, imbalance=None, m0_tok=None) -> None:
     """Grouped expert GEMM of the fullest device: reads `touched` experts, multiplies its share of the routed tokens.
 
     FLOP = 2 P (tok k / ep x imbalance + m0 touched) / etp: the m0 tokens per touched expert are the padding that makes
@@ -177,7 +179,8 @@ def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, to
     tok = n_tok_group * ffn.n_active_experts / layout.n_ep
     skew = scene.chip.token_imbalance if imbalance is None else imbalance
     tok = tok * np.where(layout.n_ep > 1, skew, 1.0)
-    flop = 2.0 * per_expert * (tok + scene.chip.expert_m0_tok * touched)
+    m0_tok = scene.chip.expert_m0_tok if m0_tok is None else m0_tok
+    flop = 2.0 * per_expert * (tok + m0_tok * touched)
     n_bytes = touched * per_expert * scene.weight_bytes + 2.0 * tok * d_model * ACT_BYTES
     ledger.kernel("routed experts", scene.rates.experts, 1.0, flop, n_bytes, repeat=ffn.n_moe_layers * share)
 
@@ -217,7 +220,7 @@ def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share
     ledger.network("TP all-reduce", latency, transfer, repeat=n * share)
 
 
-def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0) -> None:
+def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0, once_per_domain=False) -> None:
     """Dispatch and combine between ranks, expert-TP reduction, and the gather back to the TP ranks of one attention rank.
 
     A replica with one attention rank (dp = cp = 1) holds the tokens everywhere: its combine is the TP all-reduce.
@@ -228,7 +231,7 @@ def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_gr
     own = n_tok / layout.n_tp
     args = (own, ffn.n_active_experts, ffn.d_expert_in)
     for name, n_bytes in (("expert dispatch", scene.send_bytes), ("expert combine", ACT_BYTES)):
-        ledger.network(name, *collectives.expert_exchange(*args, n_bytes, layout.n_ep, chip, layout.n_etp), repeat=repeat)
+        ledger.network(name, *collectives.expert_exchange(*args, n_bytes, layout.n_ep, chip, layout.n_etp, once_per_domain), repeat=repeat)
     if np.any(np.asarray(layout.n_etp) > 1):
         received = n_tok_group * np.minimum(ffn.n_active_experts, layout.n_ep) / layout.n_ep
         ledger.network(

@@ -57,18 +57,20 @@ def held_tokens(traffic: Traffic, n_seq):
     return traffic.isl_tok + mean + traffic.occupancy_z * deviation / np.sqrt(np.maximum(n_seq, 1.0))
 
 
-def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s):
-    """Seconds by which prefill lengthens one decode step of a colocated rank.
+def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n_chunks=1.0):
+    """Seconds by which prefill lengthens the mean decode step of a colocated rank.
 
     n_seq accepted / osl prompts arrive per step (each of the n_seq sequences ends after osl / accepted steps).
     alternating:  (C / OSL) T_prefill, the prompts stop the decode;
-    chunked:      max((C / OSL) (T_prefill - its fixed time) - slack, 0): a chunk rides in the same kernels as the decode
-                  tokens, so it brings no launches of its own and fills the time in which weights stream and arithmetic waits.
+    chunked:      (C / OSL) T_prefill - min(f, 1) (slack + fixed time of one chunk), f = (C / OSL) n_chunks the share of steps that carry a
+                  chunk: there it rides in the same kernels, brings no launches of its own and fills the time in which weights
+                  stream and arithmetic waits.
 
-    Parameters: n_seq [seq], prefill_s and prefill_fixed_s of one prompt [s], slack_s of one decode step [s].  Returns [s].
+    Parameters: n_seq [seq], prefill_s and prefill_fixed_s of one prompt [s], slack_s of one decode step [s], n_chunks [1].  Returns [s].
     """
     arrivals = n_seq * traffic.accepted_tok / traffic.osl_tok
-    mixed = np.maximum(arrivals * (prefill_s - prefill_fixed_s) - slack_s, 0.0)
+    shared = np.minimum(arrivals * n_chunks, 1.0) * (slack_s + prefill_fixed_s / n_chunks)
+    mixed = np.maximum(arrivals * prefill_s - shared, 0.0)
     return np.where(traffic.chunked, mixed, arrivals * prefill_s)
 
 

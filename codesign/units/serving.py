@@ -96,7 +96,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic.q_tok, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
         times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
-        stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s), chunk_of(traffic)
+        stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s, prompt_of(traffic).n_chunks), chunk_of(traffic)
         busy_s = per_rank * traffic.accepted_tok / traffic.osl_tok * pre["forward_s"] / layout.n_pp
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
     held = service.held_tokens(traffic, per_rank)

@@ -74,6 +74,7 @@ def test_latent_attention_from_its_ranks():
     ({"precision": "int4"}, "training precision 'int4'"),
     ({"global_batch_seqs": 66}, "global batch 66 is not a multiple of dp = 4"),
     ({"seq_len": None}, "seq_len is empty"),
+    ({"attention": "psychic"}, "attention 'psychic' is not one of mha"),
     ({"n_experts": 64, "top_k": 2, "moe_ffn": 512, "ep": 3}, "not a multiple of ep = 3"),
 ])  # fmt: skip
 def test_training_rows_are_skipped_with_the_reason(change, reason):

@@ -22,11 +22,13 @@ from codesign.physics.experts import touched_fullest, touched_mean
 from codesign.physics.operators import make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.service.traffic import Traffic
-from codesign.units import serving, training
+from codesign.units import serve_unit, serving, training
+from codesign.units.candidates import Grid
 
 RTOL = 1e-9
 DOMAINS = (None, None, 4.0, 16.0, 6.0)  # as sold, smaller, larger, and one that groups do not divide
 N_PER_MODEL = 20
+TEXT = 1.07  # tokens of the design's vocabulary for the text of one token of demand
 
 
 def draw(seed: int):
@@ -139,7 +141,7 @@ def flat_design(seed: int):
 def test_whole_flat_design(seed):
     model, bits, learn, chip, lay_t, job, lay_s, per_rank, traffic = flat_design(seed)
     want = service.evaluate_flat_design(
-        architecture(model), bits, plain(learn), plain(chip), plain(lay_t), job, plain(lay_s), per_rank, plain(traffic)
+        architecture(model), bits, plain(learn), plain(chip), plain(lay_t), job, plain(lay_s), per_rank, plain(traffic), tok_per_text=TEXT
     )
     counts = counts_of(model)
     timed = training.time_training(
@@ -148,13 +150,25 @@ def test_whole_flat_design(seed):
     )  # fmt: skip
     for name in ("step_s", "s_per_tok", "memory_bytes", "fits"):
         close(timed[name], getattr(want.train, name), f"train {name}")
-    scene = make_scene(counts, chip, precision_of(**bits))
+    scene = make_scene(counts, chip, precision_of(**bits), tok_per_text=np.float64(TEXT))
     pre = serving.time_prefill(scene, lay_s, traffic, prefill.fullest_experts(scene, lay_s, serving.prompt_of(traffic)))
     load = decode.Load(per_rank * lay_s.n_dp, np.float64(0), traffic.q_tok)
     rows = serving.time_decode(scene, lay_s, np.float64(per_rank), traffic, decode.fullest_experts(scene, lay_s, load), pre)
-    rows |= serving.fleet(traffic, rows["tok_per_s"], lay_s.n_devices, chip.scale_up_size, chip)
-    for name in ("tpot_s", "step_s", "tok_per_s", "memory_bytes", "fits", "n_replicas", "n_devices", "usd_per_tok", "j_per_tok"):
+    rows |= serving.fleet(traffic, rows["tok_per_s"], lay_s.n_devices, scene)
+    names = ("tpot_s", "step_s", "tok_per_s", "memory_bytes", "fits", "prefill_busy_frac", "n_replicas", "n_devices")
+    for name in (*names, "usd_per_tok", "reference_usd_per_tok", "j_per_tok"):
         close(rows[name], getattr(want.serve, name), f"serve {name}")
+    same_unit(scene, lay_s, per_rank, traffic, want.serve)
+
+
+def same_unit(scene, layout, per_rank, traffic, want):
+    """The serving unit itself, on this one layout: it keeps the row when it fits, and adds the queue to the TTFT."""
+    grid = Grid(layout.map(lambda v: v[None]), np.array([per_rank]))
+    found = serve_unit.colocated(scene, grid, traffic, serve_unit.Need(), 1, paired=True)
+    kept = want.fits and layout.n_tp <= scene.chip.scale_up_size
+    assert found.design.size == kept
+    for name in ("tpot_s", "ttft_s", "step_s", "memory_bytes", "n_replicas", "n_devices", "usd_per_tok") if kept else ():
+        close(found.columns[name][0], getattr(want, name), f"unit {name}")
 
 
 @pytest.mark.parametrize("experts, active, ep", [(256, 8, 64), (256, 8, 1), (128, 8, 16), (64, 6, 64), (16, 1, 4), (8, 2, 8), (512, 10, 32)])

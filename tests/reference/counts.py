@@ -19,7 +19,7 @@ def model_of(architecture: dict) -> Record:
     a = _with_defaults(architecture)
     m = Record(n_layers=a.n_layers, d=a.d_model, vocab=a.vocab, tied=bool(a.tied_embeddings))
     m.norm = a.d_model * (1 + a.norm_bias)  # weights of one norm of the residual stream
-    softmax = _latent if a.attention == "mla" else _grouped
+    softmax = {"mla": _latent, "cca": _convolved}.get(a.attention, _grouped)
     m.mixers = {
         "full": softmax(a, m, a.n_full_layers, window=False),
         "window": softmax(a, m, a.n_window_layers, window=True),
@@ -121,6 +121,19 @@ def _grouped(a: Record, m: Record, n_layers: float, window: bool) -> Record:
         elems=kv, quantised=kv, span=_span(a, window), pair_prefill=2 * h * (a.d_head + a.d_head_v),
         pair_decode=2 * h * (a.d_head + a.d_head_v), n_gemm=4.0 if index else 2.0, **_index_fields(a, not window),
     )  # fmt: skip
+
+
+def _convolved(a: Record, m: Record, n_layers: float, window: bool) -> Record:
+    """CCA, arXiv 2510.04476 section 3: GQA whose queries and keys pass a depthwise and a per-head convolution of two taps each,
+    with biases, and whose keys have a temperature.  Remembered in 16 bit: an input of either convolution, half of the values."""
+    x = _grouped(a, m, n_layers, window)
+    channels = (x.heads + x.shards) * a.d_head
+    per_head = 2 * channels * a.d_head
+    x.w_tp += per_head + 2 * channels + 2 * channels + x.shards
+    x.w_matmul += per_head
+    x.state_bytes, x.state_flop = 2 * (2 * channels + x.shards * a.d_head_v / 2), 2 * 2 * channels
+    x.n_gemm += 1
+    return x
 
 
 def _latent(a: Record, m: Record, n_layers: float, window: bool) -> Record:

@@ -30,10 +30,10 @@ RESTART_S, CHECKPOINT_S = 480.0, 15.0
 
 
 class Scene:
-    """What does not depend on the layout."""
+    """What does not depend on the layout.  `tok_per_text`: tokens of this vocabulary for the text of one token of demand."""
 
-    def __init__(self, architecture: dict, chip: Record, precision: dict, training: bool = False) -> None:
-        self.m, self.chip, self.training = model_of(architecture), chip, training
+    def __init__(self, architecture: dict, chip: Record, precision: dict, training: bool = False, tok_per_text: float = 1.0) -> None:
+        self.m, self.chip, self.training, self.tok_per_text = model_of(architecture), chip, training, tok_per_text
         self.rate = rates(chip, precision, self.m.is_mla, training)
         self.weight_bytes = stored(precision["weight_bits"])
         self.send_bytes = min(stored(precision["act_bits"]), ACT)
@@ -73,7 +73,7 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     routed = n_group * m.k / lay.n_ep * skew
     each = m.expert / lay.n_etp
     flop = 2 * each * (routed + chip.expert_m0_tok * touched)
-    n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT
+    n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT  # m.d_expert_in, says test_gaps
     clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)
     _matrix(clock, scene, 2 if m.shared else 1, m.shared / lay.n_tp + m.router + m.latent, n_tok, m.n_moe * times)
     if lay.n_cp * lay.n_dp == 1:
@@ -137,6 +137,7 @@ def _context_exchange(clock, scene, lay, n_tok, times):
 def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times, launches=1):
     ways, total = lay.n_tp * lay.n_cp, new + prefix
     ramp = 1 + scene.chip.prefill_s0_tok / max(min(total, x.span), 1.0)
+    # the indexer is shared out over the ranks as codesign has it: test_gaps says that every rank runs all of it
     flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + pairs(new, prefix) * x.index_pair + new * x.state_flop
     n_bytes = total * scene.cached[name] / _kv_ways(x, lay) / lay.n_cp
     clock.kernel(scene.rate.prefill, launches, n_seq * flop / ways, n_seq * n_bytes, x.n_layers * times)
@@ -148,7 +149,7 @@ def _cache_attention(clock, scene, lay, name, x, n_seq, context, q, times):
     n_bytes = keys * scene.cached[name] / _kv_ways(x, lay) / cp + context * _key_bytes(x) / cp + 2 * x.state_bytes / tp
     flop = q * (keys * x.pair_decode / tp / cp + context * x.index_pair / cp + x.state_flop / tp)
     clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers * times)
-    partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT
+    partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT  # of recurrences too, as codesign has it: see test_gaps
     clock.send(all_reduce(partial, cp, scene.chip, tp), x.n_layers * times)
 
 

@@ -40,10 +40,10 @@ def stall(t, n_seq, forward_s, fixed_s, slack_s):
     return max(arrivals * (forward_s - fixed_s) - slack_s, 0.0) if t.chunked else arrivals * forward_s
 
 
-def fleet(t, chip, tok_per_s, n_devices) -> Record:
+def fleet(t, scene, tok_per_s, n_devices) -> Record:
     """Whole replicas for the peak; the devices of an occupied domain are all paid, those of a pod one by one."""
-    domain = chip.scale_up_size
-    n_replicas = math.ceil(t.demand_tok_per_s * t.peak_to_mean / tok_per_s)
+    chip, domain = scene.chip, scene.chip.scale_up_size
+    n_replicas = math.ceil(t.demand_tok_per_s * scene.tok_per_text * t.peak_to_mean / tok_per_s)
     if domain > POD:
         charged = n_replicas * n_devices
     elif n_devices <= domain:
@@ -69,7 +69,7 @@ def colocated(scene, lay, per_rank, t) -> Record:
     busy = per_rank * t.accepted_tok / t.osl_tok * pre.forward_s / lay.n_pp / (step_s + wait)
     used = scalar.decode_memory(scene, lay, batch, held_tokens(t, per_rank), t.q_tok, pre.chunk_tok)
     capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
-    rows = fleet(t, scene.chip, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    rows = fleet(t, scene, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     return Record(
         tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(pre.ttft_s, busy),
         prefill_busy_frac=busy, memory_bytes=used, fits=used <= capacity, prefill=pre, **vars(rows),
@@ -77,12 +77,13 @@ def colocated(scene, lay, per_rank, t) -> Record:
 
 
 def evaluate_flat_design(
-    architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16
+    architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16,
+    tok_per_text=1.0,
 ) -> Record:
     """One flat design: a training step, a prompt and a decode step, each with one layout, timed, with memory and price.
 
     Chips and layouts are nested namespaces of floats; `job` as in scalar.train; `traffic` has the fields of service.traffic.Traffic.
     """
     learn = scalar.Scene(architecture, train_chip, {"weight_bits": train_bits, "kv_bits": 16, "act_bits": train_bits}, training=True)
-    serve = scalar.Scene(architecture, serve_chip, precision)
+    serve = scalar.Scene(architecture, serve_chip, precision, tok_per_text=tok_per_text)
     return Record(train=scalar.train(learn, train_layout, job), serve=colocated(serve, serve_layout, per_rank, traffic))

@@ -49,73 +49,127 @@ class Step:
 
 
 def step(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Step:
-    """T = n_micro t_micro (1 + (pp - 1) / (v n_micro)) + exposed gradient exchange + optimizer + fixed cost per step.
+    """T = n_micro t_micro + bubble + exposed gradient exchange + optimizer + fixed cost per step.
 
-    t_micro: forward and backward of one micro-batch on the fullest stage.  1F1B and its interleaved form: arXiv 2104.04473
-    section 2.2.  Exchange hides behind at most one micro-batch and at most the share that the engine overlaps.
+    t_micro: forward and backward of one micro-batch on the fullest stage; bubble t_micro (pp - 1) / v: 1F1B and its interleaved
+    form, arXiv 2104.04473 section 2.2.  ZeRO 0-2 exchange hides behind one micro-batch, ZeRO 3 behind all of them, and at most
+    the share that the engine overlaps.  The update streams 30 bytes per parameter of the shard.
     """
     ledger = micro_batch(scene, layout, job, detail)
     micro_s = ledger.time_s
     count = n_micro(job, layout)
     bubble_s = micro_s * (layout.n_pp - 1.0) / job.n_interleave
     exchange = gradient_exchange(scene, layout, job, count)
-    exposed = exchange - np.minimum(scene.chip.dp_overlap * exchange, micro_s)
+    exposed = exchange - np.minimum(scene.chip.dp_overlap * exchange, np.where(job.zero == 3, count, 1.0) * micro_s)
     dense, experts = shard_params(scene, layout)
     dense_ways, expert_ways = zero_ways(layout, job, at_stage=1)
-    update_s = OPTIMIZER_TRAFFIC_BYTES * (dense / dense_ways + experts / expert_ways) / scene.chip.hbm_bytes_per_s
-    total = count * micro_s + bubble_s + exposed + update_s + scene.chip.step_overhead_s
+    update_s = OPTIMIZER_TRAFFIC_BYTES * (dense / dense_ways + experts / expert_ways) / scene.rates.elementwise.bytes_per_s
+    total = count * micro_s + bubble_s + exposed + update_s + scene.chip.training.step_s
     return Step(total, micro_s, bubble_s, exposed, update_s, ledger)
 
 
 def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Ledger:
     """Forward, backward and recomputation of one micro-batch on the fullest stage.
 
-    GEMMs run 3 times (forward, input and weight gradients), attention 3.5 (its backward recomputes the scores,
-    arXiv 2307.08691 section 3), collectives twice; full recomputation adds one forward of everything, selective
-    recomputation redoes the cheap operators between GEMMs (arXiv 2205.05198 section 4), counted in `norms and glue`.
+    GEMMs run 3 times (forward, input and weight gradients), collectives twice; attention once forward and 2.5 times its FLOP
+    backward (which recomputes the scores, arXiv 2307.08691 section 3) at a lower rate.  Full recomputation adds one forward of
+    everything, selective recomputation redoes the cheap operators between GEMMs (arXiv 2205.05198 section 4).
     """
     ledger = Ledger(detail)
     share = memory.stage_share(scene.census, layout)
     again = np.where(job.recompute == 2, 1.0, 0.0)
-    gemm, attention, traffic = share * (3.0 + again), share * (3.5 + again), share * (2.0 + again)
+    gemm, wire = share * (3.0 + again), share * (2.0 + again)
     n_tok = job.micro_batch * job.seq_tok / layout.n_cp
     for _, mixer, cached in scene.mixers():
         operators.projections(ledger, scene, layout, mixer, n_tok, share=gemm)
-        operators.prefill_attention(ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share=attention)
+        attention(ledger, scene, layout, job, mixer, cached, share)
     if scene.has_dense_ffn():
         operators.dense_ffn(ledger, scene, layout, n_tok, share=gemm)
     if scene.has_moe():
         n_group = n_tok * layout.n_etp * layout.n_ep / layout.n_tp  # = micro_batch seq n_dp / n_edp
         local_experts = scene.census.ffn.n_experts / layout.n_ep
-        operators.routed_experts(ledger, scene, layout, n_group, local_experts, share=gemm, imbalance=1.0)
+        operators.routed_experts(ledger, scene, layout, n_group, local_experts, gemm, 1.0, scene.chip.training.expert_m0_tok)
         operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share=traffic)
-    operators.tensor_reductions(ledger, scene, layout, n_tok, share=traffic)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire, once_per_domain=True)
+    tensor_exchange(ledger, scene, layout, n_tok, wire)
     elementwise(ledger, scene, layout, job, n_tok, share)
-    operators.lm_head(ledger, scene, layout, n_tok, repeat=3.0)
+    weight_traffic(ledger, scene, layout)
+    head(ledger, scene, layout, n_tok)
     operators.context_exchange(ledger, scene, layout, n_tok, share * 2.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
+    wait_for_host(ledger, scene, wire)
     return ledger
+
+
+def attention(ledger: Ledger, scene: Scene, layout: Layout, job: Job, mixer, cached, share) -> None:
+    """Fused causal attention: FLOP x (1 + again + 2.5 / b) (1 + s0/S) (1 + h/d_head), b = rate of the backward / forward.
+
+    Achieved rate by head width and by direction: FlashAttention-2, arXiv 2307.08691 figures 4-6 (causal, A100 and H100).
+    """
+    fit = scene.chip.training
+    again = np.where(job.recompute == 2, 1.0, 0.0)
+    passes = (1.0 + again + 2.5 / fit.attention_backward) * (1.0 + fit.attention_half / np.maximum(mixer.d_v, 1.0))
+    operators.prefill_attention(ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share * passes, 1.0, fit.attention_s0_tok)
+
+
+def head(ledger: Ledger, scene: Scene, layout: Layout, n_tok) -> None:
+    """LM head forward and backward in 16 bit, and the loss: the fp32 softmax and its gradient pass over the logits four times."""
+    weights = scene.census.head_params / layout.n_tp
+    n_bytes = weights * ACT_BYTES + n_tok * weights / scene.census.d_model * ACT_BYTES
+    ledger.kernel("LM head", scene.rates.head, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=3.0)
+    logits = 4.0 * n_tok * scene.census.vocab / layout.n_tp * 4.0 * scene.chip.training.traffic
+    ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
+
+
+def tensor_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, wire) -> None:
+    """TP: reduce-scatter and all-gather (an all-reduce without sequence parallelism) around every attention and dense FFN.
+
+    Ring over NCCL, not overlapped, and the skew of ranks that launch apart: once per pair of collectives.
+    """
+    if np.all(np.asarray(layout.n_tp) == 1):
+        return
+    census, chip = scene.census, scene.chip
+    local_moe = (layout.n_cp * layout.n_dp == 1) * census.ffn.n_moe_layers
+    n = census.full.n_layers + census.window.n_layers + census.linear.n_layers + census.ffn.n_dense_layers + local_moe
+    latency, transfer = collectives.shard_exchange(n_tok * census.d_model * ACT_BYTES, layout.n_tp, chip)
+    start = (2.0 * latency + chip.training.sync_s) * (layout.n_tp > 1)
+    ledger.network("TP exchange", start, 2.0 * (1.0 - chip.training.tp_overlap) * transfer, repeat=n * wire)
 
 
 def elementwise(ledger: Ledger, scene: Scene, layout: Layout, job: Job, n_tok, share) -> None:
     """Memory-bound kernels between GEMMs, sharded over TP by sequence parallelism; backward moves 1.5 x the forward traffic.
 
     Elements per token, layer and forward pass: two norms and two residual additions read and write 10 d, rotary embedding
-    and bias 2 (h d_qk + kv), the activation reads and writes 3 x its width (gated) per FFN.  Loss: the fp32 softmax and its
-    gradient pass over the logits four times.  Recomputation repeats the forward part.  Counted from the unfused operators
-    of a transformer block (arXiv 2205.05198 section 4); compilers fuse some of them.
+    and bias 2 (h d_qk + kv), the activation reads and writes 3 x its width (gated) per FFN, an MoE layer sorts its k copies in
+    and out (2 x 2 k d).  Recomputation repeats the forward part.  Counted from the unfused operators of a transformer block
+    (arXiv 2205.05198 section 4); `traffic` is what the stack's fusion leaves of them.  Below 16 bit every operand is cast once:
+    2 bytes read, a row-wise and a column-wise copy written, for the inputs and outputs of all GEMMs.
     """
     census, ffn = scene.census, scene.census.ffn
+    d = census.d_model
     heads = sum(m.n_layers * (m.n_heads + m.kv_shards) * m.d_qk for _, m, _ in scene.mixers())
     width = ffn.n_dense_layers * ffn.d_ff + ffn.n_moe_layers * (ffn.n_active_experts * ffn.d_expert + ffn.d_shared)
-    elements = census.n_layers * 10.0 * census.d_model + 2.0 * heads + 3.0 * width
+    elements = census.n_layers * 10.0 * d + 2.0 * heads + 3.0 * width + 4.0 * ffn.n_moe_layers * ffn.n_active_experts * ffn.d_expert_in
     passes = 2.5 + np.where(job.recompute >= 1, 1.0, 0.0)
     n_launches = ELEMENTWISE_LAUNCHES * census.n_layers
-    ledger.kernel("norms and glue", scene.rates.elementwise, n_launches * passes, 0.0, elements * ACT_BYTES * n_tok / layout.n_tp * passes,
-                  repeat=share)  # fmt: skip
-    logits = 4.0 * n_tok * census.vocab / layout.n_tp * 4.0
-    ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
+    tok = n_tok / layout.n_tp * scene.chip.training.traffic
+    ledger.kernel("norms and glue", scene.rates.elementwise, n_launches * passes, 0.0, elements * ACT_BYTES * tok * passes, repeat=share)
+    if np.any(scene.weight_bytes < ACT_BYTES):
+        cast = (4.0 * d * census.n_layers + census.n_matmul_params_per_tok / d) * (ACT_BYTES + 2.0 * scene.weight_bytes) * n_tok / layout.n_tp
+        ledger.kernel("casts", scene.rates.elementwise, 0.0, 0.0, cast * (scene.weight_bytes < ACT_BYTES), repeat=share)
+
+
+def weight_traffic(ledger: Ledger, scene: Scene, layout: Layout) -> None:
+    """Each micro-batch adds its weight gradients to the fp32 sums: 4 bytes read and 4 written per parameter of the stage."""
+    dense, experts = shard_params(scene, layout)
+    ledger.kernel("gradient sums", scene.rates.elementwise, 0.0, 0.0, 2.0 * GRADIENT_BYTES * (dense + experts))
+
+
+def wait_for_host(ledger: Ledger, scene: Scene, passes) -> None:
+    """The device waits where the host needs longer to launch a micro-batch than the device to run it: max(t, host)."""
+    fit = scene.chip.training
+    host = passes * (scene.census.n_layers * fit.host_s + scene.census.ffn.n_moe_layers * fit.host_moe_s)
+    ledger.fixed("host launches", np.maximum(host - ledger.time_s, 0.0))
 
 
 def shard_params(scene: Scene, layout: Layout):
@@ -163,10 +217,10 @@ def model_flop(scene: Scene, job: Job):
 def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
     """Bytes of activations kept per token and layer on one device (flash attention, sequence parallel inside TP).
 
-    none:       2 (4 d [norm inputs and outputs] + h (d_qk + d_v) + 2 kv + 3 x FFN width + k d [MoE copies]) / tp
-    selective:  norm outputs and the activation product are redone: 2 (2 d + h (d_qk + d_v) + 2 kv + 2 x FFN width + k d) / tp
+    none:       2 (4 d [norm inputs and outputs] + h (d_qk + d_v) + 2 kv + g x FFN width + k d [MoE copies]) / tp
+    selective:  norm outputs and the activation product are redone: 2 (2 d + h (d_qk + d_v) + 2 kv + (g - 1) x FFN width + k d) / tp
     full:       2 d / tp, the layer's input.
-    After arXiv 2205.05198 equations 1-6, with gated FFN and GQA widths instead of the 4 h and 5 a s terms.
+    After arXiv 2205.05198 equations 1-6, with GQA widths, g = 3 (gated FFN) or 2 matrices, and without the 5 a s term.
     """
     census, ffn = scene.census, scene.census.ffn
     d = census.d_model
@@ -178,8 +232,14 @@ def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
     routed = ffn.n_active_experts * ffn.d_expert + ffn.d_shared
     width = (1.0 - moe_share) * ffn.d_ff + moe_share * routed
     copies = moe_share * ffn.n_active_experts * d  # dispatched copies of the token
-    kept = np.where(job.recompute == 0, 4.0, 2.0) * d + heads + np.where(job.recompute == 0, 3.0, 2.0) * width + copies
+    matrices = np.where(moe_share > 0, _matrices(ffn.expert_matmul_params, ffn.d_expert_in * ffn.d_expert), _matrices(ffn.dense_matmul_params, d * ffn.d_ff))
+    kept = np.where(job.recompute == 0, 4.0, 2.0) * d + heads + (matrices - np.where(job.recompute == 0, 0.0, 1.0)) * width + copies
     return ACT_BYTES * np.where(job.recompute == 2, d, kept) / layout.n_tp
+
+
+def _matrices(params, area):
+    """Matrices of an FFN: 3 when gated, 2 when not."""
+    return params / np.maximum(area, 1.0)
 
 
 def memory_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
