@@ -13,9 +13,6 @@ METRICS = {  # in the order of preference; e2e scores TPOT and TTFT, or, of stat
     "prefill": ("ttft_ms", "latency_s", "total_tokens_per_s"),
     "offline": ("output_tokens_per_s_total", "total_tokens_per_s"),
 }
-# Engines that stop decoding while a prompt is computed; the others let prompts ride in the same step (SGLang's
-# enable_mixed_chunk is off by default; vLLM V1 and TensorRT-LLM in-flight batching mix).
-ALTERNATING = ("sglang",)
 SHORT_CONTEXT_TOK = 512  # of single-stream rows that do not say their context; 2-4 % of the bytes of a 7B model
 # ModelOpt checkpoints of TensorRT-LLM carry an fp8 cache (kv_cache_quant_algo in hf_quant_config.json of NVIDIA's FP8 and FP4 models);
 # vLLM and SGLang keep the cache at the activation dtype unless told otherwise (kv_cache_dtype: auto).
@@ -35,7 +32,6 @@ def case(row: Row) -> Case:
     notes = [note] if note else []
     scenario = chip | {"model": model, "engine": runtime, "phase": PHASES[phase]}
     scenario |= _bits(row, runtime, notes) | _layout(row, is_moe, notes) | _lengths(row, phase, notes)
-    scenario["mixing"] = "alternating" if runtime in ALTERNATING else "chunked"
     precision = row.text("precision_label").lower() or "w{}".format(row["weight_bits"] or "?")
     return Case(row, phase, model, chip_name, runtime, precision, is_moe, (scenario,), measured, tuple(notes))
 

@@ -38,7 +38,7 @@ def predict(case: Case, engine: str | None = None, batch: int | None = None) -> 
             return _train(case, engine)
         scenario = dict(case.options[0])
         if engine:
-            scenario |= {"engine": engine, "mixing": "alternating"}
+            scenario["engine"] = engine
         serve = {"decode": _decode, "prefill": _prefill, "e2e": _served, "offline": _served}[case.phase]
         return serve(case, scenario, batch)
     except UserError as error:

@@ -87,7 +87,7 @@ def test_a_serving_row_becomes_a_scenario():
     (scenario,) = case.options
     assert scenario == {
         "accelerator": "h200_sxm", "model": "llama-3.1-70b", "engine": "vllm", "phase": "prefill,decode", "weight_bits": 8, "act_bits": 8,
-        "n_tp": 4, "n_pp": 1, "n_dp": 1, "isl": 1024, "osl": 256, "batch": 32, "mixing": "chunked",
+        "n_tp": 4, "n_pp": 1, "n_dp": 1, "isl": 1024, "osl": 256, "batch": 32,
     }  # fmt: skip
     assert case.measured == {"tpot_ms": 12.0, "ttft_ms": 80.0}
     assert "kv_bits not stated: as released" in case.notes

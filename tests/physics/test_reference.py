@@ -137,28 +137,34 @@ def flat_design(seed: int):
     return model, bits, learn, chip, lay_t, job, lay_s, float(rng.choice([1, 8, 100])), traffic
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(80))
+def test_serving(seed):
+    model, bits, _, chip, _, _, layout, per_rank, traffic = flat_design(seed)
+    want = service.colocated(scalar.Scene(architecture(model), plain(chip), bits, tok_per_text=TEXT), plain(layout), per_rank, plain(traffic))
+    scene = make_scene(counts_of(model), chip, precision_of(**bits), tok_per_text=np.float64(TEXT))
+    pre = serving.time_prefill(scene, layout, traffic, prefill.fullest_experts(scene, layout, serving.prompt_of(traffic)))
+    load = decode.Load(per_rank * layout.n_dp, np.float64(0), traffic.q_tok)
+    rows = serving.time_decode(scene, layout, np.float64(per_rank), traffic, decode.fullest_experts(scene, layout, load), pre)
+    rows |= serving.fleet(traffic, rows["tok_per_s"], layout.n_devices, scene)
+    names = ("tpot_s", "step_s", "tok_per_s", "memory_bytes", "fits", "prefill_busy_frac", "n_replicas", "n_devices")
+    for name in (*names, "usd_per_tok", "reference_usd_per_tok", "j_per_tok"):
+        close(rows[name], getattr(want, name), name)
+    same_unit(scene, layout, per_rank, traffic, want)
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_whole_flat_design(seed):
     model, bits, learn, chip, lay_t, job, lay_s, per_rank, traffic = flat_design(seed)
     want = service.evaluate_flat_design(
-        architecture(model), bits, plain(learn), plain(chip), plain(lay_t), job, plain(lay_s), per_rank, plain(traffic), tok_per_text=TEXT
+        architecture(model), bits, plain(learn), plain(chip), plain(lay_t), job, plain(lay_s), per_rank, plain(traffic)
     )
-    counts = counts_of(model)
     timed = training.time_training(
-        make_scene(counts, learn, precision_of(), training=True), lay_t,
+        make_scene(counts_of(model), learn, precision_of(), training=True), lay_t,
         train.Job(*(np.float64(v) for v in (job.seq_tok, job.micro_batch, job.global_batch, job.recompute, job.zero))),
     )  # fmt: skip
     for name in ("step_s", "s_per_tok", "memory_bytes", "fits"):
         close(timed[name], getattr(want.train, name), f"train {name}")
-    scene = make_scene(counts, chip, precision_of(**bits), tok_per_text=np.float64(TEXT))
-    pre = serving.time_prefill(scene, lay_s, traffic, prefill.fullest_experts(scene, lay_s, serving.prompt_of(traffic)))
-    load = decode.Load(per_rank * lay_s.n_dp, np.float64(0), traffic.q_tok)
-    rows = serving.time_decode(scene, lay_s, np.float64(per_rank), traffic, decode.fullest_experts(scene, lay_s, load), pre)
-    rows |= serving.fleet(traffic, rows["tok_per_s"], lay_s.n_devices, scene)
-    names = ("tpot_s", "step_s", "tok_per_s", "memory_bytes", "fits", "prefill_busy_frac", "n_replicas", "n_devices")
-    for name in (*names, "usd_per_tok", "reference_usd_per_tok", "j_per_tok"):
-        close(rows[name], getattr(want.serve, name), f"serve {name}")
-    same_unit(scene, lay_s, per_rank, traffic, want.serve)
+    same_unit(make_scene(counts_of(model), chip, precision_of(**bits)), lay_s, per_rank, traffic, want.serve)
 
 
 def same_unit(scene, layout, per_rank, traffic, want):

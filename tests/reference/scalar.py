@@ -267,7 +267,8 @@ def prefill(scene, lay, new, prefix=0.0) -> Record:
     used = _serving_memory(scene, lay, 1, new + prefix, n_tok)
     return Record(
         clock=clock, forward_s=clock.time, ttft_s=clock.time * (chunks + lay.n_pp - 1) / (chunks * lay.n_pp),
-        tok_per_s=lay.n_dp * lay.n_pp * new / clock.time, prompts_per_s=lay.n_dp * lay.n_pp / clock.time, chunk_tok=new / chunks,
+        tok_per_s=lay.n_dp * lay.n_pp * new / clock.time, prompts_per_s=lay.n_dp * lay.n_pp / clock.time,
+        chunk_tok=new / chunks, n_chunks=chunks,
         flop_matmul=2 * m.matmul * new + 2 * m.table, flop_attention=flop_attention, memory_bytes=used, fits=_fits(scene, used),
     )  # fmt: skip
 

@@ -34,10 +34,15 @@ def queue(service_s, busy):
     return service_s * busy / (2 * (1 - busy))
 
 
-def stall(t, n_seq, forward_s, fixed_s, slack_s):
-    """Seconds that prompts add to a step: (C / OSL) T_prefill, or what does not fit into the waiting time if chunked."""
-    arrivals = n_seq * t.accepted_tok / t.osl_tok
-    return max(arrivals * (forward_s - fixed_s) - slack_s, 0.0) if t.chunked else arrivals * forward_s
+def stall(t, n_seq, forward_s, fixed_s, slack_s, n_chunks):
+    """Seconds that prompts add to the mean step: all of their time, or, chunked, what is left of a chunk that shares the launches
+    of a step and fills its waiting time; at most one chunk per step finds that room."""
+    prompts = n_seq * t.accepted_tok / t.osl_tok
+    if not t.chunked:
+        return prompts * forward_s
+    chunks = prompts * n_chunks
+    room = slack_s + fixed_s / n_chunks
+    return max(chunks * forward_s / n_chunks - min(chunks, 1.0) * room, 0.0)
 
 
 def fleet(t, scene, tok_per_s, n_devices) -> Record:
@@ -64,7 +69,7 @@ def colocated(scene, lay, per_rank, t) -> Record:
     pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
     out = scalar.decode(scene, lay, batch, t.isl_tok + progress(t)[0], t.q_tok)
     step_s = out.step_s + scalar.drafting(scene, lay, t.q_tok, out.step_s)
-    wait = stall(t, per_rank, pre.forward_s / lay.n_pp, pre.clock.fixed / lay.n_pp, out.clock.slack)
+    wait = stall(t, per_rank, pre.forward_s / lay.n_pp, pre.clock.fixed / lay.n_pp, out.clock.slack, pre.n_chunks)
     tpot_s = (step_s + wait) / t.accepted_tok
     busy = per_rank * t.accepted_tok / t.osl_tok * pre.forward_s / lay.n_pp / (step_s + wait)
     used = scalar.decode_memory(scene, lay, batch, held_tokens(t, per_rank), t.q_tok, pre.chunk_tok)
@@ -77,13 +82,12 @@ def colocated(scene, lay, per_rank, t) -> Record:
 
 
 def evaluate_flat_design(
-    architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16,
-    tok_per_text=1.0,
+    architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16
 ) -> Record:
     """One flat design: a training step, a prompt and a decode step, each with one layout, timed, with memory and price.
 
     Chips and layouts are nested namespaces of floats; `job` as in scalar.train; `traffic` has the fields of service.traffic.Traffic.
     """
     learn = scalar.Scene(architecture, train_chip, {"weight_bits": train_bits, "kv_bits": 16, "act_bits": train_bits}, training=True)
-    serve = scalar.Scene(architecture, serve_chip, precision, tok_per_text=tok_per_text)
+    serve = scalar.Scene(architecture, serve_chip, precision)
     return Record(train=scalar.train(learn, train_layout, job), serve=colocated(serve, serve_layout, per_rank, traffic))
