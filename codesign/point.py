@@ -158,7 +158,11 @@ def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given
     return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in names))), bits
 
 
-_known_chip, _known_model = lru_cache(256)(_chip), lru_cache(256)(_model)
+_known_chip, _known_model, _known_mixing = lru_cache(256)(_chip), lru_cache(256)(_model), lru_cache(64)(engine_mixing)
+
+
+def _mixing(s: Mapping[str, Any]) -> str:
+    return s["mixing"] or (_known_mixing if _is_shipped("engines", s["engine"]) else engine_mixing)(s["engine"])
 
 
 @lru_cache(1024)
@@ -262,7 +266,7 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     stall_s = 0.0
     if pre is not None:
         traffic = Traffic(*(np.float64(v) for v in (s["isl"], s["osl"], 0, 0, s["prefix"], s["accepted"], load.q_tok, 1, 1)),
-                          chunked=np.bool_((s["mixing"] or engine_mixing(s["engine"])) == "chunked"))  # fmt: skip
+                          chunked=np.bool_(_mixing(s) == "chunked"))  # fmt: skip
         times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
         stall_s = service.interference(per_rank, traffic, *times, ledger.slack_s, serving.prompt_of(traffic).n_chunks)
     drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)

@@ -158,8 +158,8 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
 def _training(engine: Mapping[str, Any], k: Mapping[str, Any]) -> TrainingFit:
     """Constants of the training stack: compute by chip and width, the rest from the engine's `training` block; ideal is bare."""
     stack = engine.get("training") or {}
-    names = ("attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "tp_overlap", "sync", "host", "host_moe", "step")
-    plain = dict.fromkeys(names, 0.0) | {"attention_backward": 1.0, "experts": 1.0}
+    names = ("attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "tp_overlap", "sync", "host", "host_moe", "usable", "step")
+    plain = dict.fromkeys(names, 0.0) | {"attention_backward": 1.0, "experts": 1.0, "usable": 1.0}
     values = (_f(stack.get(name, plain[name])) for name in names)
     attention = _f(k["attention_prefill"]["bf16"]["compute"])
     return TrainingFit(_by_bits(lambda d: k["training"][d]["compute"]), attention, *values)

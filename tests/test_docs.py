@@ -239,14 +239,14 @@ def test_recipe_sampler(recipes):
 def test_recipe_objective(recipes, monkeypatch):
     from codesign import lifecycle_columns
 
-    fill = lifecycle_columns.fill
+    money = lifecycle_columns._money
 
-    def filled(*args):
-        columns, violations = fill(*args)
+    def with_the_line(*args):
+        columns = money(*args)
         exec(recipes["lifecycle_columns.py"], {"columns": columns})
-        return columns, violations
+        return columns
 
-    monkeypatch.setattr(lifecycle_columns, "fill", filled)
+    monkeypatch.setattr(lifecycle_columns, "_money", with_the_line)
     monkeypatch.setitem(COLUMNS, "tok_per_j", None)  # undone afterwards
     exec(recipes["objectives.py"], {"COLUMNS": COLUMNS, "Column": Column})
     assert explain("tok_per_j")["unit"] == "tok/J"

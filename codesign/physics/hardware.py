@@ -87,10 +87,12 @@ class TrainingFit(Arrays):
     experts: np.ndarray  # plateau of grouped expert GEMMs / that of dense ones
     expert_m0_tok: np.ndarray  # tokens per expert at which they reach half of it
     traffic: np.ndarray  # bytes of the kernels between GEMMs / those of the operator list (fusion lowers, fp32 copies raise it)
+    casts: np.ndarray  # share of the operand casts that are kernels of their own (compilers fuse them)
     tp_overlap: np.ndarray  # share of TP transfers that hides behind the GEMMs beside them
     sync_s: np.ndarray  # start-up and skew of a TP or EP collective between ranks that launch apart
     host_s: np.ndarray  # host time to launch one pass of one layer (Python, dispatcher, launch)
     host_moe_s: np.ndarray  # the same for an MoE block: routing, permutation, grouped GEMMs
+    usable_frac: np.ndarray  # share of HBM that a training process fills
     step_s: np.ndarray  # fixed cost of an optimizer step: data, logging, clipping, launch of the update
 
 

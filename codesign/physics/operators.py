@@ -21,6 +21,7 @@ from codesign.physics.precision import Precision, stored_bytes
 
 INDEX_SCALE_BYTES = 4.0  # fp32 scale of each fp8 index key (DeepSeek-V3.2)
 ACT_BYTES = 2.0  # activations between kernels are 16-bit; quantised copies are an input of the GEMM kernel itself
+NARROWEST_TILE_TOK = 16.0  # rows of the narrowest tensor-core tile of grouped GEMMs (CUTLASS 3, DeepGEMM: 8-16 with operands swapped)
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def dense_ffn(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) ->
 def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, touched, share=1.0, imbalance=None, m0_tok=None) -> None:
     """Grouped expert GEMM of the fullest device: reads `touched` experts, multiplies its share of the routed tokens.
 
-    FLOP = 2 P (tok k / ep x imbalance + m0 touched) / etp: the m0 tokens per touched expert are the padding that makes
-    eP = plateau m / (m + m0).
+    FLOP = 2 P (tok k / ep x imbalance + pad touched) / etp, pad = min(m0, max(16, m)) at m tokens per touched expert:
+    eP = plateau m / (m + m0), except that kernels choose a tile near m and none is narrower than 16 rows.
     """
     ffn, d_model = scene.census.ffn, scene.census.d_model
     per_expert = ffn.expert_params / layout.n_etp
@@ -180,7 +181,8 @@ def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, to
     skew = scene.chip.token_imbalance if imbalance is None else imbalance
     tok = tok * np.where(layout.n_ep > 1, skew, 1.0)
     m0_tok = scene.chip.expert_m0_tok if m0_tok is None else m0_tok
-    flop = 2.0 * per_expert * (tok + m0_tok * touched)
+    padding = np.minimum(m0_tok * touched, np.maximum(NARROWEST_TILE_TOK * touched, tok))
+    flop = 2.0 * per_expert * (tok + padding)
     n_bytes = touched * per_expert * scene.weight_bytes + 2.0 * tok * d_model * ACT_BYTES
     ledger.kernel("routed experts", scene.rates.experts, 1.0, flop, n_bytes, repeat=ffn.n_moe_layers * share)
 

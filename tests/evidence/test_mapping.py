@@ -9,7 +9,7 @@ from codesign.point import evaluate_point
 
 DENSE = {
     "source": "arXiv 1 (id 7)", "model": "tiny", "layers": 8, "hidden": 1024, "heads": 16, "kv_heads": 4, "ffn": 4096, "vocab": 32000, "gated_ffn": 1,
-    "attention": "gqa", "seq_len": 2048, "global_batch_seqs": 64, "micro_batch_seqs": 2, "tp": 2, "pp": 2, "gpus": 16, "gpu": "A100-80G-SXM",
+    "attention": "gqa", "seq_len": 2048, "global_batch_seqs": 64, "micro_batch_seqs": 2, "tp": 2, "pp": 2, "vp": 1, "gpus": 16, "gpu": "A100-80G-SXM",
     "precision": "bf16", "recompute": "none", "sharding": "zero1", "tokens_per_s_per_gpu": 30000.0,
 }  # fmt: skip
 MOE = DENSE | {"ffn": None, "n_experts": 64, "top_k": 8, "moe_ffn": 512, "shared_experts": 1, "dense_layers": 0, "ep": 4, "routing": "balanced"}
@@ -48,9 +48,10 @@ def test_blank_ffn_means_that_every_layer_is_moe():
 
 
 def test_what_a_training_row_leaves_open_is_ranged_over():
-    case = training.case(row(DENSE, recompute="unknown", micro_batch_seqs=None, sharding="unknown", pp=2))
-    assert case.assumed == ("recompute", "micro-batch")
-    assert {(o["recompute"], o["micro_batch"]) for o in case.options} == {(r, m) for r in ("none", "selective", "full") for m in (1, 2, 4, 8)}
+    case = training.case(row(DENSE, recompute="unknown", micro_batch_seqs=None, sharding="unknown", vp=None))
+    assert case.assumed == ("recompute", "micro-batch", "interleaving")
+    tried = {(o["recompute"], o["micro_batch"], o["n_interleave"]) for o in case.options}
+    assert tried == {(r, m, v) for r in ("none", "selective", "full") for m in (1, 2, 4, 8) for v in (1, 2, 4)}
     assert any("sharding" in note for note in case.notes)
 
 

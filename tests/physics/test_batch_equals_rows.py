@@ -88,10 +88,7 @@ def same(got, want):
         np.testing.assert_allclose(got[name], want[name], rtol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("family", [
-    "moe", "dense",
-    pytest.param("mixed", marks=pytest.mark.xfail(strict=True, reason="memory.block_params: FFN norms of a dense model count only beside an MoE")),
-])  # fmt: skip
+@pytest.mark.parametrize("family", FAMILIES)
 def test_physics_row_by_row(family):
     args = batch(family)
     whole = results(*args)

@@ -65,8 +65,10 @@ def test_the_fullest_stage_sets_the_pace_of_decode():
 
 def test_accepted_drafts_cost_their_verification():
     base = {"model": "llama-3.1-70b", "system": "h100_sxm_node", "phase": "decode", "n_tp": 8, "batch": 256}
-    steps = [evaluate_point(base | {"accepted": a})["decode"]["step_s"] for a in (1.0, 3.0)]
-    assert steps[1] > steps[0]
+    plain, drafted = (evaluate_point(base | d)["decode"] for d in ({}, {"n_draft": 3, "accepted": 3.0}))
+    assert drafted["step_s"] > plain["step_s"] and 3 * drafted["tpot_s"] > drafted["step_s"]  # verifying, and proposing
+    with pytest.raises(UserError):
+        evaluate_point(base | {"accepted": 3.0})
 
 
 @pytest.mark.parametrize("degrees", [{"n_tp": 3}, {"n_tp": 1, "n_pp": 200}, {"n_tp": 4, "n_ep": 4}])
@@ -137,7 +139,7 @@ def test_spread_of_sequences_in_flight(cv):
 
 def test_domains_are_rented_whole():
     t = traffic_of(demand_tok_per_s=33)
-    charged = serving.fleet(t, np.float64(1), np.float64(2), np.float64(8), chip_of("h100_sxm"))["n_devices"]
+    charged = serving.fleet(t, np.float64(1), np.float64(2), scene_of("llama-3.1-70b", "h100_sxm"))["n_devices"]
     assert charged % 8 == 0
 
 

@@ -274,23 +274,29 @@ def test_deepep_on_h100():
 
 
 def test_interference():
+    """100 sequences of 500 tokens: a prompt every fifth step, alone or inside the step; at most one chunk per step finds room."""
     args = (np.float64(100), traffic_of(osl_tok=500), 0.3, 0.1)
     chunked = [float(service.interference(*args, slack)) for slack in (0.0, 0.02, 1.0)]
     stopped = traffic_of(osl_tok=500)
     alternating = service.interference(np.float64(100), Traffic(**{**vars(stopped), "chunked": np.bool_(False)}), 0.3, 0.1, 1.0)
     assert alternating == pytest.approx(100 / 500 * 0.3)
-    assert chunked == pytest.approx([0.2 * 0.2, 0.02, 0.0])
+    assert chunked == pytest.approx([0.2 * (0.3 - 0.1), 0.2 * (0.3 - 0.1 - 0.02), 0.0])
+    assert service.interference(*args, 0.02, 2.0) == pytest.approx(0.2 * (0.3 - 0.1 - 2 * 0.02))
+    assert service.interference(*args, 0.002, 10.0) == pytest.approx(0.2 * 0.3 - (0.002 + 0.1 / 10))
 
 
 def test_little_and_the_fleet():
     assert service.replicas(traffic_of(peak_to_mean=2), 3000.0) == 7
-    assert [float(service.occupied_devices(n, 72)) for n in (8, 64, 72, 100)] == [8, 72, 72, 144]
+    charged = [float(service.charged_devices(r, n, domain)) for r, n, domain in ((33, 2, 8), (1, 64, 72), (2, 36, 72), (2, 40, 72), (2, 100, 72))]
+    assert charged == [72, 72, 72, 144, 288]
+    assert service.charged_devices(3, 16, 8960) == 48  # a pod is let by the slice
 
 
 def test_failures_and_young():
     n = np.array([1.0, 1e3, 1e4, 1e5])
     share = failures.goodput_frac(n)
     assert np.all(np.diff(share) < 0) and share[0] > 0.99 and share[-1] > 0.5
-    every, mtbf = failures.checkpoint_interval_s(n), failures.mean_time_between_failures_s(n)
-    assert np.all(30 / every + every / (2 * mtbf) <= 30 / (1.1 * every) + 1.1 * every / (2 * mtbf))  # Young's interval is the optimum
-    assert np.all(30 / every + every / (2 * mtbf) <= 30 / (0.9 * every) + 0.9 * every / (2 * mtbf))
+    best, mtbf = failures.checkpoint_interval_s(n), failures.mean_time_between_failures_s(n)
+    lost = [failures.CHECKPOINT_S / every + every / (2 * mtbf) for every in (0.9 * best, best, 1.1 * best)]
+    assert np.all(lost[1] < lost[0]) and np.all(lost[1] < lost[2])  # Young's interval is the optimum
+    assert share == pytest.approx(1 / (1 + lost[1] + failures.RESTART_S / mtbf))

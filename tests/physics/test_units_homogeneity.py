@@ -49,7 +49,7 @@ def outputs_of(serve, learn, layout, demand):
     pre = serving.time_prefill(serve, layout, traffic, prefill.fullest_experts(serve, layout, serving.prompt_of(traffic)))
     load = decode.Load(8.0 * layout.n_dp, np.float64(0))
     out = serving.time_decode(serve, layout, np.float64(8), traffic, decode.fullest_experts(serve, layout, load), pre)
-    out |= serving.fleet(traffic, out["tok_per_s"], layout.n_devices, serve.chip.scale_up_size, serve.chip)
+    out |= serving.fleet(traffic, out["tok_per_s"], layout.n_devices, serve)
     out |= {f"prefill_{k}": pre[k] for k in ("forward_s", "fixed_s", "ttft_s", "prompts_per_s")}
     out["kv_transfer_s"] = serving.kv_transfer_s(serve, layout, traffic)
     job = train.Job(np.float64(4096), np.float64(1), 8.0 * layout.n_dp, np.float64(1), np.float64(1))
@@ -120,6 +120,7 @@ def test_bytes(monkeypatch):
         with monkeypatch.context() as m:
             for module in (memory, train, operators):
                 m.setattr(module, "ACT_BYTES", module.ACT_BYTES * BYTE)
+            m.setattr(operators, "INDEX_SCALE_BYTES", operators.INDEX_SCALE_BYTES * BYTE)
             for name in ("GRADIENT_BYTES", "OPTIMIZER_BYTES", "OPTIMIZER_TRAFFIC_BYTES"):
                 m.setattr(train, name, getattr(train, name) * BYTE)
             scaled = bytes_scaled(serve), bytes_scaled(learn)

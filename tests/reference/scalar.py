@@ -24,6 +24,7 @@ from reference.machine import (
 
 ACT = 2.0  # bytes of an activation between kernels
 CHUNK = 8192.0  # tokens of a prefill chunk
+TILE = 16.0  # rows of the narrowest tile of a grouped GEMM
 GRADIENT, OPTIMIZER, UPDATE_TRAFFIC = 4.0, 12.0, 30.0  # bytes per parameter
 FAILURE_DEVICE_S = 16384 * 54 * 86400.0 / 419  # Llama 3, arXiv 2407.21783 Table 5
 RESTART_S, CHECKPOINT_S = 480.0, 15.0
@@ -72,7 +73,8 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     skew = 1.0 if lay.n_ep == 1 else chip.token_imbalance if skew is None else skew
     routed = n_group * m.k / lay.n_ep * skew
     each = m.expert / lay.n_etp
-    flop = 2 * each * (routed + chip.expert_m0_tok * touched)
+    half = chip.expert_m0_tok  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
+    flop = 2 * each * (routed + touched * min(half, max(TILE, routed / touched)))
     n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT  # m.d_expert_in, says test_gaps
     clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)
     _matrix(clock, scene, 2 if m.shared else 1, m.shared / lay.n_tp + m.router + m.latent, n_tok, m.n_moe * times)

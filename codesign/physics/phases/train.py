@@ -154,9 +154,11 @@ def elementwise(ledger: Ledger, scene: Scene, layout: Layout, job: Job, n_tok, s
     n_launches = ELEMENTWISE_LAUNCHES * census.n_layers
     tok = n_tok / layout.n_tp * scene.chip.training.traffic
     ledger.kernel("norms and glue", scene.rates.elementwise, n_launches * passes, 0.0, elements * ACT_BYTES * tok * passes, repeat=share)
-    if np.any(scene.weight_bytes < ACT_BYTES):
-        cast = (4.0 * d * census.n_layers + census.n_matmul_params_per_tok / d) * (ACT_BYTES + 2.0 * scene.weight_bytes) * n_tok / layout.n_tp
-        ledger.kernel("casts", scene.rates.elementwise, 0.0, 0.0, cast * (scene.weight_bytes < ACT_BYTES), repeat=share)
+    narrow = (scene.weight_bytes < ACT_BYTES) & scene.chip.has_8_bit
+    if np.any(narrow):
+        copies = 2.0 * ffn.n_moe_layers * ffn.n_active_experts * ffn.d_expert_in
+        cast = (4.0 * d * census.n_layers + copies + census.n_matmul_params_per_tok / d) * (ACT_BYTES + 2.0 * scene.weight_bytes) * n_tok / layout.n_tp
+        ledger.kernel("casts", scene.rates.elementwise, 0.0, 0.0, scene.chip.training.casts * cast * narrow, repeat=share)
 
 
 def weight_traffic(ledger: Ledger, scene: Scene, layout: Layout) -> None:
@@ -189,11 +191,12 @@ def gradient_exchange(scene: Scene, layout: Layout, job: Job, count):
     """Seconds of data-parallel communication per step, before overlap.
 
     ZeRO 0-2: reduce-scatter of fp32 gradients and all-gather of 16-bit weights (ZeRO 0: the same ring as an all-reduce).
-    ZeRO 3 gathers the weights in forward and backward of every micro-batch and scatters gradients: 2 + 2 + 4 bytes each.
+    ZeRO 3 gathers the weights in forward and backward of every micro-batch and scatters its gradients
+    in 16 bit (the usual FSDP mixed precision): 3 x 2 bytes.
     """
     dense, experts = shard_params(scene, layout)
     per_step = np.where(job.zero == 0, 2.0 * GRADIENT_BYTES, GRADIENT_BYTES + ACT_BYTES)
-    n_bytes = np.where(job.zero == 3, count * (2.0 * ACT_BYTES + GRADIENT_BYTES), per_step)
+    n_bytes = np.where(job.zero == 3, count * 3.0 * ACT_BYTES, per_step)
     n_dense = layout.n_dp * layout.n_cp
     lat_d, t_dense = collectives.shard_exchange(n_bytes * dense, n_dense, scene.chip, layout.n_tp)
     lat_e, t_expert = collectives.shard_exchange(n_bytes * experts, layout.n_edp, scene.chip, layout.n_etp * layout.n_ep)
@@ -217,8 +220,9 @@ def model_flop(scene: Scene, job: Job):
 def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
     """Bytes of activations kept per token and layer on one device (flash attention, sequence parallel inside TP).
 
-    none:       2 (4 d [norm inputs and outputs] + h (d_qk + d_v) + 2 kv + g x FFN width + k d [MoE copies]) / tp
-    selective:  norm outputs and the activation product are redone: 2 (2 d + h (d_qk + d_v) + 2 kv + (g - 1) x FFN width + k d) / tp
+    none:       [2 (2 d + h (d_qk + d_v) + 2 kv + (g - 1) FFN width) + a (2 d + FFN width + k d)] / tp: norm inputs, q k v and the
+                attention output, inputs of the activation in 16 bit; inputs of GEMMs (MoE copies too) in their operand width a
+    selective:  norm outputs and the activation product are redone: [2 (...) + a k d] / tp
     full:       2 d / tp, the layer's input.
     After arXiv 2205.05198 equations 1-6, with GQA widths, g = 3 (gated FFN) or 2 matrices, and without the 5 a s term.
     """
@@ -229,12 +233,14 @@ def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
         width = mixer.n_heads * (mixer.d_qk + mixer.d_v) + 2.0 * mixer.kv_shards * mixer.d_qk
         heads = heads + mixer.n_layers / census.n_layers * width
     moe_share = ffn.n_moe_layers / census.n_layers
-    routed = ffn.n_active_experts * ffn.d_expert + ffn.d_shared
-    width = (1.0 - moe_share) * ffn.d_ff + moe_share * routed
+    dense, routed = (1.0 - moe_share) * ffn.d_ff, moe_share * (ffn.n_active_experts * ffn.d_expert + ffn.d_shared)
+    gates = dense * (_matrices(ffn.dense_matmul_params, d * ffn.d_ff) - 1.0)
+    gates = gates + routed * (_matrices(ffn.expert_matmul_params, ffn.d_expert_in * ffn.d_expert) - 1.0)
     copies = moe_share * ffn.n_active_experts * d  # dispatched copies of the token
-    matrices = np.where(moe_share > 0, _matrices(ffn.expert_matmul_params, ffn.d_expert_in * ffn.d_expert), _matrices(ffn.dense_matmul_params, d * ffn.d_ff))
-    kept = np.where(job.recompute == 0, 4.0, 2.0) * d + heads + (matrices - np.where(job.recompute == 0, 0.0, 1.0)) * width + copies
-    return ACT_BYTES * np.where(job.recompute == 2, d, kept) / layout.n_tp
+    operand = np.minimum(scene.weight_bytes, ACT_BYTES)
+    inputs = copies + np.where(job.recompute == 0, 2.0 * d + dense + routed, 0.0)
+    kept = ACT_BYTES * (2.0 * d + heads + gates) + operand * inputs
+    return np.where(job.recompute == 2, ACT_BYTES * d, kept) / layout.n_tp
 
 
 def _matrices(params, area):
