@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import bdtr
 
@@ -37,10 +39,16 @@ def touched_fullest(n_experts, n_active, n_tok, n_ep):
     codes = [np.unique(column, return_inverse=True) for column in flat]
     sizes = [values.size for values, _ in codes]
     if np.prod(sizes) <= flat[0].size:  # few distinct values: one table over their product, one look-up per row
-        table = _fullest(*(axis.ravel() for axis in np.meshgrid(*(values for values, _ in codes), indexing="ij")))
+        table = _table(*(tuple(values.tolist()) for values, _ in codes))
         return table[np.ravel_multi_index([code for _, code in codes], sizes)].reshape(shape)
     rows, back = np.unique(np.stack(flat, axis=1), axis=0, return_inverse=True)
     return _fullest(*rows.T)[np.ravel(back)].reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _table(*axes):
+    """E[max] over the product of four tuples of values; the batches of a search ask for the same ones again and again."""
+    return _fullest(*(axis.ravel() for axis in np.meshgrid(*(np.array(values) for values in axes), indexing="ij")))
 
 
 def _fullest(experts, active, tok, ep):

@@ -16,7 +16,8 @@ from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import UserError
 from codesign.study import open_study
-from codesign.units import serving
+from codesign.units import serve_unit, serving
+from codesign.units.candidates import Grid
 
 
 def gap(reason):
@@ -28,8 +29,8 @@ def decode_ledger(scene, layout, batch=8.0, context=100_000.0):
     return decode.step(scene, layout, load, decode.fullest_experts(scene, layout, load), detail=True)
 
 
-def prefill_ledger(scene, layout, new):
-    prompt = prefill.Prompt(np.float64(new))
+def prefill_ledger(scene, layout, new, prefix=0.0):
+    prompt = prefill.Prompt(np.float64(new), np.float64(prefix))
     return prefill.forward(scene, layout, prompt, prefill.fullest_experts(scene, layout, prompt), detail=True)
 
 
@@ -61,6 +62,45 @@ def test_the_fullest_stage_sets_the_pace_of_decode():
     whole, staged = (decode_ledger(scene, layout_of(n_dp=8, n_ep=8, n_pp=pp), 64.0 * pp, 2000.0) for pp in (1, 4))
     layers = [sum(float(o.time_s) for o in lg.ops if o.name not in ("LM head", "pipeline hop")) for lg in (whole, staged)]
     assert layers[1] >= layers[0] * 64 / 61 * (1 - 1e-9)
+
+
+@gap("prefill.forward counts n_layers, not n_pp ceil(n_layers / n_pp) as decode.step does (reference: `prefill`)")
+def test_the_fullest_stage_sets_the_pace_of_prefill():
+    scene, prompt = scene_of("deepseek-v3", "h200_sxm_node", bits=(8, 16, 8)), prefill.Prompt(np.float64(4096))
+    rates = [float(prefill.tokens_per_s(prefill_ledger(scene, layout_of(n_pp=pp), 4096.0).time_s, layout_of(n_pp=pp), prompt)) for pp in (1, 4)]
+    assert rates[1] <= 4 * rates[0] * 61 / 64 * 1.01
+
+
+@gap("operators.context_exchange gathers the keys of a chunk only: those of a cached prefix and of earlier chunks are sharded too")
+def test_ranks_of_a_context_also_exchange_the_prefix():
+    scene = scene_of("llama-3.1-70b")
+    sent = [sent_s(prefill_ledger(scene, layout_of(n_cp=8), 8192.0, prefix)) for prefix in (0.0, 100_000.0)]
+    assert sent[1] > sent[0]
+
+
+@gap("operators.decode_attention sums partial outputs of every mixer over n_cp; a recurrence has none (reference: `_cache_attention`)")
+def test_a_recurrence_has_no_partial_outputs_to_sum():
+    model = "qwen3-next-80b-a3b"
+    ledger = decode_ledger(scene_of(model, engine="generic"), layout_of(n_cp=2))
+    n_bytes = 8 * 16 * (256 + 1) * 2  # 8 sequences, 16 heads of 256 and a softmax weight each, 12 attention layers
+    once = sum(collectives.all_reduce(np.float64(n_bytes), 2.0, chip_of("h100_sxm")))
+    assert sum(float(o.time_s) for o in ledger.ops if o.name == "CP reduction") == pytest.approx(12 * float(once))
+
+
+@gap("operators.prefill_attention divides the indexer by n_tp; its heads are replicated, as decode_attention has it (reference: `_causal_attention`)")
+def test_tensor_parallel_ranks_all_run_the_whole_indexer():
+    """DeepSeek-V3.2-Exp inference/model.py: `Indexer` holds and scores all index heads on every rank."""
+    scene, pairs = scene_of("deepseek-v3.2", bits=(8, 16, 8)), 65536 * 65537 / 2
+    flop = [sum(float(o.flop) for o in prefill_ledger(scene, layout_of(n_tp=tp), 65536.0).ops if o.name == "attention") for tp in (1, 8)]
+    index = 61 * pairs * 2 * 64 * 128
+    assert flop[1] == pytest.approx(index + (flop[0] - index) / 8)
+
+
+@gap("operators.routed_experts moves d_model per routed token; the experts of a latent MoE see d_expert_in (reference: `_experts`)")
+def test_experts_of_a_latent_moe_read_the_latent():
+    scene, layout = scene_of("nemotron-3-super-120b-a12b"), layout_of(n_dp=8, n_ep=8)
+    experts = [next(o for o in prefill_ledger(scene, layout, n).ops if o.name == "routed experts") for n in (4096.0, 8192.0)]
+    assert float(experts[1].bytes - experts[0].bytes) == pytest.approx(40 * 4096 * 22 * 2 * 1024 * 2, rel=1e-6)
 
 
 def test_accepted_drafts_cost_their_verification():
@@ -141,6 +181,29 @@ def test_domains_are_rented_whole():
     t = traffic_of(demand_tok_per_s=33)
     charged = serving.fleet(t, np.float64(1), np.float64(2), scene_of("llama-3.1-70b", "h100_sxm"))["n_devices"]
     assert charged % 8 == 0
+
+
+def one_row(layout):
+    return Grid(layout.map(lambda v: v[None]), np.ones(1))
+
+
+@gap("serve_unit.colocated queues prompts with the TTFT as service time; with n_pp stages a rank finishes one per forward_s / n_pp (reference: `colocated`)")
+def test_a_pipeline_serves_prompts_at_its_rate():
+    scene, layout, t = scene_of("llama-3.1-70b", "h200_sxm_node"), layout_of(n_pp=4), traffic_of(osl_tok=50)
+    pre = serving.time_prefill(scene, layout, t, 0.0)
+    rows = serving.time_decode(scene, layout, np.float64(1), t, 0.0, pre)
+    found = serve_unit.colocated(scene, one_row(layout), t, serve_unit.Need(), 1, paired=True).columns
+    queue_s = found["ttft_s"][0] - pre["ttft_s"] - 0.5 * rows["step_s"]
+    assert queue_s == pytest.approx(service.prompt_queue(pre["forward_s"] / 4, rows["prefill_busy_frac"]), rel=1e-6)
+
+
+@gap("serve_unit.prefill_pool adds no queue at any utilisation, serve_unit.colocated does: pools apart look faster to the first token than they are")
+def test_prompts_also_queue_in_a_pool_of_their_own():
+    scene, layout = scene_of("llama-3.1-70b", "h200_sxm_node"), layout_of(n_tp=8)
+    full = serving.time_prefill(scene, layout, traffic_of(), 0.0)["prompts_per_s"] * 1000.0
+    ttft = [serve_unit.prefill_pool(scene, one_row(layout), traffic_of(demand_tok_per_s=share * full), serve_unit.Need(), 1, paired=True).columns["ttft_s"][0]
+            for share in (0.01, 0.95)]  # fmt: skip
+    assert ttft[1] > ttft[0]
 
 
 @pytest.mark.parametrize("model, n_bytes", [("nemotron-h-8b", 4 * 4096 * 1000), ("deepseek-v3.2", 61 * 1152 * 1000)])
