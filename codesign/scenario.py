@@ -20,7 +20,6 @@ DTYPE = {16: "bf16", 8: "fp8", 4: "fp4"}
 NO_PRICE = float("nan")
 GEMM_K_HALF = 115.0  # our fit of H200 bf16 GEMM by depth at m = n = 4096, ai-dynamo/aiconfigurator @095f58a, after t0
 PIPELINE_HOP_S = 10e-6  # point-to-point latency, ai-dynamo/aiconfigurator @095f58a systems/*.yaml p2p_latency
-DP_OVERLAP = 0.9  # share of gradient exchange that Megatron-style bucketing can hide; estimate
 TOKEN_IMBALANCE = 1.3  # fullest expert rank / mean, prefill-size batches, power-law routing; same tables, 1.1-1.7
 
 
@@ -81,11 +80,11 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         experts=_fit(k["experts"]),
         expert_m0_tok=_f(k["experts"]["bf16"].get("m0", 0.0)),
         elementwise_n=_f(scheduler["glue_kernels"]),
-        training=_training(engine_record, k),
+        training=_training(k),
         step_overhead_s=_f(scheduler["step_overhead"]),
         sequence_overhead_s=_f(scheduler["per_sequence_overhead"]),
         token_imbalance=_f(1.0 if ideal else TOKEN_IMBALANCE),
-        dp_overlap=_f(0.0 if ideal else DP_OVERLAP),
+        dp_overlap=_f(k["stack"].get("dp_overlap", 0.0)),
         tdp_w=_f(record.get("power", {}).get("tdp", np.nan)),
         all_in_w=_f(_all_in(record)),
         usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
@@ -155,14 +154,20 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
     return KernelFit(*(ByBits(*(_f(row.get(key, 1.0)) for row in rows)) for key in ("t0", "compute", "memory")))
 
 
-def _training(engine: Mapping[str, Any], k: Mapping[str, Any]) -> TrainingFit:
-    """Constants of the training stack: compute by chip and width, the rest from the engine's `training` block; ideal is bare."""
-    stack = engine.get("training") or {}
-    names = ("attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "tp_overlap", "sync", "host", "host_moe", "usable", "step")
-    plain = dict.fromkeys(names, 0.0) | {"attention_backward": 1.0, "experts": 1.0, "usable": 1.0}
-    values = (_f(stack.get(name, plain[name])) for name in names)
-    attention = _f(k["attention_prefill"]["bf16"]["compute"])
-    return TrainingFit(_by_bits(lambda d: k["training"][d]["compute"]), attention, *values)
+STACK = (
+    "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "sync", "host",
+    "host_moe", "usable", "step",
+)  # fmt: skip
+BARE = dict.fromkeys(("attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
+
+
+def _training(k: Mapping[str, Any]) -> TrainingFit:
+    """Constants of the training stack: GEMMs by chip and width, the rest from the engine's `training` block (absent: bare)."""
+    stack = BARE | k["stack"]
+    values = {name: _f(stack.get(name, 0.0)) for name in STACK}
+    values["experts"] = ByBits(_f(stack["experts_16"]), _f(stack["experts_8"]), _f(stack["experts_8"]))
+    compute, attention = _by_bits(lambda d: k["training"][d]["compute"]), _f(k["attention_prefill"]["bf16"]["compute"] * stack["attention"])
+    return TrainingFit(compute, attention, *values.values())
 
 
 def _reductions(table: Mapping[int, Mapping[str, float]]) -> Reductions:

@@ -34,7 +34,7 @@ TRANSFER = 0.15
 
 
 def kernel_constants(engine: str | Path | Mapping[str, Any], accelerator: str | Mapping[str, Any]) -> dict[str, Any]:
-    """{op: {dtype or tier: {constant: SI value}}}, plus all_reduce {group size: {...}} and `origin` {"op.key": where from}.
+    """{op: {dtype or tier: {constant: SI value}}}, plus all_reduce {group size: {...}}, `stack` {constant of training: value} and `origin` {"op.key": where from}.
 
     Constants per op are those of `schema.OPS`; `residual` is the median relative error of the fit.
     """
@@ -74,7 +74,17 @@ def _resolve(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str
             constants["all_reduce"] = {n: {**c, "residual": math.hypot(c["residual"], transfer)} for n, c in cells.items()}
             constants["origin"]["all_reduce"] = where
             break
+    constants["stack"] = _stack(engines, chip)
     return constants
+
+
+def _stack(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, float]:
+    """Constants of the training stack: the engine's over its base's, each with what it says of the chip's vendor."""
+    vendor, merged = str(chip.get("vendor", "")).lower(), {}
+    for engine in reversed(engines):
+        block = engine.get("training", {})
+        merged |= {k: v for k, v in block.items() if k != "by_vendor"} | block.get("by_vendor", {}).get(vendor, {})
+    return {k: v for k, v in merged.items() if isinstance(v, (int, float))}
 
 
 _Table = tuple[str, float, dict[str, Any]]  # where, transfer residual, {op: {key: cell}}

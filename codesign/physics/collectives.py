@@ -27,7 +27,10 @@ def scale_up_bandwidth(n, chip: Chip):
     switch: the whole link; full mesh: n - 1 links of a pair (an MI300X pair sees 64 GB/s, not 448); torus: log2 n links (two
     neighbours share one, a 2 x 2 x 2 cube three, then all of them).
     """
-    n_links = np.where(np.isfinite(chip.torus_side), np.log2(np.maximum(n, 2.0)), np.maximum(n - 1.0, 1.0))
+    n_links = np.maximum(n - 1.0, 1.0)
+    torus = np.isfinite(chip.torus_side)
+    if np.any(torus):
+        n_links = np.where(torus, np.log2(np.maximum(n, 2.0)), n_links)
     return np.minimum(chip.scale_up.bytes_per_s, n_links * chip.scale_up_peer_bytes_per_s)
 
 

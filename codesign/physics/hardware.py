@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,10 +84,11 @@ class TrainingFit(Arrays):
     attention_backward: np.ndarray  # rate of its backward / forward
     attention_s0_tok: np.ndarray  # F (1 + s0/S): blocks that the causal mask cuts, short rows
     attention_half: np.ndarray  # F (1 + h/d_head): exponentials per multiplication grow as heads get narrow
-    experts: np.ndarray  # plateau of grouped expert GEMMs / that of dense ones
+    experts: ByBits  # plateau of grouped expert GEMMs / that of dense ones
     expert_m0_tok: np.ndarray  # tokens per expert at which they reach half of it
     traffic: np.ndarray  # bytes of the kernels between GEMMs / those of the operator list (fusion lowers, fp32 copies raise it)
     casts: np.ndarray  # share of the operand casts that are kernels of their own (compilers fuse them)
+    network: np.ndarray  # bandwidth of collectives beside running kernels / that of collectives alone
     tp_overlap: np.ndarray  # share of TP transfers that hides behind the GEMMs beside them
     sync_s: np.ndarray  # start-up and skew of a TP or EP collective between ranks that launch apart
     host_s: np.ndarray  # host time to launch one pass of one layer (Python, dispatcher, launch)
@@ -146,6 +147,14 @@ class Kernels(Arrays):
     head: Rate  # LM head: 16 bit in training, as the GEMMs in serving
 
 
+def in_training(chip: Chip) -> Chip:
+    """The chip with the network and the memory that a training stack leaves it."""
+    def slower(link: Link) -> Link:
+        return replace(link, gather=link.gather * chip.training.network, all_to_all=link.all_to_all * chip.training.network)
+
+    return replace(chip, scale_up=slower(chip.scale_up), scale_out=slower(chip.scale_out), usable_frac=chip.training.usable_frac)
+
+
 def _rate(fit: KernelFit, chip: Chip, math_bits, fit_bits=None) -> Rate:
     bits = math_bits if fit_bits is None else fit_bits
     return Rate(
@@ -175,7 +184,7 @@ def kernels(chip: Chip, precision: Precision, is_mla, training: bool = False) ->
         fit, at_16 = chip.training, chip.peak_flop_per_s.at_16
         trained = fit.compute.pick(gemm_bits) * chip.peak_flop_per_s.pick(gemm_bits)
         gemm = Rate(gemm.t0_s, trained, gemm.bytes_per_s)
-        experts = Rate(experts.t0_s, fit.experts * trained, experts.bytes_per_s)
+        experts = Rate(experts.t0_s, fit.experts.pick(gemm_bits) * trained, experts.bytes_per_s)
         prefill = Rate(prefill.t0_s, fit.attention * at_16, prefill.bytes_per_s)
         head = Rate(chip.gemm.t0_s.at_16, fit.compute.at_16 * at_16, gemm.bytes_per_s)
     return Kernels(

@@ -14,7 +14,7 @@ import numpy as np
 from codesign.physics import collectives
 from codesign.physics.architecture import Census, kv_bytes_per_tok_layer
 from codesign.physics.arrays import Arrays
-from codesign.physics.hardware import Chip, Kernels, kernels
+from codesign.physics.hardware import Chip, Kernels, in_training, kernels
 from codesign.physics.kernels import Ledger
 from codesign.physics.layout import Layout
 from codesign.physics.precision import Precision, stored_bytes
@@ -57,7 +57,7 @@ def make_scene(census: Census, chip: Chip, precision: Precision, training: bool 
     """Everything about (A,) designs that every layout shares; constant fields collapse to scalars."""
     return Scene(
         census=census,
-        chip=chip,
+        chip=in_training(chip) if training else chip,
         rates=kernels(chip, precision, is_mla=np.asarray(census.full.kv_elems_16bit) > 0, training=training),
         weight_bytes=stored_bytes(precision.weight_bits),
         send_bytes=np.minimum(stored_bytes(precision.act_bits), ACT_BYTES),
