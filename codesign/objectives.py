@@ -34,7 +34,7 @@ COLUMNS: dict[str, Column] = {
     "usd_per_mtok_output": Column("USD/Mtok", "min", "decode share of the serving cost per 10^6 output tokens"),
     "usd_per_task": Column("USD", "min", "serving cost of one task of the workload", "usd_per_mtok x tokens per task / 1e6"),
     "tpot_s": Column("s", "min", "time per output token of one request, prefill interference included", "(step + stall) / accepted tokens"),
-    "ttft_s": Column("s", "min", "time to first token: wait for the running step (half of it), prefill, KV transfer; no queue"),
+    "ttft_s": Column("s", "min", "time to first token: wait behind other prompts and for half the running step, prefill, KV transfer"),
     "tok_per_s_per_user": Column("tok/s", "max", "speed one user sees", "1 / tpot"),
     "energy_j_per_tok": Column("J/tok", "min", "all-in energy of serving per output token", "charged devices x all-in W / (mean output tok/s)"),
     "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),

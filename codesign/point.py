@@ -143,7 +143,10 @@ def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: fl
     chip = make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
-    return chip if dp_overlap is None else replace(chip, dp_overlap=np.float64(dp_overlap))
+    if dp_overlap is None:
+        return chip
+    hidden = chip.training.tp_overlap if dp_overlap > 0 else np.float64(0.0)  # a run without overlap overlaps nothing
+    return replace(chip, dp_overlap=np.float64(dp_overlap), training=replace(chip.training, tp_overlap=hidden))
 
 
 def _model(name: Any) -> tuple[Census, Mapping[str, float]]:

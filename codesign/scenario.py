@@ -158,7 +158,7 @@ STACK = (
     "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "sync", "host",
     "host_moe", "usable", "step",
 )  # fmt: skip
-BARE = dict.fromkeys(("attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
+BARE = dict.fromkeys(("sustained", "sustained_narrow", "attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
 
 
 def _training(k: Mapping[str, Any]) -> TrainingFit:
@@ -166,8 +166,9 @@ def _training(k: Mapping[str, Any]) -> TrainingFit:
     stack = BARE | k["stack"]
     values = {name: _f(stack.get(name, 0.0)) for name in STACK}
     values["experts"] = ByBits(_f(stack["experts_16"]), _f(stack["experts_8"]), _f(stack["experts_8"]))
-    compute, attention = _by_bits(lambda d: k["training"][d]["compute"]), _f(k["attention_prefill"]["bf16"]["compute"] * stack["attention"])
-    return TrainingFit(compute, attention, *values.values())
+    derate = {"bf16": stack["sustained"], "fp8": stack["sustained"] * stack["sustained_narrow"]}
+    compute = _by_bits(lambda d: k["training"][d]["compute"] * derate.get(d, derate["fp8"]))
+    return TrainingFit(compute, _f(k["attention_prefill"]["bf16"]["compute"] * stack["attention"]), *values.values())
 
 
 def _reductions(table: Mapping[int, Mapping[str, float]]) -> Reductions:

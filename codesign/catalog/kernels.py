@@ -79,12 +79,22 @@ def _resolve(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str
 
 
 def _stack(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, float]:
-    """Constants of the training stack: the engine's over its base's, each with what it says of the chip's vendor."""
+    """Constants of the training stack: the engine's over its base's, each with what it says of the chip's vendor and of the chip.
+
+    A chip without a row of its own takes that of the first chip that it is like.
+    """
     vendor, merged = str(chip.get("vendor", "")).lower(), {}
     for engine in reversed(engines):
         block = engine.get("training", {})
-        merged |= {k: v for k, v in block.items() if k != "by_vendor"} | block.get("by_vendor", {}).get(vendor, {})
+        rows = block.get("by_chip", {})
+        known = next((c for c in (chip["name"], *_likeness(engines, chip)["chips"]) if c in rows), None)
+        merged |= {k: v for k, v in block.items() if not k.startswith("by_")} | block.get("by_vendor", {}).get(vendor, {}) | rows.get(known, {})
     return {k: v for k, v in merged.items() if isinstance(v, (int, float))}
+
+
+def _likeness(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, Any]:
+    stated = {"chips": [loader.find("accelerators", chip["like"]).name] if "like" in chip else [], "residual": TRANSFER}
+    return next((e["like"][chip["name"]] for e in engines if chip["name"] in e.get("like", {})), stated)
 
 
 _Table = tuple[str, float, dict[str, Any]]  # where, transfer residual, {op: {key: cell}}
@@ -93,8 +103,7 @@ _Table = tuple[str, float, dict[str, Any]]  # where, transfer residual, {op: {ke
 def _tables(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> tuple[list[_Table], list[_Table], list[_Table]]:
     """The chip's own tables, those of the chips it is like, and the priors, each in the order of preference."""
     name, vendor = chip["name"], str(chip.get("vendor", "")).lower()
-    stated = {"chips": [loader.find("accelerators", chip["like"]).name] if "like" in chip else [], "residual": TRANSFER}
-    like = next((e["like"][name] for e in engines if name in e.get("like", {})), stated)
+    like = _likeness(engines, chip)
     measured = [(c, e) for c in (name, *like["chips"]) for e in engines if c in e.get("kernels", {})]
     own = [(f"{e['name']} {c}", 0.0, e["kernels"][c]) for c, e in measured if c == name]
     others = [(f"{e['name']} {c} (like {c})", like["residual"], e["kernels"][c]) for c, e in measured if c != name]

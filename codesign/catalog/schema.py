@@ -69,7 +69,7 @@ OPS: dict[str, dict[str, str]] = {  # constants of a cell; cells are keyed by dt
     "all_to_all": _ROUND,
 }
 _STACK = {  # constants of a training stack
-    "attention": "", "attention_backward": "", "attention_s0": "tok", "attention_half": "", "experts_16": "", "experts_8": "", "expert_m0": "tok",
+    "sustained": "", "sustained_narrow": "", "attention": "", "attention_backward": "", "attention_s0": "tok", "attention_half": "", "experts_16": "", "experts_8": "", "expert_m0": "tok",
     "traffic": "", "casts": "", "network": "", "tp_overlap": "", "dp_overlap": "", "sync": "s", "host": "s", "host_moe": "s", "usable": "", "step": "s",
 }  # fmt: skip
 _TABLE = {"*": {op: {"*": cell} for op, cell in OPS.items()}}
@@ -83,7 +83,7 @@ ENGINE = {
     "dtype_like": {"*": "texts"},
     "scheduler": {"step_overhead": "s", "per_sequence_overhead": "s", "glue_kernels": "", "mixing": "mixing"},
     "memory": {"reserve": "byte", "usable_fraction": ""},
-    "training": {**_STACK, "by_vendor": {"*": _STACK}},
+    "training": {**_STACK, "by_vendor": {"*": _STACK}, "by_chip": {"*": _STACK}},
 }
 
 _LENGTH = {"mean": "tok", "median": "tok", "p90": "tok", "p99": "tok", "sigma": ""}

@@ -21,6 +21,9 @@ ZERO = {"none": 0, "ddp": 0, "zero0": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fs
 ZERO_UNSTATED = 1  # Megatron's distributed optimizer, the usual choice since 2022
 MICRO_BATCHES = (1, 2, 4, 8)
 INTERLEAVINGS = (1, 2, 4)
+# Training stack by what the source calls itself; anything else runs on the generic constants.
+STACKS = {"nemo": "megatron", "megatron-core": "megatron", "megatron-bridge": "megatron", "megatron-moe": "megatron", "mcore": "megatron",
+          "llm-foundry": "fsdp", "fsdp": "fsdp", "torchtitan": "fsdp"}  # fmt: skip
 METRICS = ("tokens_per_s_per_gpu", "step_time_s")
 NO_OVERLAP = ("overlap features off", "gradient bucketing off")
 
@@ -44,12 +47,19 @@ def case(row: Row) -> Case:
         "global_batch": _needed(row, "global_batch_seqs"), "zero": zero, "n_interleave": row["vp"] or 1,
         "scale_out_bandwidth": node_network(row),
     }  # fmt: skip
+    base["engine"] = stack = _stack(row)
     if any(mark in row.text("notes").lower() for mark in NO_OVERLAP):
         base["dp_overlap"] = 0.0
     assumed, options = _options(row, base)
     if row.text("routing") == "balanced":
         notes.append("forced-balanced routing")
-    return Case(row, "train", model_name, chip_name, "generic", precision, is_moe, options, measured, tuple(notes), assumed)
+    return Case(row, "train", model_name, chip_name, stack, precision, is_moe, options, measured, tuple(notes), assumed)
+
+
+def _stack(row: Row) -> str:
+    """Engine of the row: its `engine` column where it has one, else by the name of the source."""
+    text = f"{row.text('engine')} {row.text('source')}".lower()
+    return next((engine for mark, engine in STACKS.items() if mark in text), "generic")
 
 
 def _model(row: Row) -> tuple[dict[str, Any] | str, str, bool]:

@@ -74,17 +74,18 @@ def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n
     return np.where(traffic.chunked, mixed, arrivals * prefill_s)
 
 
-def prompt_queue(prefill_s, busy_frac):
-    """Mean wait of a prompt behind other prompts of its rank: M/D/1, W = rho T / (2 (1 - rho)).
+def prompt_queue(prefill_s, busy_frac, n_ranks=1.0):
+    """Mean wait of a prompt behind others: M/D/c, W = T rho^(sqrt(2 (c + 1)) - 1) / (2 c (1 - rho)).
 
-    Parameters: prefill_s of one prompt [s], busy_frac share of the rank's time that goes into prefill [-] (clipped at 0.98).
-    Returns [s].  Source: Pollaczek-Khinchine with constant service time.
+    Parameters: prefill_s of one prompt [s], busy_frac share of the ranks' time that goes into prefill [-] (clipped at 0.98), n_ranks
+    that share one queue (1: prompts are bound to a rank on arrival).  Returns [s].
+    Source: Pollaczek-Khinchine for c = 1; Sakasegawa 1977 (half of M/M/c, constant service) beyond.
 
-    >>> round(float(prompt_queue(0.1, 0.5)), 3)
-    0.05
+    >>> round(float(prompt_queue(0.1, 0.5)), 3), round(float(prompt_queue(0.1, 0.8, 10)), 4)
+    (0.05, 0.011)
     """
     rho = np.clip(busy_frac, 0.0, 0.98)
-    return prefill_s * rho / (2.0 * (1.0 - rho))
+    return prefill_s * rho ** (np.sqrt(2.0 * (n_ranks + 1.0)) - 1.0) / (2.0 * n_ranks * (1.0 - rho))
 
 
 def charged_devices(n_replicas, n_devices, domain):

@@ -74,8 +74,8 @@ class Serving(Keys):
     """Draft tokens per decode step (MTP or speculative decoding); 0 means none."""
     draft_acceptance: Share = 0.8
     """Probability that a draft token is accepted, given the one before it."""
-    mixing: Literal["alternating", "chunked"] = "alternating"
-    """Prefill in a colocated pool runs in steps of its own, or as chunks inside decode steps."""
+    mixing: Literal["alternating", "chunked"] | None = None
+    """Prefill in a colocated pool runs in steps of its own, or as chunks inside decode steps; the engine's habit if absent."""
     memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
     """KV memory must suffice at this percentile of occupancy."""
 

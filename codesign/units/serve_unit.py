@@ -84,14 +84,17 @@ def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, pa
 
 
 def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
-    """A pool of its own for prompts: TTFT with KV transfer, USD and J per *output* token (each brings isl/osl prompt tokens)."""
+    """A pool of its own for prompts: TTFT with queue and KV transfer, USD and J per *output* token (each brings isl/osl prompt tokens)."""
     one = Grid(grid.layout, np.ones(grid.layout.n_tp.size if paired else 1))
     timer, parts = Timer(scene, one, traffic, n, paired), []
     for design, pair, sc, layout, _ in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
         rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        rows["ttft_s"] = rows["ttft_s"] + serving.kv_transfer_s(sc, layout, traffic)
+        # the pool's ranks share one queue, filled by the mean demand
+        busy = traffic.demand_tok_per_s / (rows["n_replicas"] * rows["tok_per_s"])
+        queue_s = service.prompt_queue(rows["ttft_s"], busy, rows["n_replicas"] * layout.n_dp)
+        rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
         rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))

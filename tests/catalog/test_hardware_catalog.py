@@ -214,7 +214,7 @@ def test_every_named_chip_of_the_engine_files_exists():
 def test_engines_inherit_memory_and_scheduler_from_their_base():
     vllm, generic, ideal = (catalog.load("engines", name) for name in ("vllm", "generic", "ideal"))
     assert vllm["memory"] == {"reserve": 3.892e9, "usable_fraction": 0.92} and generic["memory"]["usable_fraction"] == 0.9
-    assert vllm["scheduler"]["per_step"] == generic["scheduler"]["per_step"] and "memory.reserve" in vllm["provenance"]
+    assert vllm["scheduler"]["step_overhead"] == generic["scheduler"]["step_overhead"] and "memory.reserve" in vllm["provenance"]
     assert ideal["memory"] == {"reserve": 0, "usable_fraction": 1} and set(ideal["scheduler"].values()) == {0}
 
 

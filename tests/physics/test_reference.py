@@ -168,13 +168,28 @@ def test_whole_flat_design(seed):
 
 
 def same_unit(scene, layout, per_rank, traffic, want):
-    """The serving unit itself, on this one layout: it keeps the row when it fits, and adds the queue to the TTFT."""
+    """The unit itself, which adds the queue to the TTFT."""
+    same_row(serve_unit.colocated, scene, layout, per_rank, traffic, want, ("tpot_s", "ttft_s", "step_s"))
+
+
+def same_row(unit, scene, layout, per_rank, traffic, want, names):
+    """A unit on this one layout: it keeps the row when it fits."""
     grid = Grid(layout.map(lambda v: v[None]), np.array([per_rank]))
-    found = serve_unit.colocated(scene, grid, traffic, serve_unit.Need(), 1, paired=True)
+    found = unit(scene, grid, traffic, serve_unit.Need(), 1, paired=True)
     kept = want.fits and layout.n_tp <= scene.chip.scale_up_size
     assert found.design.size == kept
-    for name in ("tpot_s", "ttft_s", "step_s", "memory_bytes", "n_replicas", "n_devices", "usd_per_tok") if kept else ():
+    for name in (*names, "memory_bytes", "n_replicas", "n_devices", "usd_per_tok", "j_per_tok") if kept else ():
         close(found.columns[name][0], getattr(want, name), f"unit {name}")
+
+
+@pytest.mark.parametrize("seed", range(100, 150))
+def test_pools_apart(seed):
+    model, bits, _, chip, _, _, layout, per_rank, traffic = flat_design(seed)
+    scene, reference = make_scene(counts_of(model), chip, precision_of(**bits)), scalar.Scene(architecture(model), plain(chip), bits)
+    prompts = service.prefill_pool(reference, plain(layout), plain(traffic))
+    same_row(serve_unit.prefill_pool, scene, layout, 1.0, traffic, prompts, ("ttft_s",))
+    answers = service.decode_pool(reference, plain(layout), per_rank, plain(traffic))
+    same_row(serve_unit.decode_pool, scene, layout, per_rank, traffic, answers, ("ttft_s", "tpot_s", "step_s"))
 
 
 @pytest.mark.parametrize("experts, active, ep", [(256, 8, 64), (256, 8, 1), (128, 8, 16), (64, 6, 64), (16, 1, 4), (8, 2, 8), (512, 10, 32)])

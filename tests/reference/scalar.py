@@ -181,10 +181,22 @@ def serving_weights(scene, lay):
     return (_fullest_share(scene, lay) * sum(_block_weights(scene, lay)) + _tables(scene, lay)) * scene.weight_bytes
 
 
+def _kept_tok(name, x, held):
+    """Tokens whose cache a layer keeps: the newest of a window; a sparse selection needs all to choose from."""
+    return min(held, x.span) if name == "window" else held
+
+
+def cache_of_sequence(scene, held):
+    """Bytes that a sequence of `held` tokens has in all layers together."""
+    return sum(
+        x.n_layers * (_kept_tok(name, x, held) * (scene.cached[name] + _key_bytes(x)) + x.state_bytes) for name, x in scene.m.mixers.items()
+    )
+
+
 def kv_cache(scene, lay, n_seq, held):
     total = 0.0
     for name, x in scene.m.mixers.items():
-        kept = min(held, x.span) if name == "window" else held
+        kept = _kept_tok(name, x, held)
         per_tok = scene.cached[name] / _kv_ways(x, lay) / lay.n_cp + _key_bytes(x) / lay.n_cp
         total += math.ceil(x.n_layers / lay.n_pp) * (kept * per_tok + x.state_bytes / lay.n_tp)  # whole layers of each kind
     return n_seq * total

@@ -81,6 +81,26 @@ def colocated(scene, lay, per_rank, t) -> Record:
     )  # fmt: skip
 
 
+def prefill_pool(scene, lay, t) -> Record:
+    """Prompts on devices of their own: the cache travels to the decode pool over the NICs of one rank's tensor-parallel group."""
+    pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
+    held = scalar.cache_of_sequence(scene, t.isl_tok)
+    ttft_s = pre.ttft_s + held / (lay.n_tp * scene.chip.scale_out.bytes_per_s)
+    rows = fleet(t, scene, pre.prompts_per_s * t.osl_tok, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    return Record(ttft_s=ttft_s, memory_bytes=pre.memory_bytes, fits=pre.fits, **vars(rows))
+
+
+def decode_pool(scene, lay, per_rank, t) -> Record:
+    """Answers on devices of their own: no prompt lengthens a step or needs working memory."""
+    out = scalar.decode(scene, lay, per_rank * lay.n_dp, t.isl_tok + progress(t)[0], t.q_tok)
+    step_s = out.step_s + scalar.drafting(scene, lay, t.q_tok, out.step_s)
+    tpot_s = step_s / t.accepted_tok
+    used = scalar.decode_memory(scene, lay, per_rank * lay.n_dp, held_tokens(t, per_rank), t.q_tok)
+    rows = fleet(t, scene, per_rank * lay.n_dp / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    fits = used <= scene.chip.hbm_bytes * scene.chip.usable_frac
+    return Record(tpot_s=tpot_s, step_s=step_s, ttft_s=0.5 * step_s, memory_bytes=used, fits=fits, **vars(rows))
+
+
 def evaluate_flat_design(
     architecture: dict, precision: dict, train_chip, serve_chip, train_layout, job, serve_layout, per_rank, traffic, train_bits=16
 ) -> Record:
