@@ -6,8 +6,9 @@ Exit codes: 0 ok, 1 finished but nothing feasible, 2 the user's error, 3 interna
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,23 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # a bug: nobody but its finder can do anything about it
+            _internal_error(error)
+            sys.exit(INTERNAL_ERROR)
 
     return run
+
+
+def _internal_error(error: Exception) -> None:
+    if os.environ.get("CODESIGN_TRACEBACK"):
+        import traceback
+
+        traceback.print_exc()
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    remedy = "" if os.environ.get("CODESIGN_TRACEBACK") else "rerun with CODESIGN_TRACEBACK=1 to see the traceback, and "
+    click.echo(f"internal error: {what}; {remedy}please report it", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -159,17 +175,8 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
         click.echo(f"interrupted; everything so far is saved. Continue with: codesign run {study} --resume --out {result.path}", err=True)
         sys.exit(INTERRUPTED)
     if manifest["n_front"] == 0:
-        click.echo(_closest(manifest), err=True)
+        click.echo(screen.closest_text(manifest["closest"]), err=True)
         sys.exit(NOTHING_FEASIBLE)
-
-
-def _closest(manifest: Mapping[str, Any]) -> str:
-    closest = manifest.get("closest")
-    if not closest:
-        return "nothing is feasible"
-    design = ", ".join(f"{k}={v}" for k, v in closest["design"].items())
-    broken = ", ".join(f"{k} by {v:.0%}" for k, v in closest["broken"].items())
-    return f"nothing is feasible; the closest design ({design}) breaks {broken}"
 
 
 @main.command()
@@ -191,7 +198,7 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
         return _print_json(tables.records(rows))
     if as_csv:
         return click.echo(rows.to_csv(index=False), nl=False)
-    records = tables.records(rows)
+    records = [tables.without_unread(row) for row in tables.records(rows)]
     for row in records:
         row["layout"] = screen.serving_text(row, result.manifest["units"])
     columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
@@ -356,14 +363,14 @@ def list_(kind: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", nargs=-1, required=True)
 @JSON_OPTION
 @guarded
-def explain(name: str, as_json: bool) -> None:
-    """Unit, meaning, formula and source of a column, a constraint or a key of a study."""
-    from codesign import listing
+def explain(name: tuple[str, ...], as_json: bool) -> None:
+    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study."""
+    from codesign import meanings
 
-    answer = listing.explain(name)
+    answer = meanings.explain(" ".join(name))
     _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +37,38 @@ REASONS = {
     "structure": "the architecture cannot be built (heads not a multiple of KV heads, ...)",
     "train memory": "no training layout fits the device memory",
     "serve memory": "no serving layout fits the device memory",
-    "tokens": "the budget leaves no tokens, or the target quality is out of reach",
+    "budget": "serving and RL alone cost more than the whole budget: nothing is left for pretraining",
+    "target quality": "no number of pretraining tokens brings this design to the quality asked for",
+    "tokens": "the tokens cannot be had: no layout can serve or do RL, so the equation for them has no solution",
+    "balance": "largest over smallest of pretraining, RL and inference exceeds `lifecycle.balance.max_ratio`",
+    "speed tier": "slower than the time per output token that this trial asked of the design (`slo.tpot` as a variable)",
+    "fleet devices": "needs more devices than the fleet of `lifecycle.budget` has",
+    "fleet days": "needs more days than the fleet of `lifecycle.budget` is available",
+    "where": "breaks one of the study's `where` conditions",
+    "valid": "breaks one of the study's `where` conditions, or nothing fits",
     "full attention": "too few full-attention layers for a median context above 32k tokens",
     "quality refused": "outside the range in which the quality law may rank designs",
 }
+
+RATIOS = ("ttft", "tpot", "balance", "speed tier")  # reasons whose violation is value / limit - 1, as that of a `<=`
+
+
+def in_words(name: str, violation: float, limits: Iterable[Limit] = ()) -> str:
+    """How a design breaks a bound, for people.
+
+    >>> in_words("budget", 0.86), in_words("ttft", 0.25)
+    ('serving and RL alone cost 1.86 times the whole budget', 'ttft is 25% above its limit')
+    """
+    limit = next((x for x in limits if x.name == name), None)
+    if violation >= WORST:
+        return f"{name} cannot be computed"
+    if name == "budget":
+        return f"serving and RL alone cost {1 + violation:.3g} times the whole budget"
+    if name == "target quality":
+        return f"the quality asked for is {math.exp(min(violation, 500.0)):.3g} times what it can reach"
+    if limit is None and name not in RATIOS:
+        return REASONS.get(name, name)
+    if limit is not None and limit.op == ">=":
+        return f"{limit.column} is {violation:.0%} below its limit"
+    label = name.removesuffix(" <=")
+    return f"{label} is {violation:.0%} above its limit" if violation < 1 else f"{label} is {1 + violation:.3g} times its limit"

@@ -12,7 +12,9 @@ import numpy as np
 
 from codesign import evaluate as pipeline
 from codesign.objectives import COLUMNS
-
+from codesign.law_inputs import design_quality
+from codesign.lifecycle import quality_validity
+from codesign.meanings import is_read
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
@@ -42,8 +44,23 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     out["lifecycle"] = _lifecycle(setting, designs, point)
     out["balance"] = {"of": setting.life.balance_of, "ratio": float(point["balance_ratio"]), "max_ratio": setting.life.max_ratio}
     out["slack"] = slack(setting, point)
-    out["notes"] = notes(setting, designs, point)
+    out["notes"] = [sentence for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items() if mask.any()]
+    known = setting.base | {k: v[0] for k, v in values.items()}
+    out["not_read"] = [v.name for v in problem.space.variables if not is_read(v.name, known.get)]
     return out
+
+
+def front_notes(problem: StudyProblem, front) -> dict[str, float]:
+    """Sentence -> share of the front's points (rows of the results table) that it holds for, largest first."""
+    if front.empty:
+        return {}
+    rows = front.to_dict("records")
+    values = {v.name: np.array([_native(row, v) for row in rows]) for v in problem.space.variables}
+    values |= _derived(problem, values)
+    designs = pipeline.describe(problem.setting, values, {name: np.arange(len(rows)) for name in values})
+    found = notes(problem.setting, designs, *(front[c].to_numpy(float) for c in ("pretrain_tok", "n_eff", "c_eq_flop")))
+    shares = {sentence: float(np.mean(mask)) for sentence, mask in found.items()}
+    return {sentence: share for sentence, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0}
 
 
 def _native(point: Mapping[str, Any], variable) -> Any:
@@ -54,8 +71,8 @@ def _native(point: Mapping[str, Any], variable) -> Any:
 
 
 def _derived(problem: StudyProblem, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    index = np.array([[list(v.choices).index(values[v.name][0]) for v in problem.space.variables]])
-    return {k: v for k, v in problem.space.values(index).items() if k not in values} if index.size else {}
+    columns = [[list(v.choices).index(value) for value in values[v.name]] for v in problem.space.variables]
+    return {k: v for k, v in problem.space.values(np.array(columns).T).items() if k not in values} if columns else {}
 
 
 def _layout(point: Mapping[str, Any], unit: str) -> Layout:
@@ -167,17 +184,10 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def notes(setting, designs, point: Mapping[str, Any]) -> list[str]:
-    """Where this design lies outside the range in which the quality law was fitted or checked."""
-    from codesign.law_inputs import design_quality
-    from codesign.lifecycle import quality_validity
-
+def notes(setting, designs, tok, n_eff, c_eq_flop) -> dict[str, np.ndarray]:
+    """Where designs lie outside the range in which the quality law was fitted or checked: sentence -> mask of designs."""
     n_active, n_total, design = design_quality(setting, designs)
     keys = ("granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits")
-    found = quality_validity.warnings(
-        n_active, n_total, float(point["pretrain_tok"]), n_eff=float(point["n_eff"]), c_eq_flop=float(point["c_eq_flop"]),
-        unique_tok=setting.life.unique_tok, **{k: design[k] for k in keys},
-    )  # fmt: skip
-    return [sentence for sentence, mask in found.items() if bool(np.any(mask))]
-
-
+    return quality_validity.warnings(
+        n_active, n_total, tok, n_eff=n_eff, c_eq_flop=c_eq_flop, unique_tok=setting.life.unique_tok, **{k: design[k] for k in keys}
+    )

@@ -13,17 +13,21 @@ from codesign.physics import architecture as arch
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
 
-TOKEN_VIOLATION = "tokens"
+TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
 
 
 def violation_names(setting: Setting) -> tuple[str, ...]:
     """Violations after structure and memory: tokens, quality range, latency ceilings, balance, the study's limits."""
-    names = [TOKEN_VIOLATION, REFUSED]
+    names = [_token_reason(setting), REFUSED]
     names += [name for name, top in (("ttft", setting.max_ttft_s), ("tpot", setting.max_tpot_s)) if np.isfinite(top)]
     names += ["full attention"] if setting.life.median_context_tok > 32768 and not setting.life.long_context_penalty else []
     names += ["balance"] if setting.life.max_ratio else []
     return (*names, *(limit.name for limit in setting.limits))
+
+
+def _token_reason(setting: Setting) -> str:
+    return TOKEN_REASONS.get(setting.life.pretrain_rule, "tokens")
 
 
 def fill(setting: Setting, designs, training, serving, rl_rate, rows):
@@ -138,7 +142,7 @@ def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
 
 
 def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str, np.ndarray]:
-    out = {TOKEN_VIOLATION: tokens.violation, REFUSED: columns["quality_refused"] * 2.0 - 1.0}
+    out = {_token_reason(setting): tokens.violation, REFUSED: columns["quality_refused"] * 2.0 - 1.0}
     for name, key, top in (("ttft", "ttft_s", setting.max_ttft_s), ("tpot", "tpot_s", setting.max_tpot_s)):
         if np.isfinite(top):
             out[name] = columns[key] / top - 1.0

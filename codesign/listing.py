@@ -1,4 +1,4 @@
-"""What `codesign list` and `codesign explain` know: catalog entries, kinds found by file name, columns, constants."""
+"""What `codesign list` knows: catalog entries, kinds found by file name, columns, constants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from codesign import catalog
 from codesign.constraints import REASONS
-from codesign.objectives import ALIASES, COLUMNS, canonical
+from codesign.objectives import COLUMNS
 from codesign.spec.errors import UserError, did_you_mean
 
 Rows = tuple[list[dict[str, Any]], list[str]]
@@ -109,11 +109,23 @@ def _exports() -> Rows:
     return [{"name": t, "about": export.describe(t)} for t in export.targets()], ["name", "about"]
 
 
+def _stack_constants(engine: str, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The `training` block of an engine: constants of a step that are not of one kernel."""
+    units = {"attention_s0": "tok", "expert_m0": "tok", "sync": "s", "host": "s", "host_moe": "s", "step": "s"}
+    block = record.get("training", {})
+    rows = {k: v for k, v in block.items() if isinstance(v, (int, float))}
+    for kind in ("by_vendor", "by_chip"):
+        rows |= {f"{name}.{k}": v for name, cell in block.get(kind, {}).items() for k, v in cell.items() if isinstance(v, (int, float))}
+    return [{"name": f"{engine}.training.{k}", "value": v, "unit": units.get(k.split(".")[-1], ""), "residual": None, "source": "scripts/fit_training.py"}
+            for k, v in rows.items()]  # fmt: skip
+
+
 def _constants() -> Rows:
     """Kernel constants of every engine table: value, where it comes from, residual of its fit."""
     out = []
     for engine in catalog.names("engines"):
         record = catalog.load("engines", engine)
+        out += _stack_constants(engine, record)
         for chip, ops in {**record.get("kernels", {}), **record.get("priors", {})}.items():
             for op, cells in ops.items() if isinstance(ops, dict) else ():  # beside the tables stand their source and date
                 for key, cell in cells.items() if isinstance(cells, dict) else ():
@@ -128,44 +140,3 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "memory": _catalog("memory"), "attention": _attention, "samplers": _samplers, "objectives": _objectives, "constraints": _constraints,
     "exports": _exports, "constants": _constants,
 }  # fmt: skip
-
-
-def explain(name: str) -> dict[str, Any]:
-    """What a name means: a column, a reason for which designs die, a variable, or a key of a study."""
-    column = COLUMNS.get(canonical(name))
-    if column is not None:
-        aliases = [a for a, c in ALIASES.items() if c == canonical(name)]
-        return {"name": canonical(name), "aliases": ", ".join(aliases), "unit": column.unit or "1", "better": column.better,
-                "meaning": column.meaning, "formula": column.formula, "source": column.source}  # fmt: skip
-    if name in REASONS:
-        return {"name": name, "meaning": REASONS[name]}
-    keys = study_keys()
-    if name in keys:
-        return {"name": name, **keys[name]}
-    known = [*COLUMNS, *ALIASES, *REASONS, *keys]
-    raise UserError(f"nothing is called '{name}'", hint=did_you_mean(name, known, "names"))
-
-
-def study_keys() -> dict[str, dict[str, str]]:
-    """Every key of a study with its description, and every variable a space may have."""
-    from codesign.physics import architecture
-    from codesign.spec import json_schema
-
-    schema = json_schema()
-    found: dict[str, dict[str, str]] = {}
-
-    def walk(node: dict[str, Any], prefix: str, depth: int = 0) -> None:
-        for key, part in node.get("properties", {}).items():
-            name = f"{prefix}.{key}" if prefix else key
-            found[name] = {"meaning": part.get("description", "")}
-            for option in [part, *part.get("anyOf", []), *part.get("allOf", [])]:
-                reference = option.get("$ref", "").rsplit("/", 1)[-1]
-                if reference and depth < 4:
-                    target = schema["$defs"][reference]
-                    for inner in [target, *target.get("anyOf", [])]:
-                        walk(inner, name, depth + 1)
-
-    walk(schema, "")
-    for key in architecture.DEFAULTS:
-        found[f"architecture.{key}"] = {"meaning": "variable of a space: this dimension of the model; defaults to the base model's"}
-    return found

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
-from codesign.explain import explain_point
+from codesign.explain import explain_point, front_notes
+from codesign.meanings import is_read
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
 from codesign.results import Run
 from codesign.spec.errors import SpecError
 from codesign.study import Study
 
+MAX_REASONS = 3  # why the front is outside the fitted range, in the note about it
 MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
@@ -26,7 +28,8 @@ def report_payload(study: Study, run: Run) -> dict[str, Any]:
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
     columns = _columns(run)
     visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in columns)]
-    rows = {name: _json(table[name]) for name in visible} if len(table) else {name: [] for name in visible}
+    base = study.setting.base
+    rows = {name: _cells(table, name, base) for name in visible} if len(table) else {name: [] for name in visible}
     value = value_of_codesign(front, run.objectives)
     n = max(manifest["n_designs"], 1)
     return {
@@ -79,6 +82,13 @@ def _json(series) -> list[Any]:
     return [None if v is None or (isinstance(v, float) and not np.isfinite(v)) else v.item() if hasattr(v, "item") else v for v in series]
 
 
+def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
+    """A column of the page; empty where a design does not read the variable."""
+    read = is_read(name, lambda key: table[key] if key in table else base.get(key))
+    cells = _json(table[name])
+    return cells if read.all() else [v if r else None for v, r in zip(cells, np.broadcast_to(read, len(cells)), strict=True)]
+
+
 def _details(study: Study, front, chosen) -> dict[str, Any]:
     if front.empty:
         return {}
@@ -94,15 +104,19 @@ def warnings(study: Study, front, manifest) -> list[str]:
     found = list(manifest["notes"])
     if not manifest["exact"]:
         found.append(f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})")
-    if len(front) and (front["c_eq_flop"] > 1e25).any():
-        share = float((front["c_eq_flop"] > 1e25).mean())
-        found.append(f"c_eq above 1e25 FLOP is outside the fitted range of the quality law ({share:.0%} of the front)")
+    if outside := front_notes(study.problem, front):
+        reasons = (f"{_short(sentence)} ({share:.0%} of the front)" for sentence, share in list(outside.items())[:MAX_REASONS])
+        found.append(f"outside the fitted range of the quality law: {', '.join(reasons)}")
     if len(front):
         sigma = float(front["sigma_ln_c_eq"].median())
         found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")
     if "estimate" in _confidences(study):
         found.append("some hardware figures are estimates; see the assumptions")
-    return found
+    return found + [note for note in (manifest["storage_note"],) if note]
+
+
+def _short(sentence: str) -> str:
+    return sentence.partition(":")[0].removesuffix(" is outside the fitted range of the quality law")
 
 
 def _confidences(study: Study) -> set[str]:

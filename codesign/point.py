@@ -140,7 +140,7 @@ def _is_known(kind: str, name: str) -> bool:
 
 def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: float | None, scale_out_bandwidth: float | None,
           dp_overlap: float | None) -> Chip:  # fmt: skip
-    chip = make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
+    chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
     if dp_overlap is None:
@@ -187,6 +187,10 @@ def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
     """Unset degrees are 1; for MoE an unset n_ep spreads the experts over the stage, a given n_ep implies n_dp."""
     tp, cp, pp, etp = s["n_tp"], s["n_cp"], s["n_pp"], s["n_etp"]
     dp, ep = s["n_dp"], s["n_ep"]
+    if not has_moe and max(ep or 1, etp) > 1:
+        key, value = ("n_ep", ep) if (ep or 1) > 1 else ("n_etp", etp)
+        flag = f"--{key.replace('_', '-')}"
+        raise UserError([Diagnostic(f"{key} = {value}, but the model has no experts", hint=f"it is a dense model: leave {flag} out")])
     if ep is not None and dp is None and has_moe:
         dp = max(1, (etp * ep) // (tp * cp))
     dp = dp or 1
@@ -202,16 +206,16 @@ def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
 
 
 def _possible(layout: Layout, counts) -> None:
-    """Refuse degrees that the model cannot be cut into, each with what it would have to divide."""
+    """Refuse degrees that the model cannot be cut into, each with its remedy."""
     heads = max(float(m.n_heads) for m in (counts.full, counts.window, counts.linear) if float(m.n_layers) > 0)
     moe, found = float(counts.ffn.n_moe_layers) > 0, []
+    divisor, n_layers, n_experts = "choose a degree that divides it", int(counts.n_layers), int(counts.ffn.n_experts)
     rules = (
-        (float(heads) % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads"),
-        (float(layout.n_pp) > float(counts.n_layers), f"n_pp = {int(layout.n_pp)} exceeds {int(counts.n_layers)} layers"),
-        (moe and float(counts.ffn.n_experts) % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {int(counts.ffn.n_experts)} experts"),
-        (not moe and float(layout.n_ep) > 1, f"n_ep = {int(layout.n_ep)}, but the model has no experts"),
+        (heads % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads", divisor),
+        (float(layout.n_pp) > n_layers, f"n_pp = {int(layout.n_pp)} exceeds {n_layers} layers", f"a stage holds a layer at least: n_pp at most {n_layers}"),
+        (moe and n_experts % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {n_experts} experts", divisor),
     )
-    found = [Diagnostic(text, hint="choose a degree that divides it") for broken, text in rules if broken]
+    found = [Diagnostic(text, hint=hint) for broken, text, hint in rules if broken]
     if found:
         raise UserError(found)
 

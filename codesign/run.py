@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from codesign.constraints import in_words
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, Run, load_results, write_atomically
 from codesign.search import exhaustive, joint, nested, pareto
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
-from codesign.spec.errors import UserError
-from codesign.study import Study
+from codesign.spec.errors import SpecError, UserError
+from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS = 48
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
@@ -60,6 +61,8 @@ def plan(study: Study, seed: int = 0) -> Plan:
         method = "exhaustive" if fits else "nested"
         size = f"{valid.n:,} designs" if valid.is_exact else "too many designs to count"
         reason = f"{size}, about {_duration(seconds)} to evaluate all, time limit {_duration(search.time_limit)}"
+    if problems := list(sampler_problems(study.file, method != "exhaustive")):
+        raise SpecError(map(study.file.place, problems))
     return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
 
 
@@ -80,8 +83,9 @@ def run(
     seed = search.seed if seed is None else seed
     trials = trials or search.trials
     folder = Path(out) if out is not None else Path("runs") / study.name
-    _claim(folder, study, seed, resume)
+    _refuse_foreign(folder, study, resume)
     chosen = plan(study, seed)
+    _claim(folder, study)
     if announce is not None:
         announce(chosen)
     problem = replace(study.problem, sampled=chosen.method != "exhaustive", flat=chosen.method == "joint")
@@ -102,13 +106,11 @@ def _search(problem: StudyProblem, method: str, folder: Path, settings: Settings
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
 
 
-def _claim(folder: Path, study: Study, seed: int, resume: bool) -> None:
-    """Take the directory for this study, or say what is different about the study that is already there."""
-    mine = _identity(study)
+def _refuse_foreign(folder: Path, study: Study, resume: bool) -> None:
+    """Say what is different about the study that is already there.  Writes nothing."""
     path = folder / "study.yaml"
     if path.is_file():
-        theirs = path.read_text(encoding="utf-8")
-        different = _differences(theirs, mine)
+        different = _differences(path.read_text(encoding="utf-8"), study.file.resolved_yaml())
         if different:
             raise UserError(
                 f"{folder} holds the results of another study; different: {', '.join(different[:6])}",
@@ -118,13 +120,14 @@ def _claim(folder: Path, study: Study, seed: int, resume: bool) -> None:
         raise UserError(f"{folder} is not empty and not a run directory", hint="choose another directory with --out")
     elif resume:
         raise UserError(f"{folder}: nothing to resume", hint="leave --resume out to start")
+
+
+def _claim(folder: Path, study: Study) -> None:
+    """Take the directory for this study."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
     if not path.is_file():
-        write_atomically(path, lambda part: part.write_text(mine, encoding="utf-8"))
-
-
-def _identity(study: Study) -> str:
-    return study.file.resolved_yaml()
+        write_atomically(path, lambda part: part.write_text(study.file.resolved_yaml(), encoding="utf-8"))
 
 
 def _differences(theirs: str, mine: str) -> list[str]:
@@ -231,11 +234,11 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, 
         "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
         "rows_covered": outcome.n_designs * study.problem.rows_per_design,
-        "wall_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
+        "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
         "objectives": {o.name: o.direction for o in problem.objectives},
-        "units": ["train", *problem.setting.roles], "notes": [*outcome.notes, *([note] if note else [])],
+        "units": ["train", *problem.setting.roles], "notes": outcome.notes, "storage_note": note,
         "hardware": {role: list(pool.names) for role, pool in problem.setting.pools.items()},
     }  # fmt: skip
 
@@ -259,8 +262,9 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
         return None
     row = outcome.closest.index[0]
     design = {v.name: v.choices[int(i)] for v, i in zip(problem.variables, row, strict=True)}
-    broken = zip(outcome.constraint_names, outcome.closest.violations[0], strict=True)
-    return {"design": design, "broken": {name: float(v) for name, v in broken if v > 0}}
+    broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
+    limits = problem.setting.limits
+    return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
 
 
 def _version(package: str) -> str:

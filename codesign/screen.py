@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,17 @@ from codesign.objectives import COLUMNS
 from codesign.spec.units import show
 
 BAR = 16
+LABELS = {"tok_per_s": "throughput", "tok_per_s_per_device": "throughput", "tok_per_s_per_user": "user speed", "mfu_frac": "MFU"}
+LABEL = 14  # width of the labels of the last screen
 
 
 def human(value: Any, column: str = "") -> str:
     """A cell: quantities with prefix and unit by their column, counts with separators, the rest as it is."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
+    if isinstance(value, (list, tuple, dict)):  # keys of two studies that are compared
+        items = [f"{k}: {human(v)}" for k, v in value.items()] if isinstance(value, dict) else [human(v) for v in value]
+        return ", ".join(items)
     if isinstance(value, str) or isinstance(value, bool):
         return str(value)
     unit = unit_of(column)
@@ -31,7 +37,7 @@ def unit_of(column: str) -> str:
     known = COLUMNS.get(column)
     if known is not None:
         return known.unit
-    for suffix, unit in (("_bytes", "byte"), ("_bytes_per_s", "byte/s"), ("tok_per_s", "tok/s"), ("_flop_per_s", "FLOP/s"),
+    for suffix, unit in (("_bytes", "byte"), ("_bytes_per_s", "byte/s"), ("tok_per_s_per_device", "tok/s/device"), ("tok_per_s", "tok/s"), ("_flop_per_s", "FLOP/s"),
                          ("_usd", "USD"), ("_flop", "FLOP"), ("_tok", "tok"), ("_w", "W"), ("_s", "s")):  # fmt: skip
         if column.endswith(suffix):
             return unit
@@ -101,26 +107,55 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
                 value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str) -> str:  # fmt: skip
     """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command."""
     n = max(manifest["n_designs"], 1)
-    rate, share = manifest["layouts_per_s"], manifest["n_feasible"] / n
-    kind = "exact" if manifest["exact"] else manifest["stop_reason"]
-    lines = [
-        f"{manifest['method']:<11} {_count(manifest['n_designs'])} designs x {_count(manifest['space_rows'] / max(manifest['space_designs'], 1))} layouts"
-        f"   {_count(rate)} layouts/s   feasible {share:.0%}   front {manifest['n_front']}   ({kind}, {show(manifest['wall_s'], 's')})"
-    ]
+    lines = [(manifest["method"], _counts_text(manifest, n))]
     killed = sorted(manifest["killed"].items(), key=lambda kv: -kv[1])
     if killed:
-        lines.append("killed by   " + "   ".join(f"{name} {count / n:.0%}" for name, count in killed[:6]))
-    for pick in picks:
-        point = points[pick["id"]]
-        metrics = "   ".join(human(point[c], c) for c in manifest["objectives"])
-        lines.append(f"{pick['name']:<11} #{pick['id']}  {design_text(point)}   {serving_text(point, manifest['units'])}   {metrics}")
+        lines.append(("killed by", "   ".join(f"{name} {count / n:.0%}" for name, count in killed[:6])))
+    lines += zip([pick["name"] for pick in picks], _pick_lines(manifest, [points[pick["id"]] for pick in picks]), strict=True)
     if value:
-        lines.append(f"co-design   {value['sentence']}")
-    lines += [f"note        {w}" for w in warnings[:3]]
-    lines.append(f"report      {folder}/report.html")
+        lines.append(("co-design", value["sentence"]))
+    lines += [("note", w) for w in warnings[:3]]
+    lines.append(("report", f"{folder}/report.html"))
     if picks:
-        lines.append(f"next        codesign export {folder} {picks[0]['id']} --to training-plan")
-    return "\n".join(lines)
+        lines.append(("next", f"codesign export {folder} {picks[0]['id']} --to training-plan"))
+    return "\n".join(f"{label:<{LABEL}}{text}" for label, text in lines)
+
+
+def _counts_text(manifest: Mapping[str, Any], n: int) -> str:
+    """Designs, layouts per second, feasible share, front, and the time: of all parts where a run was continued."""
+    kind = "exact" if manifest["exact"] else manifest["stop_reason"]
+    time = show(manifest["wall_s"], "s")
+    if manifest["wall_here_s"] < 0.999 * manifest["wall_s"]:
+        time += f" in all, {show(manifest['wall_here_s'], 's')} of it now"
+    per_design = manifest["space_rows"] / max(manifest["space_designs"], 1)
+    return (
+        f"{_count(manifest['n_designs'])} designs x {_count(per_design)} layouts   {_count(manifest['layouts_per_s'])} layouts/s   "
+        f"feasible {manifest['n_feasible'] / n:.0%}   front {manifest['n_front']}   ({kind}, {time})"
+    )
+
+
+def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Picks as aligned columns: id, design, serving layout, then every objective with its name."""
+    rows = [
+        [f"#{p['id']}", design_text(p), serving_text(p, manifest["units"]), *(f"{label(c)} {human(p[c], c)}" for c in manifest["objectives"])]
+        for p in points
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def label(column: str) -> str:
+    """What a column is called beside its value and unit: `tpot_s` is tpot, `usd_per_mtok` is cost."""
+    name = column if column.endswith("per_s") else re.sub(r"_(s|flop|w|j|j_per_tok)$", "", column)
+    return LABELS.get(column) or re.sub(r"^usd_per_mtok", "cost", name)
+
+
+def closest_text(closest: Mapping[str, Any] | None) -> str:
+    """What a user may relax when nothing is feasible."""
+    if not closest:
+        return "nothing is feasible"
+    design = ", ".join(f"{k}={v}" for k, v in closest["design"].items())
+    return f"nothing is feasible; of the closest design ({design}) {', and '.join(closest['sentences'])}"
 
 
 def _count(value: float) -> str:
@@ -133,11 +168,14 @@ def _count(value: float) -> str:
 def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) -> str:
     """`codesign show`: the design, its layouts, where time goes, what fills memory, what it costs, what is left of each bound."""
     blocks = [f"#{int(point['id'])}  {design_text(point)}"]
-    names = [*run.variables, *run.objectives]
+    names = [*(n for n in run.variables if n not in detail["not_read"]), *run.objectives]
     blocks.append(_pairs({n: point.get(n) for n in dict.fromkeys(names)}))
     blocks.append("layout\n" + table(detail["layout"], ["unit", "text", "n_devices", "n_replicas", "batch", "step_s", "mfu_frac"],
                                      {"text": "layout", "n_devices": "devices/replica", "n_replicas": "replicas", "step_s": "step", "mfu_frac": "MFU"}))  # fmt: skip
-    blocks += [operators_text(detail, *key) for key in dict.fromkeys((b["unit"], b["phase"]) for b in detail["bounds"])]
+    for bound in detail["bounds"]:
+        key = (bound["unit"], bound["phase"])
+        ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
+        blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
     blocks.append("life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"energy_j": "energy"}))
     bound = detail["balance"]
@@ -150,13 +188,16 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
     return "\n\n".join(blocks)
 
 
-def operators_text(detail: Mapping[str, Any], unit: str, phase: str) -> str:
+def bound_text(bound: Mapping[str, Any]) -> str:
+    """Time of one phase between its bounds, and what binds."""
+    low, high = show(bound["lower_s"], "s"), show(bound["upper_s"], "s")
+    return f"{show(bound['estimate_s'], 's')}  (all overlapped {low}, nothing overlapped {high}), mostly {bound['bound']}"
+
+
+def operators_text(operators: Sequence[Mapping[str, Any]]) -> str:
     """Time per operator of one phase, largest first, with the binding bound and a bar."""
-    ops = sorted((o for o in detail["operators"] if (o["unit"], o["phase"]) == (unit, phase)), key=lambda o: -o["time_s"])
-    bound = next(b for b in detail["bounds"] if (b["unit"], b["phase"]) == (unit, phase))
-    total = max(sum(o["time_s"] for o in ops), 1e-30)
-    lines = [f"{unit} {phase}: {show(bound['estimate_s'], 's')}  (all overlapped {show(bound['lower_s'], 's')}, nothing overlapped "
-             f"{show(bound['upper_s'], 's')}), mostly {bound['bound']}"]  # fmt: skip
+    ops = sorted(operators, key=lambda o: -o["time_s"])
+    total, lines = max(sum(o["time_s"] for o in ops), 1e-30), []
     for op in ops:
         share = op["time_s"] / total
         lines.append(f"  {op['name']:<24}{show(op['time_s'], 's'):>10}  {share:>4.0%} {'#' * round(share * BAR):<{BAR}}  {op['bound']}")

@@ -19,11 +19,12 @@ from codesign.physics.phases.train import RECOMPUTE
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
 from codesign.scenario import make_chip, make_traffic
+from codesign.search import samplers
 from codesign.service.traffic import Traffic
 from codesign.setting import Goal, Life, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
-from codesign.spec.errors import Diagnostic, Problem, SpecError, did_you_mean
+from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
 from codesign.units.train_unit import RlJob
@@ -65,6 +66,7 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     yield from names
     yield from _columns(file)
     yield from _lifecycle(file)
+    yield from sampler_problems(file, file.search.method in ("nested", "joint"))
     if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",)) for p in names):
         yield from _variables(file)
         yield from _domains(file)
@@ -80,9 +82,12 @@ def _names(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     if file.lifecycle.train_precision and file.lifecycle.train_precision not in TRAIN_BITS:
         hint = did_you_mean(file.lifecycle.train_precision, TRAIN_BITS, "formats")
         yield Problem(("lifecycle", "train_precision"), f"unknown training precision '{file.lifecycle.train_precision}'", hint)
-    for key in file.base.architecture:
+    for key, value in file.base.architecture.items():
         if key not in arch.DEFAULTS:
             yield Problem(("base", "architecture", key), f"unknown architecture key '{key}'", did_you_mean(key, arch.DEFAULTS, "keys"), True)
+        elif key in arch.TEXT and value not in _kinds(key):
+            close = did_you_mean(str(value), _kinds(key), "known kinds")
+            yield Problem(("base", "architecture", key), f"'{value}' is none of {', '.join(_kinds(key))}", close)
 
 
 def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -148,6 +153,19 @@ def _lifecycle(file: StudyFile) -> Iterator[Problem]:
         yield Problem(("workload",), "no demand is given: output tokens per second that the service must carry", "write 'demand: 1e5 tok/s'", True)
 
 
+def sampler_problems(file: StudyFile, is_sampled: bool) -> Iterator[Problem]:
+    """A sampler that does not exist or, where the space will be sampled, that cannot run here."""
+    try:
+        samplers.check(file.search.sampler, len(file.objectives) if is_sampled else None)
+    except UserError as error:
+        yield Problem(("search", "sampler"), error.diagnostics[0].message, error.diagnostics[0].hint)
+
+
+def _kinds(key: str) -> tuple[str, ...]:
+    """Names that one of the text keys of an architecture may take."""
+    return attention.kinds(state=False) if key == "attention" else ("none", *attention.kinds(state=True))
+
+
 def _variables(file: StudyFile) -> list[Diagnostic]:
     """Problems of the space that need the base model."""
     try:
@@ -159,9 +177,8 @@ def _variables(file: StudyFile) -> list[Diagnostic]:
 
 def legal_variables(file: StudyFile) -> dict[str, Legal]:
     """Every variable a space may have, with type, unit and meaning."""
-    legal = {
-        f"architecture.{key}": Legal(str if key in arch.TEXT else int, "", "architecture") for key in arch.DEFAULTS
-    }
+    legal = {f"architecture.{key}": Legal(int, "", "architecture") for key in arch.DEFAULTS}
+    legal |= {f"architecture.{key}": Legal(str, "", "architecture", _kinds(key)) for key in arch.TEXT}
     legal |= {f"precision.{key}": Legal(int, "", "bits") for key in ("weight_bits", "kv_bits", "act_bits", "train_bits")}
     roles = _roles(file)
     legal |= {f"hardware.{role}": Legal(str, "", "accelerator or system of this pool") for role in roles}
@@ -399,10 +416,5 @@ def _choices(given) -> dict[str, tuple]:
     if "recompute" in out:
         out["recompute"] = tuple(RECOMPUTE.index(v) for v in out["recompute"])
     return out
-
-
-def kinds_of_attention() -> tuple[str, ...]:
-    """Names that `architecture.attention` may take."""
-    return attention.kinds(state=False)
 
 

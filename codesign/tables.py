@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.results import Run, load_results
-from codesign.screen import human, operators_text, table
+from codesign.screen import bound_text, human, label, operators_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
-from codesign.spec.units import show
+from codesign.spec.units import in_si, show
 from codesign.study import Study, open_study
 
 
@@ -26,7 +27,7 @@ def study_of(run: Run) -> Study:
 def select(front: pd.DataFrame, by: str | None, condition: str | None, objectives: dict[str, str]) -> pd.DataFrame:
     """Rows that satisfy `condition`, sorted by the columns of `by` (first objective, best first, if absent)."""
     if condition:
-        compiled = expressions.compile(_canonical_names(condition), list(front.columns))
+        compiled = expressions.compile(_canonical_names(in_si(condition)), list(front.columns))
         keep = compiled.evaluate({name: front[name].to_numpy() for name in compiled.names})
         front = front[np.broadcast_to(np.asarray(keep, dtype=bool), (len(front),))]
     if by:
@@ -74,6 +75,11 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [clean(row) for row in rows.to_dict("records")]
 
 
+def without_unread(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the cells emptied of variables that designs of its kind do not read."""
+    return {name: value if is_read(name, row.get) else None for name, value in row.items()}
+
+
 def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
     """Two designs of one run: variables and layouts that differ, metrics with ratios, time by cause of each phase."""
     from codesign.explain import explain_point
@@ -83,7 +89,7 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
         ids = [int(first), int(second)]
     except ValueError:
         raise UserError(f"'{first}' and '{second}' must be ids of points", hint="codesign compare RUN ID ID, or RUN RUN") from None
-    points = [run.point(i) for i in ids]
+    points = [without_unread(run.point(i)) for i in ids]
     study = study_of(run)
     details = [explain_point(study.problem, p) for p in points]
     named = [*run.variables, *(c for c in run.table.columns if "." in c and c not in run.variables)]
@@ -205,16 +211,12 @@ def point_text(answer: dict[str, Any]) -> str:
         part = answer[phase]
         main = {"prefill": ("ttft_s", "tok_per_s", "usd_per_mtok"), "decode": ("tpot_s", "step_s", "tok_per_s", "usd_per_mtok"),
                 "train": ("step_s", "tok_per_s_per_device", "mfu_frac", "usd_per_mtok")}[phase]  # fmt: skip
-        lines.append("")
-        lines.append(f"{phase}: " + "   ".join(f"{k.removesuffix('_s') if k.endswith(('t_s', 'p_s')) else k} {human(part[k], k)}" for k in main))
         verdict = "fits" if part["fits"] else f"DOES NOT FIT: {part['overflow']} overflow{'s' if part['overflow'] == 'kv' else ''}"
-        lines.append(f"  memory {show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
-        detail = {
-            "operators": [o | {"unit": "", "phase": phase} for o in part.get("operators", [])],
-            "bounds": [{"unit": "", "phase": phase, "estimate_s": sum(o["time_s"] for o in part.get("operators", [])),
-                        "lower_s": part["causes"]["lower_s"], "upper_s": part["causes"]["upper_s"], "bound": part["bound"]}],
-        }  # fmt: skip
-        lines.append(operators_text(detail, "", phase))
+        spent = {"estimate_s": sum(o["time_s"] for o in part["operators"]), "bound": part["bound"]} | part["causes"]
+        what = {"prefill": "one prompt", "decode": "one step", "train": "one micro-batch"}[phase]
+        lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
+        lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
+        lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
     return "\n".join(lines)
 
 

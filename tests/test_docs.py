@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from codesign.cli import main
-from codesign.listing import KINDS, explain
+from codesign.listing import KINDS
+from codesign.meanings import explain
 from codesign.objectives import ALIASES, COLUMNS, Column
 from codesign.spec import yamlio
 

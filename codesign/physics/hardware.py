@@ -90,6 +90,7 @@ class TrainingFit(Arrays):
     casts: np.ndarray  # share of the operand casts that are kernels of their own (compilers fuse them)
     network: np.ndarray  # bandwidth of collectives beside running kernels / that of collectives alone
     tp_overlap: np.ndarray  # share of TP transfers that hides behind the GEMMs beside them
+    ep_overlap: np.ndarray  # share of dispatch and combine that hides behind the other micro-batch
     sync_s: np.ndarray  # start-up and skew of a TP or EP collective between ranks that launch apart
     host_s: np.ndarray  # host time to launch one pass of one layer (Python, dispatcher, launch)
     host_moe_s: np.ndarray  # the same for an MoE block: routing, permutation, grouped GEMMs

@@ -77,9 +77,11 @@ def _chosen(outcome: SearchOutcome, n_trials: int) -> tuple[Table, str | None]:
     front = np.isin(designs.design_id, outcome.front.get("design_id", ()))
     best = _even(np.flatnonzero(front), n_trials)
     rows = np.sort(np.concatenate([best, _even(np.flatnonzero(~front), n_trials - len(best))]))
-    of_front = f"{len(best)} of {front.sum()} on the front, the others an even sample"
-    note = f"{len(rows)} of {outcome.n_designs} designs: {of_front}"
-    return designs.take(rows), note
+    if len(rows) == outcome.n_designs:
+        return designs.take(rows), None
+    of_front = "all" if len(best) == front.sum() else f"{len(best):,}"
+    kept = f"{of_front} {front.sum():,} of the front and an even sample of the others" if len(best) else "an even sample"
+    return designs.take(rows), f"the Optuna storage holds {len(rows):,} of {outcome.n_designs:,} designs: {kept}"
 
 
 def _even(rows: np.ndarray, n: int) -> np.ndarray:

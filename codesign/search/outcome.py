@@ -54,6 +54,7 @@ class SearchOutcome:
     scaling: pareto.Scaling | None  # given, or frozen early in the run; None while nothing feasible was found
     constraint_names: tuple[str, ...]  # columns of designs.violations
     study: optuna.Study | None = None
+    seconds_before: float = 0.0  # of `seconds`, those of the runs that this one resumed
     notes: list[str] = field(default_factory=list)
 
 
@@ -180,6 +181,7 @@ class Tracker:
             sampled=sampled,
             closest=self.closest,
             seconds=self.seconds,
+            seconds_before=self.seconds_before,
             killed=dict(self.killed),
             history=self.history,
             scaling=self.scaling,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from codesign.spec.errors import BadValue, Problem, did_you_mean
+from codesign.spec.errors import BadValue, Problem, did_you_mean, nearest
 from codesign.spec.fields import found
 from codesign.spec.schema import VariableDefinition
 from codesign.spec.units import dimension, is_quantity, quantity
@@ -21,6 +21,7 @@ class Legal(NamedTuple):
     type: type
     unit: str = ""
     description: str = ""
+    names: tuple[str, ...] = ()  # of text that must be one of them
 
 
 class Choices(NamedTuple):
@@ -229,6 +230,10 @@ def _typed(value: Any, legal: Legal) -> Any:
     if legal.type is str:
         if not isinstance(value, str):
             raise BadValue(f"expected a name, found {found(value)}")
+        if legal.names and value not in legal.names:
+            close = nearest(value, legal.names)
+            hint = f"did you mean '{close}'?" if close else None
+            raise BadValue(f"{found(value)} is none of {', '.join(legal.names)}", hint=hint)
         return value
     number = quantity(value, legal.unit)
     if not math.isfinite(number):

@@ -13,6 +13,7 @@ from codesign.spec.errors import BadValue, Diagnostic, Problem, SpecError, did_y
 from codesign.spec.yamlio import Document, Mark
 
 SET = "--set"
+SHIPPED = Path(__file__).resolve().parents[2] / "spaces"  # beside the package, as in a checkout
 SPACE_FILE_KEYS = ("version", "name", "description", "space", "derived", "where")
 FREE_SECTIONS = (
     "space",
@@ -171,17 +172,19 @@ def _space_file(path: Path, diagnostics: list[Diagnostic], depth: int = 0) -> _S
 
 def _missing_space(document: Document, name: Any, folder: Path) -> Diagnostic:
     near = sorted(
-        path.stem for place in _places(folder)[1:] if place.is_dir() for path in place.glob("*.yaml")
+        {path.stem for place in _places(folder)[1:] if place.is_dir() for path in place.glob("*.yaml")}
     )
     hint = (
         did_you_mean(str(name), near, "spaces") if near else "give a path, or a name in the folder 'spaces'"
     )
-    return document.diagnostic(("space", "from"), f"no space '{name}'", hint)
+    own = [str(place) for place in _places(folder) if place != SHIPPED]
+    looked = f"looked in {', '.join(dict.fromkeys(own))}, and among those that come with codesign"
+    return document.diagnostic(("space", "from"), f"no space '{name}'", f"{hint}\n        {looked}")
 
 
 def _places(folder: Path) -> list[Path]:
-    """Folders in which a space is looked for by name."""
-    return [folder, folder / "spaces", folder.parent / "spaces", Path("spaces")]
+    """Folders in which a space is looked for by name: beside the study, where the user is, then the tool's own."""
+    return [folder, folder / "spaces", folder.parent / "spaces", Path("spaces"), SHIPPED]
 
 
 def _find(name: Any, folder: Path) -> Path | None:

@@ -315,4 +315,4 @@ def json_schema() -> dict[str, Any]:
             "anyOf": [{"type": kinds}, whole],
             "description": whole.get("description", ""),
         }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "codesign study", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "codesign study"}

@@ -75,6 +75,9 @@ _NUMBER = re.compile(
     r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\.?inf)(?![\d.,_])\s*(.*?)\s*", re.S
 )
 _UNIT = re.compile(r"(1?\s*/\s*)?[^\W\d_%$]+(\^-?\d)?(\s*[ */]\s*[^\W\d_%$]+(\^-?\d)?)*")
+_IN_EXPRESSION = re.compile(
+    r"(?P<text>'[^']*'|\"[^\"]*\")|(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*(?P<unit>[^\W\d_][\w]*(?:/[^\W\d_]\w*)*)"
+)
 _NAME = re.compile(r"[^\W\d_]+")
 
 
@@ -106,6 +109,22 @@ def quantity(value: str | float, unit: str) -> float:
     if dimension != unit_dimension:
         raise UnitError(f"unit '{text}' is {bracket(_spell(dimension))}, this field is {bracket(unit)}")
     return _scale(float(number), factor, unit_factor)
+
+
+def in_si(expression: str) -> str:
+    """An expression with its quantities as plain numbers in the units of result columns: SI, prices per token in USD/Mtok.
+
+    >>> in_si("tpot_s < 20 ms and attention == 'gqa' and usd_per_mtok < 0.3 USD/Mtok")
+    "tpot_s < 0.02 and attention == 'gqa' and usd_per_mtok < 0.3"
+    """
+
+    def number(match: re.Match[str]) -> str:
+        if match["text"] or match["unit"] in ("and", "or", "not", "in", "if", "else", "is"):
+            return match[0]
+        si = dimension(match[0])
+        return repr(quantity(match[0], "USD/Mtok" if si == "USD/tok" else si))
+
+    return _IN_EXPRESSION.sub(number, expression)
 
 
 def is_quantity(value: object) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from physics_cases import architecture, chip_of, counts_of, layout_of, precision_of, scene_of
+from physics_cases import architecture, changed, chip_of, counts_of, layout_of, precision_of, scene_of
 
 from codesign.physics import collectives, failures, memory
 from codesign.physics.architecture import census, fill, index_bytes_per_tok
@@ -138,6 +138,14 @@ def test_all_reduce_against_the_measured_kernels(chip, engine, n, n_bytes, us):
     assert float(seconds) * 1e6 == pytest.approx(us, rel=0.35)
 
 
+@gap("collectives.expert_exchange, once_per_domain: what enters a domain once goes on to the other ranks inside over the same links")
+def test_a_token_that_enters_a_domain_once_is_passed_on_inside():
+    """16 devices in domains of 8, a NIC that costs nothing: 16 (1 - (15/16)^8) copies per token, 7 of 8 of them over a link."""
+    chip = changed(chip_of("h100_sxm", "ideal", 8.0), scale_out__bytes_per_s=np.inf)
+    transfer = collectives.expert_exchange(1.0, 8.0, 7168.0, 2.0, 16.0, chip, once_per_domain=True)[1]
+    assert transfer == pytest.approx(16 * (1 - (15 / 16) ** 8) * 7 / 8 * 7168 * 2 / 450e9)
+
+
 def test_latency_of_an_all_gather():
     latency, _ = collectives.shard_exchange(1e4, 2.0, chip_of("h100_sxm", "vllm"))
     assert latency < 20e-6
@@ -197,7 +205,16 @@ def test_a_pipeline_serves_prompts_at_its_rate():
     assert queue_s == pytest.approx(service.prompt_queue(pre["forward_s"] / 4, rows["prefill_busy_frac"]), rel=1e-6)
 
 
-@gap("serve_unit.prefill_pool adds no queue at any utilisation, serve_unit.colocated does: pools apart look faster to the first token than they are")
+@gap("serve_unit.prefill_pool: busy leaves out tok_per_text, which the replicas are counted with")
+def test_a_vocabulary_that_needs_more_tokens_keeps_the_pool_busier():
+    layout, t = layout_of(n_tp=8), traffic_of(demand_tok_per_s=100)
+    plain, wordy = (
+        make_scene(counts_of("llama-3.1-70b"), chip_of("h200_sxm_node"), precision_of(), tok_per_text=np.float64(text)) for text in (1.0, 1.5)
+    )
+    ttft = [serve_unit.prefill_pool(s, one_row(layout), t, serve_unit.Need(), 1, paired=True).columns["ttft_s"][0] for s in (plain, wordy)]
+    assert ttft[1] > ttft[0]
+
+
 def test_prompts_also_queue_in_a_pool_of_their_own():
     scene, layout = scene_of("llama-3.1-70b", "h200_sxm_node"), layout_of(n_tp=8)
     full = serving.time_prefill(scene, layout, traffic_of(), 0.0)["prompts_per_s"] * 1000.0

@@ -84,10 +84,23 @@ def rates(chip, precision: dict, is_mla: bool, training: bool = False) -> Record
     if stored_bits < gemm_bits:  # weights widen on their way to the multiplier: another kernel, same arithmetic
         out.gemm.t0 = at(chip.weight_only.t0_s, stored_bits)
         out.gemm.bytes_per_s = at(chip.weight_only.memory, stored_bits) * hbm
+    out.head = out.gemm
     if training:
-        out.gemm.flop_per_s = out.experts.flop_per_s = at(chip.train_compute, gemm_bits) * at(peak, gemm_bits)
-        out.prefill.flop_per_s = chip.train_attention * peak.at_16
+        fit = chip.training
+        dense = at(fit.compute, gemm_bits) * at(peak, gemm_bits)
+        out.head = Record(t0=chip.gemm.t0_s.at_16, flop_per_s=fit.compute.at_16 * peak.at_16, bytes_per_s=out.gemm.bytes_per_s)
+        out.gemm.flop_per_s, out.experts.flop_per_s = dense, at(fit.experts, gemm_bits) * dense
+        out.prefill.flop_per_s = fit.attention * peak.at_16
     return out
+
+
+def in_training(chip) -> Record:
+    """The chip with collectives slowed by the kernels beside them, and the memory that a training process may fill."""
+    links = {}
+    for tier in ("scale_up", "scale_out"):
+        old = vars(getattr(chip, tier))
+        links[tier] = Record(**(old | {k: old[k] * chip.training.network for k in ("gather", "all_to_all")}))
+    return Record(**(vars(chip) | links | {"usable_frac": chip.training.usable_frac}))
 
 
 def inside(n, stride, chip) -> float:
@@ -143,8 +156,15 @@ def half_reduce(n_bytes, n, chip, stride):
     return latency, transfer
 
 
-def dispatch(n_tok, k, d_model, element_bytes, n, chip, stride):
-    """Tokens to the ranks of their experts (or back): min(k, n) copies each, both tiers at the same time."""
+def places(k, n) -> float:
+    """Mean number of n places that get at least one of k uniform picks."""
+    return n * (1 - (1 - 1 / n) ** k)
+
+
+def dispatch(n_tok, k, d_model, element_bytes, n, chip, stride, once=False):
+    """Tokens to the ranks of their experts (or back): min(k, n) copies each, both tiers at the same time.
+
+    `once`: one copy per rank at the rate of a gather inside, one per domain outside."""
     if n == 1:
         return 0.0, 0.0
     near = inside(n, stride, chip)
@@ -152,6 +172,10 @@ def dispatch(n_tok, k, d_model, element_bytes, n, chip, stride):
     hops = max(min(chip.torus_side, n) / 4, 1) if math.isfinite(chip.torus_side) else 1
     up = payload * (near - 1) / n * hops / (chip.scale_up.all_to_all * link(near, chip))
     out = payload * (n - near) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
+    if once:
+        copies = max(min(k, n), 1)
+        up *= places(k, n) / copies * chip.scale_up.all_to_all / chip.scale_up.gather
+        out *= min(places(k, n / near) / copies, 1.0)
     tier = chip.scale_out if near < n else chip.scale_up
     return tier.all_to_all_t0_s, max(up, out)
 

@@ -17,6 +17,7 @@ from reference.machine import (
     experts_of_fullest,
     experts_of_mean,
     half_reduce,
+    in_training,
     rates,
     stage_hop,
     stored,
@@ -34,7 +35,8 @@ class Scene:
     """What does not depend on the layout.  `tok_per_text`: tokens of this vocabulary for the text of one token of demand."""
 
     def __init__(self, architecture: dict, chip: Record, precision: dict, training: bool = False, tok_per_text: float = 1.0) -> None:
-        self.m, self.chip, self.training, self.tok_per_text = model_of(architecture), chip, training, tok_per_text
+        self.m, self.training, self.tok_per_text = model_of(architecture), training, tok_per_text
+        self.chip = in_training(chip) if training else chip
         self.rate = rates(chip, precision, self.m.is_mla, training)
         self.weight_bytes = stored(precision["weight_bits"])
         self.send_bytes = min(stored(precision["act_bits"]), ACT)
@@ -65,7 +67,7 @@ def _dense(clock, scene, lay, n_tok, times):
     _matrix(clock, scene, 2, m.dense / lay.n_tp, n_tok, m.n_dense * times, narrow)
 
 
-def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew=None):
+def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew=None, half=None, once=False):
     """Routed experts of the fullest device, shared experts and router, and the messages between ranks."""
     m, chip = scene.m, scene.chip
     if not m.n_moe:
@@ -73,7 +75,7 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     skew = 1.0 if lay.n_ep == 1 else chip.token_imbalance if skew is None else skew
     routed = n_group * m.k / lay.n_ep * skew
     each = m.expert / lay.n_etp
-    half = chip.expert_m0_tok  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
+    half = chip.expert_m0_tok if half is None else half  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
     flop = 2 * each * (routed + touched * min(half, max(TILE, routed / touched)))
     n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT  # m.d_expert_in, says test_gaps
     clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)
@@ -82,7 +84,7 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
         return  # every rank holds the tokens: the combine is the reduction over the tensor-parallel group
     wire = m.n_moe * wire_times
     for element in (scene.send_bytes, ACT):
-        clock.send(dispatch(n_tok / lay.n_tp, m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp), wire)
+        clock.send(dispatch(n_tok / lay.n_tp, m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp, once), wire)
     received = n_group * min(m.k, lay.n_ep) / lay.n_ep
     clock.send(all_reduce(received * m.d_expert_in * ACT, lay.n_etp, chip), wire)
     clock.send(half_reduce(n_tok * m.d * ACT, lay.n_tp, chip, 1), wire)
@@ -136,9 +138,9 @@ def _context_exchange(clock, scene, lay, n_tok, times):
             clock.send(half_reduce(whole, lay.n_cp, scene.chip, lay.n_tp), x.n_layers * times)
 
 
-def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times, launches=1):
+def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times, launches=1, s0=None):
     ways, total = lay.n_tp * lay.n_cp, new + prefix
-    ramp = 1 + scene.chip.prefill_s0_tok / max(min(total, x.span), 1.0)
+    ramp = 1 + (scene.chip.prefill_s0_tok if s0 is None else s0) / max(min(total, x.span), 1.0)
     # the indexer is shared out over the ranks as codesign has it: test_gaps says that every rank runs all of it
     flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + pairs(new, prefix) * x.index_pair + new * x.state_flop
     n_bytes = total * scene.cached[name] / _kv_ways(x, lay) / lay.n_cp
@@ -290,28 +292,32 @@ def prefill(scene, lay, new, prefix=0.0) -> Record:
 def train(scene, lay, job) -> Record:
     """One optimizer step.  job: seq_tok, micro_batch, global_batch, recompute (0 none, 1 selective, 2 full), zero, n_interleave."""
     m, chip, clock = scene.m, scene.chip, Clock()
+    fit = chip.training
     share, again = _fullest_share(scene, lay), 1.0 if job.recompute == 2 else 0.0
     n_tok = job.micro_batch * job.seq_tok / lay.n_cp
     gemm, wire = share * (3 + again), share * (2 + again)
     for name, x in m.mixers.items():
         _projections(clock, scene, lay, x, n_tok, gemm)
-        _causal_attention(clock, scene, lay, name, x, job.micro_batch, job.seq_tok, 0.0, share * (3.5 + again))
+        passes = (1 + again + 2.5 / fit.attention_backward) * (1 + fit.attention_half / max(x.d_v, 1.0))
+        _causal_attention(clock, scene, lay, name, x, job.micro_batch, job.seq_tok, 0.0, share * passes, s0=fit.attention_s0_tok)
     n_group = job.micro_batch * job.seq_tok * lay.n_dp / lay.n_edp
     _dense(clock, scene, lay, n_tok, gemm)
-    _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire, skew=1.0)
-    _tensor_reductions(clock, scene, lay, n_tok, wire)
+    _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire * (1 - fit.ep_overlap), 1.0, fit.expert_m0_tok, once=True)
+    _around_blocks(clock, scene, lay, n_tok, wire)
     _context_exchange(clock, scene, lay, n_tok, share * 2)
     _between_gemms(clock, scene, lay, n_tok, share, 3.5 if job.recompute else 2.5)
-    _head(clock, scene, lay, n_tok, 3)
-    _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)
-    count = job.global_batch / (lay.n_dp * job.micro_batch)
+    _loss(clock, scene, lay, n_tok)
     dense, experts = _stage_weights(scene, lay)
+    clock.kernel(scene.rate.glue, 0, 0.0, 2 * GRADIENT * (dense + experts))  # fp32 gradient sums, read and written
+    _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)
+    clock.wait(max(wire * (m.n_layers * fit.host_s + m.n_moe * fit.host_moe_s) - clock.time, 0.0))
+    count = job.global_batch / (lay.n_dp * job.micro_batch)
     exchange = _gradients(scene, lay, job, count, dense, experts)
-    hidden = min(chip.dp_overlap * exchange, clock.time)
+    hidden = min(chip.dp_overlap * exchange, clock.time * (count if job.zero == 3 else 1))
     shards = (lay.n_dp * lay.n_cp, lay.n_edp) if job.zero >= 1 else (1, 1)
-    update = UPDATE_TRAFFIC * (dense / shards[0] + experts / shards[1]) / chip.hbm_bytes_per_s
+    update = UPDATE_TRAFFIC * (dense / shards[0] + experts / shards[1]) / scene.rate.glue.bytes_per_s
     bubble = clock.time * (lay.n_pp - 1) / job.n_interleave
-    step_s = count * clock.time + bubble + exchange - hidden + update + chip.step_overhead_s
+    step_s = count * clock.time + bubble + exchange - hidden + update + fit.step_s
     used = sum(train_memory(scene, lay, job, count).values())
     n_devices = lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp
     mtbf = FAILURE_DEVICE_S / n_devices
@@ -323,14 +329,42 @@ def train(scene, lay, job) -> Record:
     )  # fmt: skip
 
 
+def _around_blocks(clock, scene, lay, n_tok, times):
+    """TP: gather before and scatter after every attention and dense FFN, partly hidden; ranks wait for the last one once."""
+    if lay.n_tp == 1:
+        return
+    m, fit = scene.m, scene.chip.training
+    blocks = sum(x.n_layers for x in m.mixers.values()) + m.n_dense + (m.n_moe if lay.n_cp * lay.n_dp == 1 else 0)
+    latency, transfer = half_reduce(n_tok * m.d * ACT, lay.n_tp, scene.chip, 1)
+    clock.send((2 * latency + fit.sync_s, 2 * transfer * (1 - fit.tp_overlap)), blocks * times)
+
+
 def _between_gemms(clock, scene, lay, n_tok, share, passes):
-    """Unfused kernels of a training step, sharded over TP: norms, residuals, rotary, activation; softmax and loss on the logits."""
-    m = scene.m
+    """Kernels between the GEMMs of a training step, sharded over TP: norms, residuals, rotary, activation, sorting of the tokens of
+    experts; casts to narrow operands; softmax and loss on the logits."""
+    m, fit = scene.m, scene.chip.training
     streams = 2 * (1 + 1) + 2 * (2 + 1)  # two norms read and write the stream, two additions read two and write one
     moved = m.n_layers * streams * m.d + 2 * sum(x.n_layers * (x.heads + x.shards) * x.d_qk for x in m.mixers.values())
-    moved += 3 * (m.n_dense * m.d_ff + m.n_moe * (m.k * m.d_expert + m.d_shared))
-    clock.kernel(scene.rate.glue, 8 * m.n_layers * passes, 0.0, moved * ACT * n_tok / lay.n_tp * passes, share)
-    clock.kernel(scene.rate.glue, 4, 0.0, 4 * n_tok * m.vocab / lay.n_tp * 4.0)
+    moved += 3 * (m.n_dense * m.d_ff + m.n_moe * (m.k * m.d_expert + m.d_shared)) + 4 * m.n_moe * m.k * m.d_expert_in
+    mine = n_tok / lay.n_tp
+    clock.kernel(scene.rate.glue, 8 * m.n_layers * passes, 0.0, moved * ACT * mine * fit.traffic * passes, share)
+    if scene.weight_bytes < ACT and scene.chip.has_8_bit:
+        operands = 4 * m.d * m.n_layers + 2 * m.n_moe * m.k * m.d_expert_in + m.matmul / m.d
+        clock.kernel(scene.rate.glue, 0, 0.0, fit.casts * operands * (ACT + 2 * scene.weight_bytes) * mine, share)
+
+
+def _loss(clock, scene, lay, n_tok):
+    """Head and loss of the last stage, as far as the layers that it lacks do not make up for them."""
+    m, columns, most = scene.m, scene.m.table / lay.n_tp, math.ceil(scene.m.n_layers / lay.n_pp)
+    head = 2 * n_tok * columns, columns * ACT + n_tok * ACT * columns / m.d
+    loss = 4 * n_tok / lay.n_tp * m.vocab * 4.0 * scene.chip.training.traffic
+    alone = Clock()
+    alone.kernel(scene.rate.head, 1, *head, 3)
+    alone.kernel(scene.rate.glue, 4, 0.0, loss)
+    lacking = (most - max(m.n_layers - (lay.n_pp - 1) * most, 0)) / most
+    shown = max(alone.time - lacking * clock.time, 0.0) / alone.time
+    clock.kernel(scene.rate.head, 1, *head, 3 * shown)
+    clock.kernel(scene.rate.glue, 4, 0.0, loss, shown)
 
 
 def _stage_weights(scene, lay):
@@ -339,8 +373,8 @@ def _stage_weights(scene, lay):
 
 
 def _gradients(scene, lay, job, count, dense, experts):
-    """Reduce-scatter of fp32 gradients and gather of 16-bit weights; ZeRO-3 gathers twice and scatters per micro-batch."""
-    per_param = {0: 2 * GRADIENT, 1: GRADIENT + ACT, 2: GRADIENT + ACT, 3: count * (2 * ACT + GRADIENT)}[int(job.zero)]
+    """Reduce-scatter of fp32 gradients and gather of 16-bit weights; ZeRO-3 gathers twice and scatters per micro-batch, in 16 bit."""
+    per_param = {0: 2 * GRADIENT, 1: GRADIENT + ACT, 2: GRADIENT + ACT, 3: count * 3 * ACT}[int(job.zero)]
     total = sum(half_reduce(per_param * dense, lay.n_dp * lay.n_cp, scene.chip, lay.n_tp))
     if experts:
         total += sum(half_reduce(per_param * experts, lay.n_edp, scene.chip, lay.n_etp * lay.n_ep))
@@ -362,9 +396,11 @@ def _kept(scene, lay, recompute):
         return ACT * m.d / lay.n_tp
     heads = sum(x.n_layers * (x.heads * (x.d_qk + x.d_v) + 2 * x.shards * x.d_qk) for x in m.mixers.values()) / m.n_layers
     moe = m.n_moe / m.n_layers
-    ffn = (1 - moe) * m.d_ff + moe * (m.k * m.d_expert + m.d_shared)
-    norms, products = (4, 3) if recompute == 0 else (2, 2)
-    return ACT * (norms * m.d + heads + products * ffn + moe * m.k * m.d) / lay.n_tp
+    dense, routed = (1 - moe) * m.d_ff, moe * (m.k * m.d_expert + m.d_shared)
+    wide = 2 * m.d + heads  # norm inputs; queries, keys, values and the attention's output; inputs of the activation:
+    wide += dense * (m.dense_matmul / max(m.d * m.d_ff, 1.0) - 1) + routed * (m.expert_matmul / max(m.d_expert_in * m.d_expert, 1.0) - 1)
+    operands = moe * m.k * m.d + (2 * m.d + dense + routed if recompute == 0 else 0.0)
+    return (ACT * wide + min(scene.weight_bytes, ACT) * operands) / lay.n_tp
 
 
 def train_memory(scene, lay, job, count) -> dict:

@@ -7,7 +7,6 @@ from types import SimpleNamespace as Record
 
 from reference import scalar
 
-
 POD = 144  # devices of the largest domain that is rented whole; a larger one is let by the slice
 BUSIEST = 0.98  # utilisation at which the queue is cut off
 
@@ -28,10 +27,12 @@ def held_tokens(t, n_seq):
     return t.isl_tok + mean + t.occupancy_z * math.sqrt((t.isl_sd_tok**2 + variance) / max(n_seq, 1.0))
 
 
-def queue(service_s, busy):
-    """Mean wait of an M/D/1 queue (Pollaczek-Khinchine)."""
+def queue(service_s, busy, servers=1):
+    """Mean wait of an M/D/c queue: half of the wait with exponential service (exact for c = 1), which for c servers is
+    T rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho)) (Sakasegawa 1977)."""
     busy = min(busy, BUSIEST)
-    return service_s * busy / (2 * (1 - busy))
+    exponential_s = service_s * busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy))
+    return 0.5 * exponential_s
 
 
 def stall(t, n_seq, forward_s, fixed_s, slack_s, n_chunks):
@@ -82,11 +83,15 @@ def colocated(scene, lay, per_rank, t) -> Record:
 
 
 def prefill_pool(scene, lay, t) -> Record:
-    """Prompts on devices of their own: the cache travels to the decode pool over the NICs of one rank's tensor-parallel group."""
+    """Prompts on devices of their own: they queue for a rank, and the cache travels to the decode pool over the NICs of one rank's
+    tensor-parallel group."""
     pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
-    held = scalar.cache_of_sequence(scene, t.isl_tok)
-    ttft_s = pre.ttft_s + held / (lay.n_tp * scene.chip.scale_out.bytes_per_s)
-    rows = fleet(t, scene, pre.prompts_per_s * t.osl_tok, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    tok_per_s = pre.prompts_per_s * t.osl_tok
+    rows = fleet(t, scene, tok_per_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
+    busy = t.demand_tok_per_s * scene.tok_per_text / (rows.n_replicas * tok_per_s)
+    queue_s = queue(pre.ttft_s, busy, rows.n_replicas * lay.n_dp)  # one queue for the ranks of all replicas
+    send_s = scalar.cache_of_sequence(scene, t.isl_tok) / (lay.n_tp * scene.chip.scale_out.bytes_per_s)
+    ttft_s = pre.ttft_s + queue_s + send_s
     return Record(ttft_s=ttft_s, memory_bytes=pre.memory_bytes, fits=pre.fits, **vars(rows))
 
 

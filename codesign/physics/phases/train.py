@@ -90,12 +90,12 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
         local_experts = scene.census.ffn.n_experts / layout.n_ep
         operators.routed_experts(ledger, scene, layout, n_group, local_experts, gemm, 1.0, scene.chip.training.expert_m0_tok)
         operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire, once_per_domain=True)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire * (1.0 - scene.chip.training.ep_overlap), once_per_domain=True)
     tensor_exchange(ledger, scene, layout, n_tok, wire)
     elementwise(ledger, scene, layout, job, n_tok, share)
-    weight_traffic(ledger, scene, layout)
-    head(ledger, scene, layout, n_tok)
     operators.context_exchange(ledger, scene, layout, n_tok, share * 2.0)
+    head(ledger, scene, layout, n_tok)
+    weight_traffic(ledger, scene, layout)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
     wait_for_host(ledger, scene, wire)
     return ledger
@@ -113,12 +113,22 @@ def attention(ledger: Ledger, scene: Scene, layout: Layout, job: Job, mixer, cac
 
 
 def head(ledger: Ledger, scene: Scene, layout: Layout, n_tok) -> None:
-    """LM head forward and backward in 16 bit, and the loss: the fp32 softmax and its gradient pass over the logits four times."""
-    weights = scene.census.head_params / layout.n_tp
-    n_bytes = weights * ACT_BYTES + n_tok * weights / scene.census.d_model * ACT_BYTES
-    ledger.kernel("LM head", scene.rates.head, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=3.0)
-    logits = 4.0 * n_tok * scene.census.vocab / layout.n_tp * 4.0 * scene.chip.training.traffic
-    ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
+    """LM head forward and backward in 16 bit, and the loss: the fp32 softmax and its gradient pass over the logits four times.
+
+    They run on the last stage, which holds L - (pp - 1) ceil(L / pp) layers (0 at least) where the others hold ceil(L / pp): only
+    what makes it slower than the others counts, max(0, t_head - t_blocks (1 - last / ceil)).
+    """
+    census, weights = scene.census, scene.census.head_params / layout.n_tp
+    n_bytes = weights * ACT_BYTES + n_tok * weights / census.d_model * ACT_BYTES
+    logits = 4.0 * n_tok * census.vocab / layout.n_tp * 4.0 * scene.chip.training.traffic
+    alone = Ledger()
+    alone.kernel("LM head", scene.rates.head, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=3.0)
+    alone.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits)
+    layers = np.ceil(census.n_layers / layout.n_pp)
+    last = np.maximum(census.n_layers - (layout.n_pp - 1.0) * layers, 0.0)
+    shown = np.maximum(1.0 - ledger.time_s * (1.0 - last / layers) / alone.time_s, 0.0)
+    ledger.kernel("LM head", scene.rates.head, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=3.0 * shown)
+    ledger.kernel("softmax and loss", scene.rates.elementwise, 4.0, 0.0, logits, repeat=shown)
 
 
 def tensor_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, wire) -> None:

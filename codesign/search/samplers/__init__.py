@@ -67,7 +67,7 @@ def create(
     if ":" in name:
         sampler = construct(_imported(name), seed, options)
         return sampler, getattr(sampler, "population_size", None) or 1
-    module = _usable(name, problem)
+    module = _usable(name, len(problem.objectives))
     sampler = module.build(problem, seed, options)
     return sampler, module.batch(sampler)
 
@@ -81,7 +81,7 @@ def proposer(
 ) -> GeneticAlgorithm | TrialProposer:
     """Where a search gets its designs from: an engine of our own where there is one, else Optuna trials."""
     if storage is None and ":" not in settings.sampler:
-        module = _usable(settings.sampler, problem)
+        module = _usable(settings.sampler, len(problem.objectives))
         if hasattr(module, "engine"):
             return module.engine(problem, settings.seed, dict(settings.options), settings.batch)
     from codesign.search import optuna_io
@@ -128,17 +128,27 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def _usable(name: str, problem: Problem) -> ModuleType:
-    """The sampler's file, once it is sure that it can run on this problem here."""
+def check(name: str, n_objectives: int | None = None) -> None:
+    """A UserError where no sampler has this name or, with `n_objectives`, where it cannot run on so many here."""
+    if ":" in name:
+        _imported(name)
+    elif n_objectives is None:
+        _module(name)
+    else:
+        _usable(name, n_objectives)
+
+
+def _usable(name: str, n_objectives: int) -> ModuleType:
+    """The sampler's file, once it is sure that it can run here on so many objectives."""
     module, info = _module(name), describe(name)
     if info.missing:
         raise UserError(
             f"sampler {name} needs {', '.join(info.missing)}, which is not installed",
             hint=f"pip install {' '.join(info.missing)}",
         )
-    if info.max_objectives is not None and len(problem.objectives) > info.max_objectives:
+    if info.max_objectives is not None and n_objectives > info.max_objectives:
         raise UserError(
-            f"sampler {name} handles {info.max_objectives} objective, not {len(problem.objectives)}",
+            f"sampler {name} handles {info.max_objectives} objective, not {n_objectives}",
             hint="use ga, nsga2 or tpe",
         )
     return module
