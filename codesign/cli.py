@@ -182,7 +182,7 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
 @main.command()
 @click.argument("path", metavar="RUN")
 @click.option("--by", help="Columns to sort by, comma separated; a leading - sorts downwards.")
-@click.option("--where", "condition", help="Expression over columns, such as \"tpot_s < 0.02\".")
+@click.option("--where", "condition", help="Expression over columns, such as \"tpot < 20 ms\"; bare numbers are SI.")
 @click.option("-n", "count", default=20, show_default=True, help="Rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
 @JSON_OPTION
@@ -348,6 +348,23 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
     if not any(v.scored for v in found):
         click.echo("no row could be predicted", err=True)
         sys.exit(NOTHING_FEASIBLE)
+
+
+@main.command()
+@click.argument("data", metavar="DATA.csv")
+@click.option("--kind", type=click.Choice(["training", "inference"]), required=True, help="What the rows are.")
+@click.option("-o", "output", required=True, metavar="FILE.yaml", help="Engine file to write.")
+@click.option("--chip", metavar="NAME", help="Which chip, where the rows have several.")
+@click.option("--engine", metavar="NAME", help="Which engine, where the rows have several.")
+@JSON_OPTION
+@guarded
+def calibrate(data, kind, output, chip, engine, as_json) -> None:
+    """Fit a chip's constants to your own measurements and write them as an engine file."""
+    from codesign.evidence import calibration_text as text
+
+    found = text.run(data, kind, output, chip, engine)
+    _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
+    click.echo(f"{output} written", err=True)
 
 
 @main.command("list")

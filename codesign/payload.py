@@ -15,7 +15,7 @@ from codesign.results import Run
 from codesign.spec.errors import SpecError
 from codesign.study import Study
 
-MAX_REASONS = 3  # why the front is outside the fitted range, in the note about it
+MAX_REASONS = 2  # why the front is outside the fitted range, in the note about it
 MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
@@ -105,14 +105,14 @@ def warnings(study: Study, front, manifest) -> list[str]:
     if not manifest["exact"]:
         found.append(f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})")
     if outside := front_notes(study.problem, front):
-        reasons = (f"{_short(sentence)} ({share:.0%} of the front)" for sentence, share in list(outside.items())[:MAX_REASONS])
-        found.append(f"outside the fitted range of the quality law: {', '.join(reasons)}")
+        reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
+        found.append(f"the front lies outside the fitted range of the quality law: {', '.join(reasons)}")
     if len(front):
         sigma = float(front["sigma_ln_c_eq"].median())
         found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")
     if "estimate" in _confidences(study):
         found.append("some hardware figures are estimates; see the assumptions")
-    return found + [note for note in (manifest["storage_note"],) if note]
+    return found + [note for note in (manifest.get("storage_note"),) if note]
 
 
 def _short(sentence: str) -> str:

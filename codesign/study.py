@@ -31,8 +31,6 @@ from codesign.units.train_unit import RlJob
 
 ROLES = ("train", "rl", "serve", "prefill", "decode")
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
-UTILISATION = 0.8  # of capacity at peak demand: a fleet sized to 100 % queues without end; estimate, `workload.utilisation` overrides
-YEAR_S = 365.25 * 86400.0
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
 
 
@@ -201,9 +199,9 @@ def resolve(file: StudyFile) -> Study:
     base = _base(file, model)
     tiers = _tiers(file)
     space = _space(file, base)
-    workload = _workload(file)
-    traffic = _traffic(file, workload)
-    life = _life(file, workload)
+    workload = workload_of(file)
+    traffic = traffic_of(file, workload)
+    life = life_of(file, workload)
     goals = tuple(Goal(objectives.canonical(n), d == "maximize") for n, d in file.objectives.items())
     goals = tuple(dict.fromkeys(goals))
     setting = Setting(
@@ -211,7 +209,7 @@ def resolve(file: StudyFile) -> Study:
         disaggregated=file.serving.mode == "disaggregated", grids={},
         max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf, _ceiling(file, "tpot_s")),
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
-        tiers_s=tiers, rl=_rl_job(file), law=_law(file),
+        tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
     )  # fmt: skip
     setting = replace(setting, grids=_grids(file, setting, space, base))
     return Study(file, workload, model, StudyProblem(space, setting))
@@ -286,84 +284,6 @@ def _own_price(file: StudyFile, name: str) -> float | None:
         if other["system"] == record["system"] or given in (record["accelerator"], record["system"]) or other["accelerator"] == record["accelerator"]:
             return price
     return None
-
-
-def _workload(file: StudyFile) -> dict[str, Any]:
-    """The workload record: one class, or the mean of a mix weighted by requests, with the study's own lengths over it."""
-    given = file.workload
-    if given.mix:
-        record = _mixed([(catalog.load("workloads", c.use), c.share) for c in given.mix])
-    else:
-        record = catalog.load("workloads", given.use) if given.use else {"name": "own", "isl": {"mean": 1024.0}, "osl": {"mean": 256.0}}
-    for key, value in (("isl", given.isl), ("osl", given.osl)):
-        if value is not None:
-            record[key] = dict(record[key]) | {"mean": value}
-    if given.prefix is not None:
-        record["prefix_hit"] = min(given.prefix / record["isl"]["mean"], 0.999)
-    return record
-
-
-def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
-    """One class with the mixture's mean and variance of lengths: sigma from E[x^2] of the lognormal parts."""
-    record: dict[str, Any] = {"name": " + ".join(w["name"] for w, _ in parts), "provenance": {}}
-    for key in ("isl", "osl"):
-        mean = sum(share * w[key]["mean"] for w, share in parts)
-        square = sum(share * w[key]["mean"] ** 2 * np.exp(w[key].get("sigma", 0.0) ** 2) for w, share in parts)
-        record[key] = {"mean": mean, "sigma": float(np.sqrt(np.log(max(square / mean**2, 1.0))))}
-    record["prefix_hit"] = sum(s * w.get("prefix_hit", 0.0) * w["isl"]["mean"] for w, s in parts) / record["isl"]["mean"]
-    record["context"] = {"median": max(w.get("context", {}).get("median", 0.0) for w, _ in parts)}
-    record["tok_per_task"] = sum(s * w.get("tok_per_task", w["osl"]["mean"]) for w, s in parts)
-    record["peak_to_mean"] = max(w.get("peak_to_mean", 1.0) for w, _ in parts)
-    return record
-
-
-def _traffic(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
-    demand = np.atleast_1d(file.workload.demand)
-    mean = float(np.mean(demand))
-    peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    return make_traffic(workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine)
-
-
-def _life(file: StudyFile, workload: Mapping[str, Any]) -> Life:
-    given, tokens = file.lifecycle, file.lifecycle.pretrain_tok
-    budget, budget_of = 0.0, "usd"
-    if given.budget is not None:
-        b = given.budget
-        budget, budget_of = (b.usd, "usd") if b.usd else (b.flop, "flop") if b.flop else (b.devices * b.days * 86400.0, "device_s")
-    rl = given.rl_tok
-    return Life(
-        pretrain_rule=(tokens.solve if tokens is not None and tokens.solve else "fixed"),
-        pretrain_tok=(tokens.tok or 0.0) if tokens is not None else 0.0,
-        target_c_eq_flop=(tokens.quality or 0.0) if tokens is not None else 0.0,
-        rl_rule="balance" if rl is not None and rl.solve else "fixed", rl_tok=(rl.tok or 0.0) if rl is not None else 0.0,
-        budget=budget, budget_of=budget_of,
-        balance_of=given.balance.of if given.balance else "flop", max_ratio=given.balance.max_ratio if given.balance else None,
-        unique_tok=given.unique_tok or np.inf, global_batch_tok=given.global_batch_tok,
-        train_bits=float(TRAIN_BITS[given.train_precision or "bf16"]), seq_tok=given.seq_tok or 4096.0,
-        lifetime_s=file.workload.lifetime or YEAR_S,
-        tok_per_task=workload.get("tok_per_task") or workload["osl"]["mean"],
-        median_context_tok=workload.get("context", {}).get("median", 0.0),
-        min_full_fraction=file.quality.min_full_fraction if file.quality.min_full_fraction is not None else 0.125,
-        long_context_penalty=file.quality.long_context_penalty or 0.0,
-    )  # fmt: skip
-
-
-def _rl_job(file: StudyFile) -> RlJob:
-    given = file.lifecycle.rl.model_dump(exclude_none=True)
-    return RlJob(**given)
-
-
-def _law(file: StudyFile):
-    name = file.quality.law
-    if name is None or name in scaling_law.LAWS:
-        return scaling_law.LAWS[name or "central"]
-    from codesign.spec import yamlio
-
-    try:
-        return scaling_law.law_from_dict(yamlio.load_plain(name))
-    except (OSError, ValueError) as error:
-        known = ", ".join(scaling_law.LAWS)
-        raise SpecError([file.place(Problem(("quality", "law"), str(error), f"a file of your own, or one of {known}"))]) from None
 
 
 def _ceiling(file: StudyFile, column: str) -> float:

@@ -28,7 +28,7 @@ def select(front: pd.DataFrame, by: str | None, condition: str | None, objective
     """Rows that satisfy `condition`, sorted by the columns of `by` (first objective, best first, if absent)."""
     if condition:
         compiled = expressions.compile(_canonical_names(in_si(condition)), list(front.columns))
-        keep = compiled.evaluate({name: front[name].to_numpy() for name in compiled.names})
+        keep = compiled.evaluate({name: _values(front[name]) for name in compiled.names})
         front = front[np.broadcast_to(np.asarray(keep, dtype=bool), (len(front),))]
     if by:
         names = [part.strip() for part in by.split(",") if part.strip()]
@@ -36,6 +36,11 @@ def select(front: pd.DataFrame, by: str | None, condition: str | None, objective
         return front.sort_values(columns, ascending=[not n.startswith("-") for n in names])
     first, direction = next(iter(objectives.items()))
     return front.sort_values(first, ascending=direction == "minimize") if len(front) else front
+
+
+def _values(column: pd.Series) -> np.ndarray:
+    """A column as an expression reads it: text as text, an empty cell of it as ''."""
+    return column.to_numpy() if column.dtype.kind in "biuf" else column.fillna("").astype(str).to_numpy(dtype=str)
 
 
 def _canonical_names(text: str) -> str:
@@ -223,15 +228,9 @@ def point_text(answer: dict[str, Any]) -> str:
 def serve_dashboard(path: str, port: int) -> None:
     """optuna-dashboard on the run's journal, until Ctrl-C."""
     from codesign.run import JOURNAL
+    from codesign.search import dashboard
 
-    run = load_results(path)
-    journal = run.path / JOURNAL
-    try:
-        import optuna_dashboard
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise UserError("optuna-dashboard is not installed", hint="pip install 'codesign[dashboard]'") from None
+    journal = load_results(path).path / JOURNAL
     if not journal.is_file():
         raise UserError(f"{journal}: not there", hint="run the study again")
-    optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(journal))), host="127.0.0.1", port=port)
+    dashboard.serve(journal, port)

@@ -116,7 +116,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path):
 
 def test_nothing_feasible_is_exit_1_and_names_the_closest_design(tmp_path):
     result = call("run", write(tmp_path, {"constraints": {"train_days": "<= 1 s"}}), "--out", str(tmp_path / "out"), code=1)
-    assert "closest design" in result.stderr and "train_days" in result.stderr
+    assert "closest design" in result.stderr and "train_days is " in result.stderr and "times its limit" in result.stderr
     assert "killed by" in result.stdout
 
 
@@ -141,6 +141,8 @@ def test_a_model_that_fits_nowhere(tmp_path):
         (["evaluate", "--model", "llama-3.1-70b"], ["no hardware"]),
         (["evaluate", "--model", "lama-3.1-70b", "--accelerator", "h100_sxm"], ["did you mean"]),
         (["evaluate", "--model", "deepseek-v3", "--accelerator", "h100_sxm", "--n-tp", "3", "--n-ep", "5"], ["edp"]),
+        (["evaluate", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm", "--n-pp", "40"], ["32 layers", "n_pp at most 32"]),
+        (["evaluate", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm", "--n-ep", "4"], ["no experts", "leave --n-ep out"]),
         (["evaluate", "--model", "llama-3.1-70b", "--accelerator", "h100_sxm", "--weight-bits", "5", "--batch", "0"], ["weight_bits", "batch"]),
     ],
 )
@@ -193,6 +195,95 @@ def test_ctrl_c_saves_and_resume_finishes(tmp_path):
     assert json.loads(call("front", str(out), "--json").stdout)
 
 
+def test_a_bug_is_one_line_and_exit_3(monkeypatch):
+    from codesign import listing
+
+    def broken(kind):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(listing, "rows", broken)
+    monkeypatch.delenv("CODESIGN_TRACEBACK", raising=False)
+    text = call("list", "models", code=3).stderr
+    assert text.count("\n") == 1 and text.startswith("internal error: RuntimeError: two lines; ") and "CODESIGN_TRACEBACK=1" in text
+    monkeypatch.setenv("CODESIGN_TRACEBACK", "1")
+    assert "Traceback" in call("list", "models", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("space.architecture.attention=[gqa,mlaa]", ["none of", "mqa", "did you mean 'mla'"]),
+        ("space.architecture.attention=[gqa,foo]", ["'foo' is none of", "--set"]),
+        ("base.architecture.attention=foo", ["'foo' is none of"]),
+        ("search.sampler=ngsa2", ["unknown sampler", "did you mean", "nsga2"]),
+        ("search.sampler=os:system", ["only classes of optuna"]),
+        ("search={method: nested, sampler: cmaes}", ["cmaes"]),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_is_written(option, words, tmp_path):
+    for args in (["check", write(tmp_path)], ["run", write(tmp_path), "--out", str(tmp_path / "out")]):
+        error = call(*args, "--set", option, code=2).stderr
+        assert all(word in error for word in words), error
+    assert not (tmp_path / "out").exists()
+    call("run", write(tmp_path), "--out", str(tmp_path / "out"))
+
+
+def test_known_samplers_are_checked_without_optuna(tmp_path):
+    path = write(tmp_path, {"search": {"sampler": "nsga2"}})
+    code = f"import sys; from codesign.study import open_study; open_study({path!r}); assert 'optuna' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_compare_runs_that_differ_in_a_list(run_dir, tmp_path):
+    change = "space.architecture.n_layers=[32, 40]"
+    call("run", write(tmp_path), "--set", change, "--set", "layout.serve.n_tp={powers_of_two: [1, 2]}", "--out", str(tmp_path / "other"))
+    text = call("compare", str(run_dir), str(tmp_path / "other")).stdout
+    assert "32, 48" in text and "32, 40" in text
+
+
+def test_last_screen(tmp_path):
+    """Picks in columns with labelled values; the law's range in a note; total and own time when continued."""
+    path, out = write(tmp_path), str(tmp_path / "out")
+    lines = call("run", path, "--out", out).stdout.splitlines()
+    picks = [line for line in lines if line.startswith(("knee", "cheapest", "fastest", "best quality"))]
+    assert len({line.index("#") for line in picks}) == len({line.index("tpot ") for line in picks}) == 1
+    assert all("c_eq " in line and "cost " in line for line in picks)
+    assert any("fitted range of the quality law: tokens per active parameter above 650" in line for line in lines)
+    assert "in all" not in lines[0] and "0 of 0" not in "\n".join(lines)
+    assert " in all, " in call("run", path, "--out", out).stdout.splitlines()[0]
+
+
+def test_variables_that_a_design_does_not_read_are_not_shown(tmp_path):
+    space = {"architecture.attention": ["mla", "gqa"], "architecture.n_kv_heads": [4, 8]}
+    call("run", write(tmp_path, {"space": space}), "--out", str(tmp_path / "out"))
+    rows = json.loads(call("front", str(tmp_path / "out"), "--json", "-n", "99").stdout)
+    for kind in {row["architecture.attention"] for row in rows}:
+        first = next(row for row in rows if row["architecture.attention"] == kind)
+        assert ("n_kv_heads" in call("show", str(tmp_path / "out"), str(first["id"])).stdout) == (kind == "gqa")
+
+
+def test_where_takes_units(run_dir):
+    bare = call("front", str(run_dir), "--where", "tpot_s < 0.02 and usd_per_mtok < 0.2", "--csv").stdout
+    assert bare == call("front", str(run_dir), "--where", "tpot < 20 ms and usd_per_mtok < 0.2 USD/Mtok", "--csv").stdout
+    assert "unknown unit" in call("front", str(run_dir), "--where", "tpot < 20 parsec", code=2).stderr
+
+
+def test_explain_knows_every_name_that_is_shown(run_dir, tmp_path):
+    from codesign.constraints import REASONS
+    from codesign.meanings import explain
+    from codesign.objectives import ALIASES, COLUMNS
+    from codesign.study import legal_variables, open_study
+
+    resolved = open_study(write(tmp_path))
+    names = {*COLUMNS, *ALIASES, *REASONS, *legal_variables(resolved.file), *resolved.problem.constraint_names}
+    names |= set(pd.read_parquet(run_dir / "results.parquet").columns)
+    names |= {"balance", "speed tier", "slo.ttft", "lifecycle.budget", "search.seed", "layout.serve.n_tp", "decode.batch", "n_tp", "kv_bits"}
+    unknown = [name for name in names if not explain(name)["meaning"]]
+    assert not unknown
+    assert "did you mean 'serve.n_tp'" in call("explain", "serve.ntp", code=2).stderr
+    assert call("explain", "speed", "tier").stdout
+
+
 def test_check_and_new(tmp_path):
     target = tmp_path / "mine.yaml"
     call("new", str(target), "--from", "dense")
@@ -230,6 +321,13 @@ def test_evaluate_has_the_public_keys():
     assert {"step_s", "tok_per_s_per_device", "mfu_frac", "memory_bytes", "fits"} <= set(answer["train"])
     assert answer["architecture"]["kv_bytes_per_tok"] == 61 * 656
     assert answer["layout"]["n_dp"] == 64 and answer["layout"]["n_devices"] == 64
+
+
+def test_evaluate_prints_one_table_per_phase_with_units():
+    text = call("evaluate", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm", "--phase", "prefill,decode,train").stdout
+    for phase in ("prefill", "decode", "train"):
+        assert sum(line.split()[:1] == [phase] for line in text.splitlines()) == 1
+    assert " tok/s/device" in text and not any(line.startswith(" ") and not line.startswith("  ") for line in text.splitlines())
 
 
 def test_evaluate_reads_a_scenario_file_and_flags_win(tmp_path):

@@ -12,15 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "codesign"
 # Top to bottom: a room imports only from rooms above it (docs: design, section 3; contract of the rooms).
 ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
-    "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "study", "sensitivity", "picks", "explain", "screen", "evidence",
+    "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "given", "study", "sensitivity", "picks", "explain", "screen", "evidence",
     "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}
 BELOW_RESULTS = {"pandas", "pyarrow", "rich", "click", "plotly", "matplotlib"}  # only in `results` and rooms below it
 
-# Found and reported; a fix turns these into XPASS, which fails on purpose: then delete the entry.
-KNOWN = {"tables": pytest.mark.xfail(strict=True, reason="serve_dashboard opens the Optuna journal itself; search/dashboard.py is the place")}
 
 
 def files():
@@ -79,7 +77,7 @@ def test_physics_knows_only_numbers(path):
     assert "open(" not in text and "read_text" not in text and "yaml" not in text, "physics never reads a file"
 
 
-@pytest.mark.parametrize("path", [pytest.param(p, marks=KNOWN.get(room_of(p), ())) for p in files()], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_libraries_stay_in_their_room(path):
     room, quiet = room_of(path), in_type_checking(path)
     for line, name in imports(path):

@@ -69,7 +69,9 @@ class Calibration:
         return [(t, self._why(place[i]) if self.depends[i] else "no row depends on it") for i, t in enumerate(self.tunables) if not free[i]]
 
     def _why(self, k: int) -> str:
-        """Alone it would be seen, but another constant acts the same way; or it acts too little."""
+        """It is seen and agrees; alone it would be seen, but another constant acts the same way; or it acts too little."""
+        if self.posterior.told[k]:
+            return f"the rows agree with the catalog within {fit.MOVES:g} sd"
         names = [t.name for t, depends in zip(self.tunables, self.depends, strict=True) if depends]
         sd = np.array([t.sd for t, depends in zip(self.tunables, self.depends, strict=True) if depends])
         effect = self.posterior.information * np.outer(sd, sd)
@@ -182,8 +184,11 @@ def _fit(path: Path, runs: Runs, skipped: Sequence[tuple[str, str]]) -> Calibrat
     for _ in range(ROUNDS if some else 0):
         posterior = fit.solve(errors, weights, prior, posterior)
         after = runs.settle(list(zip(some, posterior.x, strict=True)))
-    if posterior is None or not posterior.free.any():
-        raise UserError(_nothing(path, len(runs.cases), runs.chip), hint=_wanted(runs.kind))
+    if posterior is None or not posterior.told.any():
+        raise UserError(f"{path}: {len(runs.cases)} rows of {runs.chip} identify no constant: every one stays at the catalog's value", hint=_wanted(runs.kind))
+    if not posterior.free.any():
+        hint = f"what they identify agrees with the catalog within {fit.MOVES:g} sd; median error {np.median(np.abs(before)):.1%}"
+        raise UserError(f"{path}: {len(runs.cases)} rows of {runs.chip} move no constant, so there is nothing to write", hint=hint)
     held_out, scheme = _cross_validate(runs, some, posterior, prior)
     return Calibration(path, runs.kind, runs.engine, runs.chip, tuple(everything), posterior, depends, tuple(runs.cases), before, after,
                        held_out, scheme, (*skipped, *runs.skipped))  # fmt: skip
@@ -264,10 +269,6 @@ def _choose(cases: Sequence[Case], skipped: Sequence[tuple[str, str]], of: Any, 
 def _reasons(skipped: Sequence[tuple[str, str]]) -> str:
     counts = Counter(reason for _, reason in skipped)
     return "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(5)) or "add rows"
-
-
-def _nothing(path: Path, n: int, chip: str) -> str:
-    return f"{path}: {n} rows of {chip} identify no constant: every one stays at the catalog's value"
 
 
 def _wanted(kind: str) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-PRIOR_SIGMA, PRIOR_ROWS = 0.05, 4.0
+PRIOR_SIGMA, PRIOR_ROWS = 0.05, 2.0
 TURN = 1.5  # scatters at which a residual stops counting by its square
 TELLS = 0.7  # posterior / prior width above which the data say nothing of a coordinate
+MOVES = 2.0  # widths from the catalog's value below which the data agree with it
 STEP = 0.02  # of the finite differences
 N_FOLDS = 5
 MOST_EVALUATIONS = 10
@@ -35,10 +36,11 @@ class Prior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """A fit: coordinates, their standard deviations before fixing what the data cannot tell, which are free, scatter of the rows."""
+    """A fit: coordinates, their standard deviations with all others open, what the data can tell, what of that moves, scatter of the rows."""
 
     x: np.ndarray
     sd: np.ndarray
+    told: np.ndarray
     free: np.ndarray
     sigma: float
     errors: np.ndarray
@@ -58,14 +60,15 @@ def group_weights(groups: Sequence[str]) -> np.ndarray:
 
 
 def solve(errors: Errors, weights: np.ndarray, prior: Prior, start: Posterior | None = None) -> Posterior:
-    """All coordinates with their priors first; then those that the data can tell, the others at the prior."""
+    """All coordinates with their priors first; then those that the data can tell and that they move, the others at the prior."""
     n, k = len(weights), len(prior.sd)
     x, sigma = (start.x, start.sigma) if start else (np.zeros(k), 2.0 * PRIOR_SIGMA)
     e, jacobian = linearise(errors, x, prior)
     x = _least_squares(_linear(e, jacobian, x), x, np.ones(k, dtype=bool), weights, sigma, prior)
     e, jacobian = linearise(errors, x, prior)
     sigma = scatter(e, weights, n, int(np.any(jacobian != 0, axis=0).sum()))
-    free = tells(_information(e, jacobian, weights, sigma), prior)
+    told = tells(_information(e, jacobian, weights, sigma), prior)
+    free = _moving(_linear(e, jacobian, x), jacobian, told, weights, sigma, prior)
     if free.any():
         x = _least_squares(errors, np.where(free, x, 0.0), free, weights, sigma, prior)
     else:
@@ -73,7 +76,21 @@ def solve(errors: Errors, weights: np.ndarray, prior: Prior, start: Posterior | 
     e, jacobian = linearise(errors, x, prior)
     sigma = scatter(e, weights, n, int(free.sum()))
     information = _information(e, jacobian, weights, sigma)
-    return Posterior(x, posterior_sd(information, prior), free, sigma, e, jacobian, information)
+    return Posterior(x, posterior_sd(information, prior), told, free, sigma, e, jacobian, information)
+
+
+def _moving(linear: Errors, jacobian: np.ndarray, told: np.ndarray, weights: np.ndarray, sigma: float, prior: Prior) -> np.ndarray:
+    """What has to move (K,): the coordinate nearest to the catalog's value goes back to it as long as it is within MOVES of it."""
+    free = told.copy()
+    while free.any():
+        x = _least_squares(linear, np.zeros(len(free)), free, weights, sigma, prior)
+        information = _information(linear(x), jacobian, weights, sigma)[np.ix_(free, free)]
+        sd = np.sqrt(np.diag(np.linalg.inv(information + np.diag(prior.sd[free] ** -2.0))))
+        distance = np.abs(x[free]) / sd
+        if distance.min() >= MOVES:
+            break
+        free[np.flatnonzero(free)[np.argmin(distance)]] = False
+    return free
 
 
 def refit(at: Posterior, keep: np.ndarray, groups: Sequence[str], prior: Prior) -> np.ndarray:

@@ -85,7 +85,8 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     if once_per_domain:
         sent = np.maximum(np.minimum(n_active, n), 1.0)
         far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
-        near = near * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
+        # whatever enters a domain is passed on inside it: (inside - 1)/inside of the copies, not (inside - 1)/n
+        near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return latency, np.maximum(near, far)
 

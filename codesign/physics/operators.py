@@ -105,7 +105,8 @@ def decode_attention(
     ledger.kernel("attention over cache", scene.rates.attention, 1.0, flop, n_bytes, repeat=mixer.n_layers * share)
     if np.any(np.asarray(cp) > 1):  # partial outputs of the context shards are summed, with their softmax weights
         partial = n_seq * q_tok * mixer.n_heads * (mixer.d_v + 1.0) / tp * ACT_BYTES
-        ledger.network("CP reduction", *collectives.all_reduce(partial, cp, scene.chip, tp), repeat=mixer.n_layers * share)
+        n_layers = mixer.n_layers * (mixer.flop_per_pair_decode > 0)  # a recurrence has no cache to split
+        ledger.network("CP reduction", *collectives.all_reduce(partial, cp, scene.chip, tp), repeat=n_layers * share)
 
 
 def index_key_bytes(mixer):
@@ -124,7 +125,8 @@ def prefill_attention(
     ramp = 1.0 + s0_tok / np.maximum(np.minimum(n_new_tok + prefix_tok, mixer.span_tok), 1.0)
     flop = pairs * mixer.flop_per_pair_prefill * ramp
     if np.any(np.asarray(mixer.index_elems_per_tok) > 0):
-        flop = flop + n_seq * causal_pairs(n_new_tok, prefix_tok, np.inf) * mixer.index_flop_per_pair
+        # every TP rank runs the whole indexer (deepseek-ai/DeepSeek-V3.2-Exp, inference/model.py)
+        flop = flop + layout.n_tp * n_seq * causal_pairs(n_new_tok, prefix_tok, np.inf) * mixer.index_flop_per_pair
     flop = (flop + n_seq * n_new_tok * mixer.state_flop_per_tok) / split
     kv_ways = np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1)) * layout.n_cp
     n_bytes = n_seq * (n_new_tok + prefix_tok) * cached_bytes / kv_ways
@@ -147,15 +149,16 @@ def _pairs_up_to(n, span):
     return inside * (inside + 1.0) / 2.0 + extra
 
 
-def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
-    """Context parallel: keys and values (or the latent) of the whole sequence gathered over n_cp in every attention layer."""
+def context_exchange(ledger: Ledger, scene: Scene, layout: Layout, seen_tok, share=1.0) -> None:
+    """Context parallel: keys and values (or the latent) of all `seen_tok` tokens that queries attend to, gathered over n_cp in
+    every attention layer."""
     if np.all(np.asarray(layout.n_cp) == 1):
         return
     for name, mixer, _ in scene.mixers():
         if name == "linear":
             continue  # a recurrence hands over its state, which is small
         kv = mixer.kv_elems_per_tok / np.minimum(layout.n_tp, np.maximum(mixer.kv_shards, 1.0))
-        latency, transfer = collectives.shard_exchange(n_tok * layout.n_cp * kv * ACT_BYTES, layout.n_cp, scene.chip, layout.n_tp)
+        latency, transfer = collectives.shard_exchange(seen_tok * kv * ACT_BYTES, layout.n_cp, scene.chip, layout.n_tp)
         ledger.network("CP exchange", latency, transfer, repeat=mixer.n_layers * share)
 
 
@@ -175,7 +178,7 @@ def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, to
     FLOP = 2 P (tok k / ep x imbalance + pad touched) / etp, pad = min(m0, max(16, m)) at m tokens per touched expert:
     eP = plateau m / (m + m0), except that kernels choose a tile near m and none is narrower than 16 rows.
     """
-    ffn, d_model = scene.census.ffn, scene.census.d_model
+    ffn = scene.census.ffn
     per_expert = ffn.expert_params / layout.n_etp
     tok = n_tok_group * ffn.n_active_experts / layout.n_ep
     skew = scene.chip.token_imbalance if imbalance is None else imbalance
@@ -183,7 +186,7 @@ def routed_experts(ledger: Ledger, scene: Scene, layout: Layout, n_tok_group, to
     m0_tok = scene.chip.expert_m0_tok if m0_tok is None else m0_tok
     padding = np.minimum(m0_tok * touched, np.maximum(NARROWEST_TILE_TOK * touched, tok))
     flop = 2.0 * per_expert * (tok + padding)
-    n_bytes = touched * per_expert * scene.weight_bytes + 2.0 * tok * d_model * ACT_BYTES
+    n_bytes = touched * per_expert * scene.weight_bytes + 2.0 * tok * ffn.d_expert_in * ACT_BYTES
     ledger.kernel("routed experts", scene.rates.experts, 1.0, flop, n_bytes, repeat=ffn.n_moe_layers * share)
 
 
@@ -222,16 +225,17 @@ def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share
     ledger.network("TP all-reduce", latency, transfer, repeat=n * share)
 
 
-def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0, once_per_domain=False) -> None:
+def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0, once_per_domain=False, holders=None) -> None:
     """Dispatch and combine between ranks, expert-TP reduction, and the gather back to the TP ranks of one attention rank.
 
-    A replica with one attention rank (dp = cp = 1) holds the tokens everywhere: its combine is the TP all-reduce.
+    A replica with one attention rank (dp = cp = 1) holds the tokens everywhere: its combine is the TP all-reduce.  `holders`
+    devices (the TP group; in decode the CP ranks too) have the same `n_tok` tokens, send a share each and gather the results.
     """
     ffn, chip, d_model = scene.census.ffn, scene.chip, scene.census.d_model
     spread = layout.n_cp * layout.n_dp > 1
     repeat = ffn.n_moe_layers * share * spread
-    own = n_tok / layout.n_tp
-    args = (own, ffn.n_active_experts, ffn.d_expert_in)
+    holders = layout.n_tp if holders is None else holders
+    args = (n_tok / holders, ffn.n_active_experts, ffn.d_expert_in)
     for name, n_bytes in (("expert dispatch", scene.send_bytes), ("expert combine", ACT_BYTES)):
         ledger.network(name, *collectives.expert_exchange(*args, n_bytes, layout.n_ep, chip, layout.n_etp, once_per_domain), repeat=repeat)
     if np.any(np.asarray(layout.n_etp) > 1):
@@ -239,8 +243,8 @@ def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_gr
         ledger.network(
             "expert TP all-reduce", *collectives.all_reduce(received * ffn.d_expert_in * ACT_BYTES, layout.n_etp, chip), repeat=repeat
         )
-    if np.any(np.asarray(layout.n_tp) > 1):
-        latency, transfer = collectives.shard_exchange(n_tok * d_model * ACT_BYTES, layout.n_tp, chip)
+    if np.any(np.asarray(holders) > 1):
+        latency, transfer = collectives.shard_exchange(n_tok * d_model * ACT_BYTES, holders, chip)
         ledger.network("TP all-gather", latency, transfer, repeat=repeat)
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages.journal import BaseJournalBackend, JournalStorage
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from codesign.results import write_atomically
 from codesign.search.designs import Table
 from codesign.search.optuna_io import CONSTRAINTS, frozen_trial, open_study, readable, space
 from codesign.search.outcome import SearchOutcome
 from codesign.search.problem import Problem, maximised
+from codesign.spec.errors import UserError
 
 N_TRIALS = 2000  # the dashboard sends all trials to the browser at once: 3,000 are 12 MB and take 18 s
 
@@ -34,6 +36,16 @@ def write_journal(
     text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in log.entries)
     write_atomically(Path(path), lambda part: part.write_text(text))
     return note
+
+
+def serve(journal: Path, port: int) -> None:
+    """optuna-dashboard on a journal file, until Ctrl-C."""
+    try:
+        import optuna_dashboard
+    except ImportError:
+        raise UserError("optuna-dashboard is not installed", hint="pip install 'codesign[dashboard]'") from None
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
 
 
 def to_study(

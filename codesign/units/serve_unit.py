@@ -75,7 +75,7 @@ def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, pa
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         # a prompt waits for half a running step and behind the other prompts of its rank
-        queue_s = service.prompt_queue(pre["ttft_s"], rows["prefill_busy_frac"])
+        queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
         rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
         rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
         rows["batch"] = lead * layout.n_dp
@@ -92,8 +92,8 @@ def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int,
         rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         # the pool's ranks share one queue, filled by the mean demand
-        busy = traffic.demand_tok_per_s / (rows["n_replicas"] * rows["tok_per_s"])
-        queue_s = service.prompt_queue(rows["ttft_s"], busy, rows["n_replicas"] * layout.n_dp)
+        busy = traffic.demand_tok_per_s * sc.tok_per_text / (rows["n_replicas"] * rows["tok_per_s"])
+        queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
         rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
         rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))

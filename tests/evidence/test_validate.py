@@ -71,6 +71,7 @@ def test_predictions_are_those_of_evaluate(sliced):
     again = json.loads(CliRunner().invoke(main, [
         "evaluate", "--json", "--phase", "train", "--model", "llama-2-7b", "--accelerator", "h100_sxm", "--n-dp", "96", "--micro-batch", "2",
         "--global-batch", "192", "--seq-len", "4096", "--zero", "3", "--recompute", "none", "--scale-out-bandwidth", "12.5e9",
+        "--engine", "fsdp",
     ]).stdout)  # fmt: skip
     assert again["train"]["tok_per_s_per_device"] == pytest.approx(line.predicted, rel=1e-6)
 

@@ -174,7 +174,7 @@ def dispatch(n_tok, k, d_model, element_bytes, n, chip, stride, once=False):
     out = payload * (n - near) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
     if once:
         copies = max(min(k, n), 1)
-        up *= places(k, n) / copies * chip.scale_up.all_to_all / chip.scale_up.gather
+        up *= n / near * places(k, n) / copies * chip.scale_up.all_to_all / chip.scale_up.gather
         out *= min(places(k, n / near) / copies, 1.0)
     tier = chip.scale_out if near < n else chip.scale_up
     return tier.all_to_all_t0_s, max(up, out)

@@ -67,7 +67,7 @@ def _dense(clock, scene, lay, n_tok, times):
     _matrix(clock, scene, 2, m.dense / lay.n_tp, n_tok, m.n_dense * times, narrow)
 
 
-def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew=None, half=None, once=False):
+def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew=None, half=None, once=False, holders=None):
     """Routed experts of the fullest device, shared experts and router, and the messages between ranks."""
     m, chip = scene.m, scene.chip
     if not m.n_moe:
@@ -77,17 +77,17 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     each = m.expert / lay.n_etp
     half = chip.expert_m0_tok if half is None else half  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
     flop = 2 * each * (routed + touched * min(half, max(TILE, routed / touched)))
-    n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d * ACT  # m.d_expert_in, says test_gaps
+    n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d_expert_in * ACT
     clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)
     _matrix(clock, scene, 2 if m.shared else 1, m.shared / lay.n_tp + m.router + m.latent, n_tok, m.n_moe * times)
     if lay.n_cp * lay.n_dp == 1:
         return  # every rank holds the tokens: the combine is the reduction over the tensor-parallel group
     wire = m.n_moe * wire_times
     for element in (scene.send_bytes, ACT):
-        clock.send(dispatch(n_tok / lay.n_tp, m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp, once), wire)
+        clock.send(dispatch(n_tok / (holders or lay.n_tp), m.k, m.d_expert_in, element, lay.n_ep, chip, lay.n_etp, once), wire)
     received = n_group * min(m.k, lay.n_ep) / lay.n_ep
     clock.send(all_reduce(received * m.d_expert_in * ACT, lay.n_etp, chip), wire)
-    clock.send(half_reduce(n_tok * m.d * ACT, lay.n_tp, chip, 1), wire)
+    clock.send(half_reduce(n_tok * m.d * ACT, holders or lay.n_tp, chip, 1), wire)
 
 
 def _tensor_reductions(clock, scene, lay, n_tok, times):
@@ -130,19 +130,19 @@ def _kv_ways(x, lay):
     return min(lay.n_tp, max(x.shards, 1))
 
 
-def _context_exchange(clock, scene, lay, n_tok, times):
-    """Context parallelism: each rank gathers the 16-bit keys and values of all; a recurrence hands over a small state."""
+def _context_exchange(clock, scene, lay, seen, times):
+    """Context parallelism: each rank gathers the 16-bit keys and values of all tokens seen; a recurrence hands over a small state."""
     for name, x in scene.m.mixers.items():
         if name != "linear":
-            whole = n_tok * lay.n_cp * x.elems / _kv_ways(x, lay) * ACT
+            whole = seen * x.elems / _kv_ways(x, lay) * ACT
             clock.send(half_reduce(whole, lay.n_cp, scene.chip, lay.n_tp), x.n_layers * times)
 
 
 def _causal_attention(clock, scene, lay, name, x, n_seq, new, prefix, times, launches=1, s0=None):
     ways, total = lay.n_tp * lay.n_cp, new + prefix
     ramp = 1 + (scene.chip.prefill_s0_tok if s0 is None else s0) / max(min(total, x.span), 1.0)
-    # the indexer is shared out over the ranks as codesign has it: test_gaps says that every rank runs all of it
-    flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + pairs(new, prefix) * x.index_pair + new * x.state_flop
+    index = pairs(new, prefix) * x.index_pair * lay.n_tp  # every tensor-parallel rank runs all of the indexer
+    flop = pairs(new, prefix, x.span) * x.pair_prefill * ramp + index + new * x.state_flop
     n_bytes = total * scene.cached[name] / _kv_ways(x, lay) / lay.n_cp
     clock.kernel(scene.rate.prefill, launches, n_seq * flop / ways, n_seq * n_bytes, x.n_layers * times)
 
@@ -153,8 +153,9 @@ def _cache_attention(clock, scene, lay, name, x, n_seq, context, q, times):
     n_bytes = keys * scene.cached[name] / _kv_ways(x, lay) / cp + context * _key_bytes(x) / cp + 2 * x.state_bytes / tp
     flop = q * (keys * x.pair_decode / tp / cp + context * x.index_pair / cp + x.state_flop / tp)
     clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers * times)
-    partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT  # of recurrences too, as codesign has it: see test_gaps
-    clock.send(all_reduce(partial, cp, scene.chip, tp), x.n_layers * times)
+    if name != "linear":
+        partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT
+        clock.send(all_reduce(partial, cp, scene.chip, tp), x.n_layers * times)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def decode(scene, lay, batch, context, q=1.0) -> Record:
         _projections(clock, scene, lay, x, n_tok, pace)
         _cache_attention(clock, scene, lay, name, x, n_seq, context, q, pace)
     _dense(clock, scene, lay, n_tok, pace)
-    _experts(clock, scene, lay, n_tok, n_group, touched, pace, pace)
+    _experts(clock, scene, lay, n_tok, n_group, touched, pace, pace, holders=lay.n_tp * lay.n_cp)
     _tensor_reductions(clock, scene, lay, n_tok, pace)
     _glue(clock, scene, n_tok, pace)
     _head(clock, scene, lay, n_tok)
@@ -265,14 +266,16 @@ def prefill(scene, lay, new, prefix=0.0) -> Record:
     chunks = max(math.ceil(new / CHUNK), 1)
     n_tok, n_group = new / chunks / lay.n_cp, new / chunks * lay.n_dp / lay.n_edp
     touched = experts_of_fullest(m.n_experts, m.k, n_group, lay.n_ep) if m.n_moe else 0.0
+    pace = lay.n_pp * math.ceil(m.n_layers / lay.n_pp) / m.n_layers
+    all_chunks = chunks * pace
     for name, x in m.mixers.items():
-        _projections(clock, scene, lay, x, n_tok, chunks)
-        _causal_attention(clock, scene, lay, name, x, 1, new, prefix, 1, chunks)
-    _dense(clock, scene, lay, n_tok, chunks)
-    _experts(clock, scene, lay, n_tok, n_group, touched, chunks, chunks)
-    _tensor_reductions(clock, scene, lay, n_tok, chunks)
-    _glue(clock, scene, n_tok, chunks)
-    _context_exchange(clock, scene, lay, n_tok, chunks)
+        _projections(clock, scene, lay, x, n_tok, all_chunks)
+        _causal_attention(clock, scene, lay, name, x, 1, new, prefix, pace, chunks)
+    _dense(clock, scene, lay, n_tok, all_chunks)
+    _experts(clock, scene, lay, n_tok, n_group, touched, all_chunks, all_chunks)
+    _tensor_reductions(clock, scene, lay, n_tok, all_chunks)
+    _glue(clock, scene, n_tok, all_chunks)
+    _context_exchange(clock, scene, lay, prefix + sum((i + 1) * new / chunks for i in range(chunks)) / chunks, all_chunks)
     _head(clock, scene, lay, 1)
     _hops(clock, scene, lay, n_tok, chunks)
     clock.wait(chip.step_overhead_s * chunks)
@@ -304,7 +307,7 @@ def train(scene, lay, job) -> Record:
     _dense(clock, scene, lay, n_tok, gemm)
     _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire * (1 - fit.ep_overlap), 1.0, fit.expert_m0_tok, once=True)
     _around_blocks(clock, scene, lay, n_tok, wire)
-    _context_exchange(clock, scene, lay, n_tok, share * 2)
+    _context_exchange(clock, scene, lay, job.micro_batch * job.seq_tok, share * 2)
     _between_gemms(clock, scene, lay, n_tok, share, 3.5 if job.recompute else 2.5)
     _loss(clock, scene, lay, n_tok)
     dense, experts = _stage_weights(scene, lay)

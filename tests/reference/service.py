@@ -77,7 +77,7 @@ def colocated(scene, lay, per_rank, t) -> Record:
     capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
     rows = fleet(t, scene, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     return Record(
-        tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(pre.ttft_s, busy),
+        tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(pre.forward_s / lay.n_pp, busy),
         prefill_busy_frac=busy, memory_bytes=used, fits=used <= capacity, prefill=pre, **vars(rows),
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def prefill_pool(scene, lay, t) -> Record:
     tok_per_s = pre.prompts_per_s * t.osl_tok
     rows = fleet(t, scene, tok_per_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     busy = t.demand_tok_per_s * scene.tok_per_text / (rows.n_replicas * tok_per_s)
-    queue_s = queue(pre.ttft_s, busy, rows.n_replicas * lay.n_dp)  # one queue for the ranks of all replicas
+    queue_s = queue(pre.forward_s / lay.n_pp, busy, rows.n_replicas * lay.n_dp)  # one queue for the ranks of all replicas
     send_s = scalar.cache_of_sequence(scene, t.isl_tok) / (lay.n_tp * scene.chip.scale_out.bytes_per_s)
     ttft_s = pre.ttft_s + queue_s + send_s
     return Record(ttft_s=ttft_s, memory_bytes=pre.memory_bytes, fits=pre.fits, **vars(rows))

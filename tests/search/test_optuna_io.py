@@ -77,7 +77,7 @@ def test_a_dashboard_study_is_capped_and_says_so(tmp_path):
     note = dashboard.write_journal(toy, outcome, tmp_path / "study.log", n_trials=100)
     study = load(tmp_path / "study.log")
     assert len(study.trials) == 100
-    assert note == study.user_attrs["note"] and note.startswith(f"100 of {toy.n_designs} designs: ")
+    assert note == study.user_attrs["note"] and note.startswith(f"the Optuna storage holds 100 of {toy.n_designs:,} designs: ")
     n_front = len(np.unique(outcome.front["design_id"]))
     assert sum(trial.user_attrs["on_front"] for trial in study.trials) == n_front
     in_memory = dashboard.to_study(toy, outcome, n_trials=100)

@@ -135,6 +135,15 @@ def path(tmp_path):
     return tmp_path / "mine.yaml"
 
 
+def test_a_space_of_the_tool_is_found_from_anywhere(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    path.write_text(STUDY.replace("from: base", "from: moe-shape").replace("where: n_heads > 8\n", ""))
+    assert "architecture.d_expert" in load_study(path).space
+    path.write_text(STUDY.replace("from: base", "from: moe-shap"))
+    with pytest.raises(SpecError, match="did you mean 'moe-shape'(.|\n)*looked in .*spaces, and among those that come with codesign"):
+        load_study(path)
+
+
 def test_included_space_short_forms_and_paths(path):
     study = load_study(path)
     assert study.name == "mine" and study.base.model == str(path.parent / "my" / "model.json")
@@ -225,6 +234,7 @@ def test_the_schema_describes_every_key():
 
     listed = list(keys(schema))
     assert len(listed) > 90 and [name for name, entry in listed if not described(entry)] == []
+    assert schema["title"] == "codesign study"
     assert "name" not in schema["required"] and set(schema["required"]) == {"base", "objectives"}
 
 

@@ -65,7 +65,7 @@ def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False
         n_group = group_tokens(load, layout)
         operators.routed_experts(ledger, scene, layout, n_group, touched, pace)
         operators.shared_experts(ledger, scene, layout, n_tok, pace)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, pace)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, pace, holders=layout.n_tp * layout.n_cp)
     operators.tensor_reductions(ledger, scene, layout, n_tok, pace)
     operators.elementwise(ledger, scene, layout, n_tok, pace)
     operators.lm_head(ledger, scene, layout, n_tok)

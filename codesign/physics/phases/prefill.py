@@ -27,6 +27,11 @@ class Prompt(Arrays):
     def n_chunks(self):
         return np.maximum(np.ceil(self.new_tok / CHUNK_TOK), 1.0)
 
+    @property
+    def seen_tok(self):
+        """Tokens that the mean chunk attends to: the prefix, the chunks before it, and itself."""
+        return self.prefix_tok + self.new_tok * (self.n_chunks + 1.0) / (2.0 * self.n_chunks)
+
 
 def fullest_experts(scene: Scene, layout: Layout, prompt: Prompt):
     """Experts read per MoE layer and chunk by the fullest device, all attention ranks prefilling."""
@@ -50,20 +55,22 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
     ledger = Ledger(detail)
     chunks = prompt.n_chunks
     n_tok = prompt.new_tok / chunks / layout.n_cp
+    pace = layout.n_pp * memory.stage_share(scene.census, layout)  # a full pipeline turns at the pace of its fullest stage
+    share = chunks * pace
     for _, mixer, cached in scene.mixers():
-        operators.projections(ledger, scene, layout, mixer, n_tok, share=chunks)
+        operators.projections(ledger, scene, layout, mixer, n_tok, share)
         args = (mixer, cached, 1.0, prompt.new_tok, prompt.prefix_tok)
-        operators.prefill_attention(ledger, scene, layout, *args, n_launches=chunks)
+        operators.prefill_attention(ledger, scene, layout, *args, share=pace, n_launches=chunks)
     if scene.has_dense_ffn():
-        operators.dense_ffn(ledger, scene, layout, n_tok, share=chunks)
+        operators.dense_ffn(ledger, scene, layout, n_tok, share)
     if scene.has_moe():
         n_group = group_tokens(layout, prompt)
-        operators.routed_experts(ledger, scene, layout, n_group, touched, share=chunks)
-        operators.shared_experts(ledger, scene, layout, n_tok, share=chunks)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share=chunks)
-    operators.tensor_reductions(ledger, scene, layout, n_tok, share=chunks)
-    operators.elementwise(ledger, scene, layout, n_tok, share=chunks)
-    operators.context_exchange(ledger, scene, layout, n_tok, share=chunks)
+        operators.routed_experts(ledger, scene, layout, n_group, touched, share)
+        operators.shared_experts(ledger, scene, layout, n_tok, share)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share)
+    operators.tensor_reductions(ledger, scene, layout, n_tok, share)
+    operators.elementwise(ledger, scene, layout, n_tok, share)
+    operators.context_exchange(ledger, scene, layout, prompt.seen_tok, share)
     operators.lm_head(ledger, scene, layout, 1.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=chunks)
     ledger.fixed("scheduler", scene.chip.step_overhead_s * chunks)

@@ -93,7 +93,7 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
         operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire * (1.0 - scene.chip.training.ep_overlap), once_per_domain=True)
     tensor_exchange(ledger, scene, layout, n_tok, wire)
     elementwise(ledger, scene, layout, job, n_tok, share)
-    operators.context_exchange(ledger, scene, layout, n_tok, share * 2.0)
+    operators.context_exchange(ledger, scene, layout, n_tok * layout.n_cp, share * 2.0)
     head(ledger, scene, layout, n_tok)
     weight_traffic(ledger, scene, layout)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
@@ -167,7 +167,8 @@ def elementwise(ledger: Ledger, scene: Scene, layout: Layout, job: Job, n_tok, s
     narrow = (scene.weight_bytes < ACT_BYTES) & scene.chip.has_8_bit
     if np.any(narrow):
         copies = 2.0 * ffn.n_moe_layers * ffn.n_active_experts * ffn.d_expert_in
-        cast = (4.0 * d * census.n_layers + copies + census.n_matmul_params_per_tok / d) * (ACT_BYTES + 2.0 * scene.weight_bytes) * n_tok / layout.n_tp
+        operands = 4.0 * d * census.n_layers + copies + census.n_matmul_params_per_tok / d
+        cast = operands * (ACT_BYTES + 2.0 * scene.weight_bytes) * n_tok / layout.n_tp
         ledger.kernel("casts", scene.rates.elementwise, 0.0, 0.0, scene.chip.training.casts * cast * narrow, repeat=share)
 
 
