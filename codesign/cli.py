@@ -118,8 +118,8 @@ def with_overrides(command):
 @guarded
 def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json: bool) -> None:
     """Say what is wrong with a study, or how large it is and how long it will take."""
+    from codesign import screen
     from codesign.run import plan
-    from codesign.spec.units import show
     from codesign.study import open_study
 
     resolved = open_study(study, overrides, scenario)
@@ -130,13 +130,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
             "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
             "variables": [v.name for v in resolved.problem.space.variables],
         })  # fmt: skip
-    about = "" if p.is_exact_count else "about "
-    click.echo(f"{study} is a valid study")
-    click.echo(f"space       {about}{p.space_designs:,} designs, {p.space_rows:.3g} layout rows, {len(resolved.problem.space.variables)} variables")
-    click.echo(f"feasible    {p.feasible_share:.0%} of a random sample")
-    click.echo(f"exhaustive  {show(p.seconds, 's') if p.seconds else 'under a second'}")
-    click.echo(f"method      {p.method}: {p.reason}")
-    click.echo(f"next        codesign run {study}")
+    click.echo(screen.plan_text(p, len(resolved.problem.space.variables), study))
 
 
 @main.command()

@@ -52,6 +52,7 @@ def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
 
 
 def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
+    """Requests per second, their lengths, and how they are served."""
     demand = np.atleast_1d(file.workload.demand)
     mean = float(np.mean(demand))
     peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
@@ -59,6 +60,7 @@ def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
 
 
 def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
+    """Tokens, budget, balance and lifetime."""
     given, tokens = file.lifecycle, file.lifecycle.pretrain_tok
     budget, budget_of = 0.0, "usd"
     if given.budget is not None:
@@ -83,6 +85,7 @@ def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
 
 
 def rl_job_of(file: StudyFile) -> RlJob:
+    """Reinforcement learning: prompts, answers, passes."""
     given = file.lifecycle.rl.model_dump(exclude_none=True)
     return RlJob(**given)
 

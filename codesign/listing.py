@@ -109,30 +109,10 @@ def _exports() -> Rows:
     return [{"name": t, "about": export.describe(t)} for t in export.targets()], ["name", "about"]
 
 
-def _stack_constants(engine: str, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The `training` block of an engine: constants of a step that are not of one kernel."""
-    units = {"attention_s0": "tok", "expert_m0": "tok", "sync": "s", "host": "s", "host_moe": "s", "step": "s"}
-    block = record.get("training", {})
-    rows = {k: v for k, v in block.items() if isinstance(v, (int, float))}
-    for kind in ("by_vendor", "by_chip"):
-        rows |= {f"{name}.{k}": v for name, cell in block.get(kind, {}).items() for k, v in cell.items() if isinstance(v, (int, float))}
-    return [{"name": f"{engine}.training.{k}", "value": v, "unit": units.get(k.split(".")[-1], ""), "residual": None, "source": "scripts/fit_training.py"}
-            for k, v in rows.items()]  # fmt: skip
-
-
 def _constants() -> Rows:
-    """Kernel constants of every engine table: value, where it comes from, residual of its fit."""
-    out = []
-    for engine in catalog.names("engines"):
-        record = catalog.load("engines", engine)
-        out += _stack_constants(engine, record)
-        for chip, ops in {**record.get("kernels", {}), **record.get("priors", {})}.items():
-            for op, cells in ops.items() if isinstance(ops, dict) else ():  # beside the tables stand their source and date
-                for key, cell in cells.items() if isinstance(cells, dict) else ():
-                    values = {k: v for k, v in cell.items() if k != "residual" and isinstance(v, (int, float))}
-                    out += [{"name": f"{engine}.{chip}.{op}.{key}.{k}", "value": v, "unit": "s" if k.endswith("t0") else "",
-                             "residual": cell.get("residual"), "source": record.get("source", "")} for k, v in values.items()]  # fmt: skip
-    return out, ["name", "value", "unit", "residual"]
+    from codesign.evidence import constants
+
+    return [row._asdict() for row in constants.constants()], constants.SHOWN
 
 
 KINDS: dict[str, Callable[[], Rows]] = {

@@ -106,7 +106,7 @@ def warnings(study: Study, front, manifest) -> list[str]:
         found.append(f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})")
     if outside := front_notes(study.problem, front):
         reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
-        found.append(f"the front lies outside the fitted range of the quality law: {', '.join(reasons)}")
+        found.append(f"the front lies outside the fitted range of the quality law, or where evidence is thin: {', '.join(reasons)}")
     if len(front):
         sigma = float(front["sigma_ln_c_eq"].median())
         found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")

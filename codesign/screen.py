@@ -103,6 +103,19 @@ def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
+def plan_text(plan: Any, n_variables: int, study: str) -> str:
+    """`codesign check`: how large a valid study is, how it will be searched, how long all of it would take."""
+    about = "" if plan.is_exact_count else "about "
+    lines = [
+        ("space", f"{about}{plan.space_designs:,} designs, {plan.space_rows:.3g} layout rows, {n_variables} variables"),
+        ("feasible", f"{plan.feasible_share:.0%} of a random sample"),
+        ("exhaustive", show(plan.seconds, "s") if plan.seconds else "under a second"),
+        ("method", f"{plan.method}: {plan.reason}"),
+        ("next", f"codesign run {study}"),
+    ]
+    return "\n".join([f"{study} is a valid study", *(f"{name:<{LABEL}}{text}" for name, text in lines)])
+
+
 def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], points: Mapping[int, Mapping[str, Any]],
                 value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str) -> str:  # fmt: skip
     """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command."""

@@ -11,23 +11,21 @@ import numpy as np
 
 from codesign import catalog, objectives
 from codesign.constraints import Limit
-from codesign.lifecycle import scaling_law
+from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
 from codesign.physics import architecture as arch
 from codesign.physics import attention
 from codesign.physics.arrays import stack
 from codesign.physics.phases.train import RECOMPUTE
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
-from codesign.scenario import make_chip, make_traffic
+from codesign.scenario import make_chip
 from codesign.search import samplers
-from codesign.service.traffic import Traffic
-from codesign.setting import Goal, Life, Pool, Setting
+from codesign.setting import Goal, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
-from codesign.units.train_unit import RlJob
 
 ROLES = ("train", "rl", "serve", "prefill", "decode")
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
@@ -92,6 +90,10 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """(place, kind, name) of everything that the catalog must know."""
     yield ("base", "model"), "models", file.base.model
     yield ("engine",), "engines", file.engine
+    if file.lifecycle.train_engine:
+        yield ("lifecycle", "train_engine"), "engines", file.lifecycle.train_engine
+    if file.serving.engine:
+        yield ("serving", "engine"), "engines", file.serving.engine
     for role, name in file.hardware:
         if name is not None:
             yield ("hardware", role), "hardware", name
@@ -266,7 +268,7 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
         given = {role_: name for role_, name in file.hardware if name is not None}
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
         names = tuple(varied.get(f"hardware.{role}", ())) or (given.get(role) or fallback or next(iter(given.values())),)
-        engine = "generic" if role == "train" else file.serving.engine or file.engine
+        engine = (file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine) or "generic"
         engine = file.engine if file.engine == "ideal" else engine
         chips = [make_chip(name, engine, usd_per_s=_own_price(file, name)) for name in names]
         unpriced = [n for n, c in zip(names, chips, strict=True) if not np.isfinite(c.usd_per_s)]

@@ -4,19 +4,23 @@
 
 Least squares (soft-L1) on ln(predicted / measured) of the token rate; every group (source x model x chip x precision) counts once, rows of
 unstated recomputation count half.  Priors are lognormal, from kernel tables and papers (notes in the YAML).  Prints value, prior and error,
-writes nothing: copy what moved into the `training` blocks.  `--left-out` refits with each publication and each chip left out.
+copy what moved into the `training` blocks.  `--left-out` refits with each source, publication and chip left out and writes the errors on
+what was left out to codesign/evidence/data/training_held_out.json, which `codesign validate` prints.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import least_squares
 
+import codesign
 from codesign.evidence import rows, training
 from codesign.evidence.case import Skip
 from codesign.physics.hardware import ByBits
@@ -26,6 +30,7 @@ from codesign.physics.phases import train
 from codesign.physics.precision import Precision
 from codesign.point import TRAIN_BITS, _chip, _model
 
+HELD_OUT = Path(codesign.__file__).parent / "evidence" / "data" / "training_held_out.json"
 SCALE = 0.1  # residual at which soft-L1 turns linear
 CHIPS = ("a100", "h100", "b200", "gb200", "tpu_v4", "tpu_v5e", "tpu_v6e")
 # name: (prior, sd of its logarithm)
@@ -169,11 +174,18 @@ def main() -> None:
     show("median error over groups: fitted", runs.errors(x))
     if not args.left_out:
         return
-    for title, key in (("publication", [c.publication for c in runs.cases]), ("chip", [runs._family(c.chip) for c in runs.cases])):
-        key, errors = np.array(key), np.zeros(len(runs.cases))
+    splits = {"source": lambda c: c.source, "publication": lambda c: c.publication, "chip": lambda c: runs._family(c.chip)}
+    held_out = []
+    for title, of in splits.items():
+        key, errors = np.array([of(case) for case in runs.cases]), np.zeros(len(runs.cases))
         for value in np.unique(key):
             errors[key == value] = runs.errors(runs.fit(key != value, x))[key == value]
         show(f"each {title} left out", errors)
+        medians = {"dense": runs.median(errors, ~runs.is_moe), "moe": runs.median(errors, runs.is_moe)}
+        held_out.append({"left_out": title, "n": np.unique(key).size} | {k: round(v, 4) for k, v in medians.items()})
+        if title == "publication":
+            unseen = {case.row.id: round(float(e), 4) for case, e in zip(runs.cases, errors, strict=True)}
+    HELD_OUT.write_text(json.dumps({"splits": held_out, "errors_publication_left_out": unseen}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,11 @@ positive bias = predicted higher than measured (training and throughput: too fas
   batch is not published. TTFT under load depends on the load generator and is reported only. The trivial baseline is the bare roofline.
 * tau: Kendall's tau-b inside sweeps of at least four rows, over pairs that differ by more than 5 %.
 * covered: share of measurements inside the printed 80 % interval; width/median: log-width of that interval over the median error.
-* No constant is fitted to these rows. Kernel constants come from measured kernel tables (`codesign list constants`), so leaving a chip, a
-  model or a source out changes no prediction; only the width of the intervals is fitted here, and checked with whole groups left out.
+* Kernel constants come from measured kernel tables. The training constants of the engines (what a stack reaches of a GEMM kernel, host
+  time, overlap: one value for all models) are fitted to the training rows by `scripts/fit_training.py`; the table "each left out in turn" says what
+  they are worth on sources and chips that the fit has not seen. No constant belongs to a model or a row. The width of the intervals is fitted
+  here too, and checked with whole groups left out.
+* A few served rows of 16 devices (MiniMax-M2 on H100, TP4 EP16 DP4) have the times of the TP4 EP4 rows to 1 %: probably mislabelled, kept.
 
 Follow any row to its operators with `codesign validate --explain ID`; see all of them with `codesign validate --plot FILE.html`.
 """

@@ -120,6 +120,13 @@ def test_nothing_feasible_is_exit_1_and_names_the_closest_design(tmp_path):
     assert "killed by" in result.stdout
 
 
+def test_a_budget_that_serving_exceeds_is_said_in_words(tmp_path):
+    change = {"lifecycle": {"budget": "20 kUSD", "pretrain_tok": {"solve": "budget"}}}
+    result = call("run", write(tmp_path, change), "--out", str(tmp_path / "out"), code=1)
+    assert "killed by     budget 100%" in result.stdout
+    assert "serving and RL alone cost" in result.stderr and "times the whole budget" in result.stderr
+
+
 def test_a_model_that_fits_nowhere(tmp_path):
     change = {"base": {"model": "llama-3.1-405b"}, "hardware": {"train": "rtx_4090", "serve": "rtx_4090"}, "prices": {"rtx_4090": "0.3 USD/h"},
               "space": {"precision.weight_bits": [8, 16]}, "layout": {}}  # fmt: skip
@@ -248,7 +255,7 @@ def test_last_screen(tmp_path):
     picks = [line for line in lines if line.startswith(("knee", "cheapest", "fastest", "best quality"))]
     assert len({line.index("#") for line in picks}) == len({line.index("tpot ") for line in picks}) == 1
     assert all("c_eq " in line and "cost " in line for line in picks)
-    assert any("fitted range of the quality law: tokens per active parameter above 650" in line for line in lines)
+    assert any("fitted range of the quality law" in line and "tokens per active parameter above 650" in line for line in lines)
     assert "in all" not in lines[0] and "0 of 0" not in "\n".join(lines)
     assert " in all, " in call("run", path, "--out", out).stdout.splitlines()[0]
 

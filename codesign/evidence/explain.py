@@ -53,15 +53,12 @@ def explain_text(answer: Mapping[str, Any]) -> str:
 
 
 def _phase(phase: str, part: Mapping[str, Any]) -> list[str]:
-    detail = {
-        "operators": [op | {"unit": "", "phase": phase} for op in part["operators"]],
-        "bounds": [{"unit": "", "phase": phase, "estimate_s": sum(op["time_s"] for op in part["operators"]), "bound": part["bound"],
-                    "lower_s": part["causes"]["lower_s"], "upper_s": part["causes"]["upper_s"]}],
-    }  # fmt: skip
-    lines = [screen.operators_text(detail, "", phase).strip()]
+    bound = {"estimate_s": sum(op["time_s"] for op in part["operators"]), "bound": part["bound"]}
+    bound |= {k: part["causes"][k] for k in ("lower_s", "upper_s")}
+    title = f"train, one of {part['n_micro']} micro-batches" if phase == "train" else phase
+    lines = [f"{title}: {screen.bound_text(bound)}", screen.operators_text(part["operators"])]
     if phase == "train":
         parts = ", ".join(f"{name.replace('_', ' ')} {show(value, 's')}" for name, value in part["parts_s"].items())
-        lines[0] = lines[0].replace("train:", f"train, one of {part['n_micro']} micro-batches:", 1)
         lines.append(f"  step {show(part['step_s'], 's')} = {parts}; MFU {part['mfu_frac']:.1%}")
     if part.get("interference_s"):
         lines.append(f"  prefill interference {show(part['interference_s'], 's')} per step")

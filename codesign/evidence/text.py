@@ -13,9 +13,12 @@ from codesign.evidence.validation import Validation
 
 PER_ROW = ("id", "phase", "group", "metric", "measured", "predicted", "lower", "upper", "err", "skipped")
 SHOWN_GROUPS = 12
-NOTHING_FITTED = (
-    "no constant is fitted to these rows, so leaving a chip, model or source out changes no prediction: the errors above are those on unseen ones"
-)
+FITTED = {
+    "training": "the training constants of the engines were fitted to these rows (scripts/fit_training.py), with one value for all models; refitted "
+    "without what they are then scored on, median over groups:",
+    "inference": "kernel constants come from kernel tables, not from these rows; the habits of the engines (glue kernels, how prompts are mixed in) "
+    "were chosen while looking at them",
+}
 Rows = Sequence[Sequence[str]]
 
 
@@ -24,14 +27,15 @@ def summary(v: Validation) -> dict[str, Any]:
     out: dict[str, Any] = {
         "kind": v.kind, "file": str(v.path), "n_rows": v.n_rows, "n_scored": len({line.id for line in v.scored}),
         "rows_per_s": v.n_rows / v.wall_s, "overall": score.overall(v), "groups": score.groups(v), "margins": score.margins(v), "sweeps": score.sweeps(v.scored),
-        "skipped": score.skipped(v), "baselines": score.baseline_records(v), "notes": notes(v), "leave_one_out": NOTHING_FITTED,
+        "skipped": score.skipped(v), "baselines": score.baseline_records(v), "notes": notes(v),
     }  # fmt: skip
     if v.kind == "training":
         out |= {"contrasts": contrasts.contrasts(v), "constant_mfu": v.mfu}
     else:
         out |= {"tp_speedups": contrasts.speedups(v)}
     if v.is_shipped:
-        out["left_out_coverage"] = spread.coverage_table(v.scored)
+        out |= {"left_out_coverage": spread.coverage_table(v.scored), "fitted": FITTED[v.kind]}
+        out |= {"held_out": spread.held_out()["splits"]} if v.kind == "training" else {}
     return out
 
 
@@ -71,7 +75,8 @@ def screen(v: Validation) -> str:
         blocks.append("skipped\n" + "\n".join(f"  {r['n']:>4}  {r['reason']}" for r in s["skipped"][:SHOWN_GROUPS]))
     if s["notes"]:
         blocks.append("assumed\n" + "\n".join(f"  {r['n']:>4}  {r['note']}" for r in s["notes"][:SHOWN_GROUPS]))
-    blocks.append(NOTHING_FITTED)
+    if v.is_shipped:
+        blocks.append("\n".join([s["fitted"], *([plain(held_out_table(s["held_out"]))] if "held_out" in s else [])]))
     return "\n\n".join(blocks)
 
 
@@ -82,6 +87,7 @@ def markdown(v: Validation) -> str:
     blocks = [f"## {title}", f"{s['n_scored']} of {v.n_rows} rows predicted.", fenced(overall_table(s)), fenced(margin_table(s["margins"])), _effects(s, fenced)]
     if s.get("left_out_coverage"):
         blocks += ["Coverage of the 80 % intervals, fitted with whole groups left out:", fenced(coverage_table(s["left_out_coverage"]))]
+    blocks += ["Constants: " + s["fitted"], *([fenced(held_out_table(s["held_out"]))] if "held_out" in s else [])] if v.is_shipped else []
     blocks += ["Groups, worst first:", fenced(group_table(s["groups"]))]
     blocks += ["Skipped rows:", fenced([["reason", "rows"], *([r["reason"], str(r["n"])] for r in s["skipped"])])] if s["skipped"] else []
     blocks += ["Assumed where rows are silent:", fenced([["assumption", "rows"], *([r["note"], str(r["n"])] for r in s["notes"])])] if s["notes"] else []
@@ -141,6 +147,11 @@ def coverage_table(found: Sequence[Mapping[str, Any]]) -> Rows:
     head = ["phase", "left out", "n", "groups", "covered", "90 % of bootstrap", "width/median error"]
     return [head, *([c["phase"], c["left_out"], str(c["n"]), str(c["n_groups"]), f"{c['coverage']:.0%}",
                      f"{c['coverage_low']:.0%} to {c['coverage_high']:.0%}", f"{c['width_over_error']:.1f}"] for c in found)]  # fmt: skip
+
+
+def held_out_table(found: Sequence[Mapping[str, Any]]) -> Rows:
+    head = ["each left out in turn", "how many", "dense", "MoE"]
+    return [head, *([r["left_out"], str(r["n"]), percent(r["dense"]), percent(r["moe"])] for r in found)]
 
 
 def short(group: str, width: int = 100) -> str:

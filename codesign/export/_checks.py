@@ -11,6 +11,7 @@ from codesign.export._markup import figure
 from codesign.export._subject import Subject, plain
 from codesign.physics import failures
 from codesign.service import traffic as service
+from codesign.spec.errors import UserError
 from codesign.spec.units import show
 from codesign.units import serving as unit
 
@@ -151,3 +152,15 @@ def assumptions(s: Subject) -> list[dict[str, Any]]:
         ("train.checkpoint_stall", failures.CHECKPOINT_S, "asynchronous writers: 5-60 s"),
     )
     return rows + [{"name": n, "value": v, "unit": "s", "source": source, "confidence": "estimate"} for n, v, source in own]
+
+
+def same_constants(s: Subject) -> None:
+    """Recomputed figures must be those of the run: nobody should sign or start what comes half from other constants."""
+    pairs = [(s.number("train.step_s"), next(row["step_s"] for row in s.explained["layout"] if row["unit"] == "train"))]
+    for pool in ("train", *s.setting.roles):
+        pairs.append((s.number(f"{pool}.memory_bytes"), sum(row["bytes"] for row in s.explained["memory"] if row["unit"] == pool)))
+    if any(abs(recomputed / kept - 1.0) > 1e-6 for kept, recomputed in pairs):
+        raise UserError(
+            f"{s.run.path} was computed with other constants than those installed now (codesign {s.run.manifest['version']}, "
+            "catalog or engine): step time or memory differ", hint="run the study again in another directory",
+        )  # fmt: skip

@@ -19,15 +19,16 @@ def text(value: Any) -> str:
     >>> print(text("a|b\\n# [c](d) <e> _f_ g_h"))
     a\\|b # \\[c\\](d) \\<e\\> \\_f\\_ g_h
     """
-    return _SPECIAL.sub(r"\\\g<0>", _line(value))
+    return _SPECIAL.sub(r"\\\g<0>", line(value))
 
 
 def code(value: Any) -> str:
     """A name in a code span, which also holds inside a table."""
-    return f"`{_line(value).replace('`', chr(39)).replace('|', '/') or '-'}`"
+    return f"`{line(value).replace('`', chr(39)).replace('|', '/') or '-'}`"
 
 
-def _line(value: Any) -> str:
+def line(value: Any) -> str:
+    """Somebody's words on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 

@@ -41,12 +41,17 @@ def _launch(s: Subject, role: str, degrees: dict[str, int]) -> dict[str, Any]:
     out: dict[str, Any] = {"batch_seq": batch, "max_num_seqs_per_rank": per_rank, "max_model_len_tok": max_context_tok(s), **bits}
     if role != "prefill":
         held = float(service.held_tokens(traffic, per_rank))
-        out |= {"kv_pool_tok_per_rank": ceil(per_rank * held), "n_draft_tok": plain(traffic.q_tok - 1.0)}
+        out |= {"kv_pool_tok_per_rank": ceil(per_rank * held), "n_draft_tok": n_draft_tok(s)}
     if role != "decode":
         out |= {"prefill_chunk_tok": ceil(float(unit.chunk_of(traffic))), "prefix_caching": bool(traffic.prefix_tok > 0)}
     if role == "serve":
         out["prefill_mixed_with_decode"] = "chunked" if traffic.chunked else "alternating"
     return out
+
+
+def n_draft_tok(s: Subject) -> int:
+    """Tokens drafted per step and sequence."""
+    return plain(s.setting.traffic.q_tok - 1.0)
 
 
 def max_context_tok(s: Subject) -> int:

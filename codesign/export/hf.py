@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.export._subject import subject
+from codesign.export._subject import Subject, subject
 from codesign.results import Run
 from codesign.spec.errors import Diagnostic, UserError
 from codesign.study import Study
@@ -22,9 +22,21 @@ SHORT_THETA, LONG_THETA = 10_000.0, 500_000.0  # rotary base up to 4,096 tokens,
 
 def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     """`config.json`, or a UserError that names what no family has."""
-    s = subject(study, run, point_id)
-    context = max(int(study.model.get("context_tok") or 0), int(s.setting.life.seq_tok))
-    return {"config.json": json.dumps(config(s.shape, context), indent=2) + "\n"}
+    return {"config.json": json.dumps(config_of(subject(study, run, point_id)), indent=2) + "\n"}
+
+
+def config_of(s: Subject) -> dict[str, Any]:
+    """The config of a point."""
+    return config(s.shape, context_of(s))
+
+
+def context_of(s: Subject) -> int:
+    """The base model's context, or the training sequence where that is longer."""
+    return max(int(s.study.model.get("context_tok") or 0), int(s.setting.life.seq_tok))
+
+
+def rotary_base(context_tok: int) -> float:
+    return SHORT_THETA if context_tok <= 4096 else LONG_THETA
 
 
 def config(shape: Shape, context_tok: int) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def _family(has: set[str]) -> Family:
 
 def _body(a: Shape) -> dict[str, Any]:
     """Keys that every family reads alike.  Tokens of begin and end belong to the tokeniser, which nobody has chosen yet."""
-    theta = SHORT_THETA if a["context_tok"] <= 4096 else LONG_THETA
+    theta = rotary_base(a["context_tok"])
     return {
         "vocab_size": a["vocab"], "hidden_size": a["d_model"], "num_hidden_layers": a["n_layers"],
         "num_attention_heads": a["n_heads"], "num_key_value_heads": a["n_kv_heads"],
@@ -145,12 +157,15 @@ def _windowed(a: Shape) -> dict[str, Any]:
     return _heads(a) | {"sliding_window": a["window_tok"] if a["n_window_layers"] else None}
 
 
-def _pattern(a: Shape) -> dict[str, Any]:
+def layer_kinds(a: Shape) -> list[str]:
     """Full layers spread evenly, the last layer of each group full, as every published pattern has them."""
     n, full = a["n_layers"], a["n_full_layers"]
     is_full = [(i + 1) * full // n > i * full // n for i in range(n)]
-    kinds = ["full_attention" if f else "sliding_attention" for f in is_full]
-    return _windowed(a) | {"layer_types": kinds}
+    return ["full_attention" if f else "sliding_attention" for f in is_full]
+
+
+def _pattern(a: Shape) -> dict[str, Any]:
+    return _windowed(a) | {"layer_types": layer_kinds(a)}
 
 
 def _qwen(a: Shape) -> dict[str, Any]:

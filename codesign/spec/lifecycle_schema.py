@@ -109,5 +109,7 @@ class Lifecycle(Keys):
     """Sequence length of pretraining."""
     rl: RlJob = RlJob()
     """Rollouts of reinforcement learning."""
+    train_engine: str | None = None
+    """Training stack whose constants are used (`megatron`, `fsdp`, `dualpipe`, or a file of `codesign calibrate`); `generic` if absent."""
     train_precision: str | None = None
     """Number format of training matrix products, such as `bf16` or `fp8`."""

@@ -158,11 +158,10 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
-def dump(data: Any) -> str:
-    """Plain data as YAML 1.2 text that `parse` reads back to the same data."""
-    return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
-    )
+def dump(data: Any, block: bool = False) -> str:
+    """Plain data as YAML 1.2 text that `parse` reads back to the same data; `block`: every mapping one key a line."""
+    dumper = _BlockDumper if block else _Dumper
+    return yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
 def _at(document: Document, mark: Mark, message: str, hint: str | None = None) -> Diagnostic:
@@ -374,6 +373,13 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+class _BlockDumper(_Dumper):
+    """One key a line; lists of scalars stay on theirs."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, flow_style=False)
 
 
 def _represent_str(dumper: yaml.SafeDumper, value: str) -> yaml.Node:

@@ -1,0 +1,145 @@
+"""Servers that an engine is started with: a replica of the design, cut into the processes that engines know."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+from codesign.export import _checks, _serving, hf
+from codesign.export._refusal import refuse
+from codesign.export._shell import nodes_of
+from codesign.export._subject import Subject
+
+CHUNK_STEP = 64  # prefill chunks are whole cache pages: 64 tokens are a multiple of every engine's page here
+MODEL, DRAFT = "./model", "./draft"
+MULTI_TOKEN, HEAD = "MTP", "EAGLE3"  # how drafts are proposed: by the model's own modules, or by a head of one layer
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server and how many of them a pool runs.  Degrees are those of one server; counts per attention rank say so."""
+
+    role: str  # serve | prefill | decode
+    n_tp: int
+    n_dp: int
+    n_pp: int
+    n_etp: int
+    n_ep: int
+    n_servers: int
+    n_idle_devices: int
+    n_per_node: int
+    max_seqs_per_rank: int
+    max_len_tok: int
+    longest_tok: int  # of a request at the wanted percentile; longer than max_len_tok where the model's context ends before
+    chunk_tok: int  # of a prefill chunk and rank; 0 in a decode pool
+    is_chunked: bool  # prefill rides inside decode steps
+    prefix_caching: bool
+    n_draft_tok: int
+    drafter: str
+    bits: tuple[int, int, int]  # weights, activations, KV cache
+    memory: dict[str, Any]
+    hbm_bytes: float
+
+    @property
+    def n_stage(self) -> int:
+        return self.n_tp * self.n_dp
+
+    @property
+    def n_devices(self) -> int:
+        return self.n_stage * self.n_pp
+
+    @property
+    def nodes(self) -> tuple[int, int]:
+        return nodes_of(self.n_devices, self.n_per_node)
+
+    @property
+    def step_tok_per_rank(self) -> int:
+        """Tokens that one step works on: a chunk, and every running sequence with its drafts."""
+        running = self.max_seqs_per_rank * (1 + self.n_draft_tok) if self.role != "prefill" else 0
+        return self.chunk_tok + running
+
+    def fraction(self, part_bytes: float, of_bytes: float) -> float:
+        """Share of memory, rounded down."""
+        return floor(part_bytes / of_bytes * 1e4) / 1e4
+
+
+def servers(s: Subject, who: str) -> list[Server]:
+    """One entry per pool.  Refuses what no engine loads or no engine lays out so."""
+    _checks.same_constants(s)
+    config = hf.config_of(s)
+    if config["model_type"] == "ministral":
+        refuse(who, [("a sliding window in some layers (global_every) of a model without query and key norms",
+                      "search with qk_norm, which makes it a Qwen3, or without the window")])  # fmt: skip
+    return [_server(s, who, role, fleet, config) for role, fleet in _serving.fleets(s).items()]
+
+
+def _server(s: Subject, who: str, role: str, fleet: dict[str, Any], config: dict[str, Any]) -> Server:
+    launch, has_moe = fleet["launch"], s.shape["n_experts"] > 0
+    copies = fleet["n_edp"] if has_moe else fleet["n_dp"]  # independent servers in one replica
+    only = "search with layout: {{{}: {{{}: [1]}}}}".format
+    refuse(who, [(f"context parallelism in serving ({role}: n_cp)", only(role, "n_cp"))] if fleet["n_cp"] > 1 else [])
+    refuse(who, [(f"copies of experts inside one attention rank ({role}: n_edp)", only(role, "n_tp"))] if fleet["n_dp"] % copies else [])
+    context = config["max_position_embeddings"]
+    return Server(
+        role, fleet["n_tp"], fleet["n_dp"] // copies, fleet["n_pp"], fleet["n_etp"], fleet["n_ep"],
+        n_servers=fleet["n_replicas"] * copies, n_idle_devices=fleet["n_idle_devices"], n_per_node=fleet["n_devices_per_node"],
+        max_seqs_per_rank=launch["max_num_seqs_per_rank"], longest_tok=launch["max_model_len_tok"],
+        max_len_tok=min(launch["max_model_len_tok"], context),
+        chunk_tok=CHUNK_STEP * ceil(launch.get("prefill_chunk_tok", 0) / CHUNK_STEP),
+        is_chunked=launch.get("prefill_mixed_with_decode", "chunked") == "chunked", prefix_caching=launch.get("prefix_caching", False),
+        n_draft_tok=_serving.n_draft_tok(s), drafter=MULTI_TOKEN if s.shape["n_mtp_layers"] else HEAD,
+        bits=(launch["weight_bits"], launch["act_bits"], launch["kv_bits"]), memory=fleet["memory"], hbm_bytes=float(s.chip(role).hbm_bytes),
+    )  # fmt: skip
+
+
+def served_name(s: Subject) -> str:
+    return f"{s.study.name}-{int(s.point['id'])}"
+
+
+def pick(who: str, table: dict[Any, Any], key: Any, feature: str) -> Any:
+    """Entry of a table of what the engine has."""
+    if key not in table:
+        known = " or ".join("/".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in table)
+        refuse(who, [(feature, f"it has {known}: search with one of those")])
+    return table[key]
+
+
+def quantised(who: str, table: dict[tuple[int, int], Any], server: Server) -> Any:
+    """Entry for the widths of weights and activations."""
+    weights, acts, _ = server.bits
+    feature = f"{weights}-bit weights with {acts}-bit activations (precision.weight_bits/act_bits)"
+    return pick(who, table, (weights, acts), feature)
+
+
+def cached(who: str, table: dict[int, str], server: Server) -> str:
+    """Entry for the width of the cache."""
+    return pick(who, table, server.bits[2], f"a {server.bits[2]}-bit KV cache (precision.kv_bits)")
+
+
+def notes(s: Subject, server: Server, version: str, checkpoint: str) -> list[str]:
+    """What every launch file says first: which design, how many servers, what the numbers rest on."""
+    used, (n_nodes, each) = server.memory, server.nodes
+    found = [
+        f"{served_name(s)}, pool {server.role}: start {server.n_servers} of these servers.  Options as {version} has them.",
+        f"n_servers={server.n_servers} n_devices_per_server={server.n_devices} n_devices={server.n_servers * server.n_devices}"
+        f" n_nodes_per_server={n_nodes} n_devices_per_node={each} n_idle_devices={server.n_idle_devices}",
+        f"Memory of the fullest device: {used['total_bytes'] / 1e9:.1f} GB expected, {used['usable_bytes'] / 1e9:.1f} GB usable; "
+        f"weights {used['weights_bytes'] / 1e9:.1f}, KV cache {used['kv_bytes'] / 1e9:.1f} GB.",
+        f"MODEL: a folder with the trained weights, their tokenizer, and the config.json of: "
+        f"codesign export {shlex.quote(str(s.run.path))} {int(s.point['id'])} --to hf -o {MODEL}",
+        f"Weights: {checkpoint}.",
+    ]  # fmt: skip
+    if server.longest_tok > server.max_len_tok:
+        found.append(f"Requests beyond the model's context are refused; the workload's wanted percentile has {server.longest_tok} tokens.")
+    if server.n_draft_tok and server.drafter == HEAD:
+        found.append(f"The design counts on drafts, but the model has no multi-token-prediction modules: put a trained draft head in {DRAFT}.")
+    if n_nodes > 1:
+        found.append(f"Start it on each of {n_nodes} nodes with NODE_RANK=0..{n_nodes - 1} and HEAD=<host of node 0>.")
+    return found
+
+
+def variables(server: Server) -> dict[str, str]:
+    """Variables of the script with their defaults."""
+    return {"MODEL": MODEL} | ({"NODE_RANK": "0", "HEAD": "localhost"} if server.nodes[0] > 1 else {})
