@@ -9,8 +9,8 @@ import numpy as np
 
 from codesign import lifecycle_columns, tokens
 from codesign.constraints import WORST
-from codesign.objectives import COST_COLUMNS
 from codesign.lifecycle.vocabulary import tok_per_base_tok
+from codesign.objectives import COST_COLUMNS
 from codesign.physics import architecture as arch
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision

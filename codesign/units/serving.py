@@ -15,6 +15,7 @@ from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
 
+
 @dataclass
 class Pairs:
     """Design-layout pairs that passed the shape and weight checks, and what was rejected before timing."""

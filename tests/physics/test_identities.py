@@ -132,14 +132,14 @@ def test_b_star_of_an_h100_is_its_ridge():
     """A bf16 GEMM turns compute-bound at about peak/bandwidth = 295 tokens; activations shift it by a few."""
     scene = scene_of("llama-3.1-70b", "h100_sxm")
     bound = [BOUNDS[int(op(step(scene, batch=b), "dense FFN").bound)] for b in (280.0, 330.0)]
-    assert 989e12 / 3.35e12 == pytest.approx(295, abs=1) and bound == ["memory", "compute"]
+    assert pytest.approx(295, abs=1) == 989e12 / 3.35e12 and bound == ["memory", "compute"]
 
 
 @pytest.mark.parametrize("chip, bound", [("h100_sxm", "memory"), ("h200_sxm", "compute")])
 def test_mla_decode_intensity(chip, bound):
     """2 h 1088 / (576 x 2) = 242 FLOP/byte for 128 heads in bf16: below the ridge of an H100, above that of an H200."""
     attention = op(step(scene_of("deepseek-v3", chip), batch=64.0, context=8192.0), "attention over cache")
-    assert 2 * 128 * 1088 / 1152 == pytest.approx(242, abs=0.5)
+    assert pytest.approx(242, abs=0.5) == 2 * 128 * 1088 / 1152
     assert attention.flop / attention.bytes == pytest.approx(2 * 128 * 1088 / 1152, rel=1e-9)
     assert BOUNDS[int(attention.bound)] == bound
 
