@@ -276,12 +276,12 @@ def _version(package: str) -> str:
 
 def save(folder: Path, study: Study, table, manifest: dict[str, Any]) -> None:
     """results.parquet, front.csv, report.html, manifest.json: each whole or not at all, the manifest last."""
-    from codesign import payload
+    from codesign import export, payload
     from codesign.report import html
 
     write_atomically(folder / "results.parquet", lambda p: table.to_parquet(p, index=False))
     front = table[table["on_front"]].drop(columns=["on_front", "feasible", "killed_by"]) if len(table) else table
     write_atomically(folder / "front.csv", lambda p: front.to_csv(p, index=False))
     result = Run(folder, manifest, table)
-    html.write(payload.report_payload(study, result), folder / "report.html")
+    html.write(payload.report_payload(study, result, export.targets()), folder / "report.html")
     write_atomically(folder / "manifest.json", lambda p: p.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
