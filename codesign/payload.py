@@ -42,8 +42,8 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
     manifest, table, front = run.manifest, run.table, run.front
     chosen = picks(front, run.objectives)
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
-    columns = _columns(run)
-    visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in columns)]
+    shown = columns(run)
+    visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in shown)]
     base = study.setting.base
     rows = {name: _cells(table, name, base) for name in visible} if len(table) else {name: [] for name in visible}
     value = value_of_codesign(front, run.objectives)
@@ -55,7 +55,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
         "counts": {k: manifest[k] for k in ("n_designs", "n_layouts", "n_feasible", "n_front", "space_designs", "space_rows",
                                             "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
-        "columns": columns, "rows": rows, "total_rows": manifest["n_designs"],
+        "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
         "picks": chosen, "details": _details(study, front, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
@@ -63,7 +63,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
     }  # fmt: skip
 
 
-def _columns(run: Run) -> list[dict[str, Any]]:
+def columns(run: Run) -> list[dict[str, Any]]:
     """Searched variables and what follows from them, objectives, layouts, then the registered metrics."""
     return [_column(run, name, group) for name in run.table.columns if (group := _group(run, name))]
 

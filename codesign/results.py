@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,13 @@ class Run:
         return rows.iloc[0].to_dict()
 
     def _repr_html_(self) -> str:
-        return self.front.to_html(max_rows=20, notebook=True)
+        """Notebook view: the front's variables that vary and its objectives, best in the first objective first."""
+        first, direction = next(iter(self.objectives.items()))
+        varying = [v for v in self.variables if v in self.table and self.front[v].nunique(dropna=False) > 1]
+        rows = self.front.sort_values(first, ascending=direction == "minimize")[["id", *varying, *self.objectives]]
+        found, proven = self.manifest["n_front"], "exact" if self.manifest["exact"] else "sampled"
+        head = f"{self.manifest['name']}: {found:,} points on the front of {self.manifest['n_designs']:,} designs, {proven}; {self.path}"
+        return f"<p>{escape(head)}</p>" + rows.to_html(index=False, max_rows=20, border=0, na_rep="", float_format="{:.3g}".format)
 
 
 def load_results(path: str | Path) -> Run:
