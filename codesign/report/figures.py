@@ -14,15 +14,14 @@ from codesign import payload
 from codesign.explain import explain_point
 from codesign.objectives import canonical
 from codesign.picks import picks
+from codesign.report import notebook
 from codesign.results import Run
 from codesign.spec.errors import UserError, did_you_mean
-from codesign.spec.units import show
 from codesign.study import open_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CAUSES = {"compute": "#3767c8", "memory": "#d8822a", "network": "#2b9a76", "fixed": "#8c96a3"}
 LONG_AXIS = 50.0  # a column whose largest value is more than this times its smallest gets a logarithmic axis
 HUMAN = {"s": ("ms", 1e3), "byte": ("GB", 1e-9), "J": ("GWh", 1.0 / 3.6e12)}
 
@@ -85,14 +84,14 @@ def times(run: Run, *ids: int) -> Figure:
         for row, (i, detail) in enumerate(details.items()):
             left = 0.0
             ops = [op for op in detail["operators"] if (op["unit"], op["phase"]) == (unit, phase)]
-            for cause, colour in CAUSES.items():
+            for cause, colour in notebook.CAUSES.items():
                 width = sum(op["time_s"] for op in ops if op["bound"] == cause) * 1e3
                 axes.barh(row, width, left=left, color=colour, label=cause if row == 0 else None)
                 left += width
         axes.set_yticks(range(len(ids)), [f"#{i}" for i in ids])
         axes.invert_yaxis()
         axes.set_title(f"{phase} on {unit}, ms, by what binds each operator", loc="left", fontsize=9)
-    grid[0, 0].legend(ncols=4, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), ncols=4, fontsize=8, loc="outside lower center", frameon=False)
     return _done(plt, figure)
 
 
@@ -146,5 +145,5 @@ def _ends(values, column: dict[str, Any]) -> list[tuple[str, float]]:
     if values.dtype.kind not in "if":
         names = sorted(map(str, values.dropna().unique()))
         return [(name.replace("$", r"\$"), k / max(len(names) - 1, 1)) for k, name in enumerate(names)]
-    texts = [show(float(v), column["unit"]) if column["unit"] else f"{float(v):.4g}" for v in (values.min(), values.max())]
+    texts = [notebook.text(v, column["unit"]) for v in (values.min(), values.max())]
     return list(zip(texts, (0.0, 1.0), strict=True))

@@ -54,7 +54,7 @@ class Design:
     def _repr_html_(self) -> str:
         columns = [c for c in payload.columns(self.run) if c["group"] in ("objective", "architecture", "precision", "hardware", "lifecycle")]
         columns.sort(key=lambda c: c["group"] != "objective")
-        rows = [(c["label"], _text(self.point[c["name"]], c["unit"])) for c in columns if self.point[c["name"]] == self.point[c["name"]]]
+        rows = [(c["label"], text(self.point[c["name"]], c["unit"])) for c in columns if self.point[c["name"]] == self.point[c["name"]]]
         rows += [(f"{one['unit']} layout", f"{one['text']} on {one['n_devices']:,} devices") for one in self.detail["layout"]]
         title = f"<p><b>{escape(str(self.run.manifest['name']))} #{int(self.point['id'])}</b></p>"
         return title + _table(rows) + "<p>Time by operator</p>" + "".join(map(self._phase, self.detail["bounds"]))
@@ -77,9 +77,12 @@ def design(run: Run, point_id: int) -> Design:
     return Design(run, run.point(point_id))
 
 
-def _text(value: Any, unit: str) -> str:
+def text(value: Any, unit: str) -> str:
+    """A cell: counts in full, FLOP with its power of ten, other quantities with a human prefix."""
     if isinstance(value, str):
         return value
+    if unit == "FLOP":
+        return f"{float(value):.3g} FLOP"
     return show(float(value), unit) if unit else f"{float(value):,.4g}" if float(value) % 1 else f"{float(value):,.0f}"
 
 
