@@ -25,6 +25,7 @@ from codesign.spec.errors import Diagnostic, UserError, nearest
 from codesign.units import serving
 
 PHASES = ("prefill", "decode", "train")
+SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -32,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
-    "scale_out_bandwidth": None, "dp_overlap": None,
+    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None,
 }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0)):
+    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), *((key, 0.0, 1.0) for key in SHARES)):
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
@@ -116,7 +117,7 @@ def _did_you_mean(key: str) -> str | None:
     return f"did you mean '{close}'?" if close else None
 
 
-SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "weight_bits", "kv_bits", "act_bits")
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *SHARES, "weight_bits", "kv_bits", "act_bits")
 
 
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
@@ -126,7 +127,7 @@ def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
     counts, released = (_known_model if known[0] else _model)(s["model"])
     if all(known):
         return counts, *_known_scene(s["model"], hardware, *rest)
-    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:5]), rest[5:])
+    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:-3]), rest[-3:])
 
 
 def _is_shipped(kind: str, name: Any) -> bool:
@@ -138,15 +139,18 @@ def _is_known(kind: str, name: str) -> bool:
     return any(catalog.known(k, name) for k in (("systems", "accelerators") if kind == "hardware" else (kind,)))
 
 
-def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: float | None, scale_out_bandwidth: float | None,
-          dp_overlap: float | None) -> Chip:  # fmt: skip
+def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_per_h: float | None = None,
+          scale_out_bandwidth: float | None = None, *shares: float | None) -> Chip:  # fmt: skip
     chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
-    if dp_overlap is None:
+    stated = {k: np.float64(v) for k, v in zip(SHARES, shares, strict=False) if v is not None}
+    if not stated:
         return chip
-    hidden = chip.training.tp_overlap if dp_overlap > 0 else np.float64(0.0)  # a run without overlap overlaps nothing
-    return replace(chip, dp_overlap=np.float64(dp_overlap), training=replace(chip.training, tp_overlap=hidden))
+    if stated.get("dp_overlap") == 0.0:
+        stated = {"tp_overlap": np.float64(0.0)} | stated  # a run without overlap overlaps nothing
+    dp_overlap = stated.pop("dp_overlap", chip.dp_overlap)
+    return replace(chip, dp_overlap=dp_overlap, training=replace(chip.training, **stated))
 
 
 def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
@@ -170,7 +174,7 @@ def _mixing(s: Mapping[str, Any]) -> str:
 
 @lru_cache(1024)
 def _known_scene(model: str, hardware: str, *rest: Any) -> tuple[Scene, dict[str, float]]:
-    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:5]), rest[5:])
+    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:-3]), rest[-3:])
 
 
 def _counts(model: Mapping[str, Any]):

@@ -16,7 +16,7 @@ from codesign.evidence.rows import KINDS, load, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = {"phase", "group", "metric", "n", "median_abs_err", "p90_abs_err", "median_bias", "kendall_tau", "coverage", "median_log_width"}
-SLICE = {"training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100"), "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0")}
+SLICE = {"training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100", "mb-gpt-oss-120b-h100"), "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0")}
 
 
 @pytest.fixture(scope="module")
