@@ -9,9 +9,11 @@ import numpy as np
 
 from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity
+from codesign.objectives import ENERGY_COLUMNS
 from codesign.physics import architecture as arch
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
+from codesign.units.energy import TOTAL
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
@@ -110,6 +112,9 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "rl_tok": tokens.rl,
         "global_batch_tok": tokens.batch_tok,
     }
+    columns |= {k: v for k, v in sv.items() if k in ENERGY_COLUMNS}
+    if TOTAL in tr:
+        columns["train_energy_used_j"] = tr[TOTAL] * tokens.spent
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
     served_tok = traffic.demand_tok_per_s * life.lifetime_s
     columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok

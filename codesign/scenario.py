@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
+from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
 from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
@@ -90,6 +91,18 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
         reference_usd_per_s=_f(rent if rent is not None else usd_per_s if usd_per_s is not None else NO_PRICE),
     )
+
+
+def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "generic") -> EnergyFit:
+    """Energy prices of an accelerator or system: one catalog entry for all chips, and the chip's kind of memory."""
+    record, fit = catalog.hardware(hardware), catalog.load("energy", energy)
+    kind = str(record.get("memory", {}).get("type", "")).upper()
+    named = [name for name in fit["memory"] if kind.startswith(name.upper())]  # the longest name that fits: HBM2e before HBM2
+    bits = fit["memory"][max(named, key=len)] if named else fit["memory"]["other"]
+    chip, link = fit["chip"], fit["link"]
+    pue = catalog.load("prices", "energy")["default"]["pue"]
+    return EnergyFit(*(_f(v) for v in (chip["idle"], chip["full_load"], chip["sustained"], chip["arithmetic"], fit["on_chip"], bits,
+                                       link["scale_up"], link["scale_out"], pue)))  # fmt: skip
 
 
 def engine_mixing(engine: str | Mapping[str, Any]) -> str:

@@ -15,12 +15,13 @@ from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
 from codesign.physics import architecture as arch
 from codesign.physics import attention
 from codesign.physics.arrays import stack
+from codesign.physics.energy import in_joules
 from codesign.physics.phases.train import RECOMPUTE
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
-from codesign.scenario import make_chip
+from codesign.scenario import make_chip, make_energy
 from codesign.search import samplers
-from codesign.setting import Goal, Pool, Setting
+from codesign.setting import Goal, Joules, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
@@ -264,6 +265,7 @@ def late_columns(base: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> 
 def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
     pools = {}
     varied = {v.name: v.choices for v in space.variables}
+    reads_energy = bool({objectives.canonical(n) for n in (*file.objectives, *file.constraints)} & objectives.ENERGY_COLUMNS)
     for role in _roles(file):
         given = {role_: name for role_, name in file.hardware if name is not None}
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
@@ -275,8 +277,15 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
         if unpriced:
             hint = f"add 'prices: {{{unpriced[0]}: 2.00 USD/h}}' to the study"
             raise SpecError([file.place(Problem(("hardware", role), f"no price is known for '{unpriced[0]}'", hint))])
-        pools[role] = Pool(names, stack(chips))
+        pools[role] = Pool(names, stack(chips), _joules(names) if reads_energy else None)
     return pools
+
+
+def _joules(names: Iterable[str]) -> Joules:
+    """Hardware choices priced in joules."""
+    chips, fits = [make_chip(name, "ideal") for name in names], [make_energy(name) for name in names]
+    near, far = (stack([in_joules(c, f, far=far) for c, f in zip(chips, fits, strict=True)]) for far in (False, True))
+    return Joules(near, far, stack(fits))
 
 
 def _own_price(file: StudyFile, name: str) -> float | None:

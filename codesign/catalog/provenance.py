@@ -22,7 +22,7 @@ _FACTORS: dict[tuple[str, str], tuple[float, float]] = {  # (multiply, divide); 
     ("USD", "USD"): (1, 1), ("MUSD", "USD"): (1e6, 1), ("GUSD", "USD"): (1e9, 1),
     ("USD/h", "USD/s"): (1, 3600), ("USD/GB", "USD/byte"): (1, 1e9),
     ("USD/kWh", "USD/J"): (1, 3.6e6), ("USD/kW/month", "USD/s/W"): (1, 2629800e3), ("tok", "tok"): (1, 1), ("Ttok", "tok"): (1e12, 1),
-    ("yr", "s"): (31557600, 1), ("kg", "kg"): (1, 1),
+    ("yr", "s"): (31557600, 1), ("kg", "kg"): (1, 1), ("pJ/bit", "J/byte"): (8, 1e12),
 }  # fmt: skip
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ([A-Za-z/]+)")
 

@@ -110,6 +110,13 @@ def _between(unit: str, **more: Any) -> dict[str, Any]:
     return {"*": {"value": unit, "low": unit, "high": unit, **more}}
 
 
+ENERGY = {
+    "chip": {"idle": "", "full_load": "", "sustained": "", "arithmetic": ""},
+    "on_chip": "J/byte",
+    "memory": {"*": "J/byte"},
+    "link": {"scale_up": "J/byte", "scale_out": "J/byte"},
+}
+
 PRICE = {
     "rates": {"*": {"own": "USD/s", "own_neocloud": "USD/s", "rent_3yr": "USD/s", "all_in": "W", "kind": "text"}},
     "rentals": {"*": {"accelerator": "text", "term": "term", "price": "USD/s", "low": "USD/s", "high": "USD/s", "place": "text"}},
@@ -147,7 +154,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     kind: {**_ALL, **fields}
     for kind, fields in {
         "accelerators": ACCELERATOR, "systems": SYSTEM, "engines": ENGINE, "models": MODEL, "prices": PRICE,
-        "workloads": WORKLOAD, "memory": MEMORY,
+        "workloads": WORKLOAD, "memory": MEMORY, "energy": ENERGY,
     }.items()
 }  # fmt: skip
 REQUIRED: dict[str, tuple[str, ...]] = {  # of entries that can be evaluated
@@ -156,6 +163,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {  # of entries that can be evaluated
     "systems": ("accelerator",),
     "workloads": ("isl.mean", "osl.mean"),
     "memory": ("bandwidth",),
+    "energy": ("chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "on_chip", "memory.other", "link.scale_up", "link.scale_out"),
 }  # fmt: skip
 KINDS = tuple(FIELDS)
 OVERRIDES = tuple(_CHIP)  # what a system may say differently about its accelerator
