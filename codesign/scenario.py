@@ -93,7 +93,7 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     )
 
 
-def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "generic") -> EnergyFit:
+def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "joules") -> EnergyFit:
     """Energy prices of an accelerator or system: one catalog entry for all chips, and the chip's kind of memory."""
     record, fit = catalog.hardware(hardware), catalog.load("energy", energy)
     kind = str(record.get("memory", {}).get("type", "")).upper()
