@@ -249,7 +249,7 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
     """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
     hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", *(s[k] for k in ("scale_up_size", "usd_per_h", "scale_out_bandwidth")), None), make_energy(hardware)
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
     width = np.float64(TRAIN_BITS[s["train_precision"]])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
     scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))

@@ -21,7 +21,9 @@ CASES = {
         "constraints": {"serve_power": "<= 300 kW", "train_days": "<= 200 day"},
     },
     "energy by cause": {
-        "objectives": {"energy_used_j_per_tok": "minimize", "train_energy_used_j": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize"},
+        "objectives": {
+            "energy_used_j_per_tok": "minimize", "train_energy_used_j": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize",
+        },
         "lifecycle": {"pretrain_tok": "2 Ttok", "rl_tok": 0},
     },
     "training time and devices as objectives": {

@@ -163,7 +163,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {  # of entries that can be evaluated
     "systems": ("accelerator",),
     "workloads": ("isl.mean", "osl.mean"),
     "memory": ("bandwidth",),
-    "energy": ("chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "on_chip", "memory.other", "link.scale_up", "link.scale_out"),
+    "energy": (
+        "chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "on_chip", "memory.other", "link.scale_up", "link.scale_out",
+    ),
 }  # fmt: skip
 KINDS = tuple(FIELDS)
 OVERRIDES = tuple(_CHIP)  # what a system may say differently about its accelerator

@@ -47,7 +47,7 @@ def decode_joules(meter: Meter, layout: Layout, per_rank, traffic: Traffic) -> d
 
 
 def prefill_joules(meter: Meter, layout: Layout, traffic: Traffic, transfers: bool = False) -> dict[str, np.ndarray]:
-    """J per output token by cause that the prompts cost, each brings `osl` of them; `transfers`: and sending their cache to another pool."""
+    """J per output token by cause that prompts cost, each brings `osl` of them; `transfers`: and sending their cache to another pool."""
     flat, prompt, touched = one_stage(layout), serving.prompt_of(traffic), 0.0
     if meter.near.has_moe():
         ffn = meter.near.census.ffn

@@ -79,7 +79,9 @@ class Timer:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
 
 
-def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False, meter: Meter | None = None) -> Survivors:
+def colocated(
+    scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False, meter: Meter | None = None
+) -> Survivors:
     """One pool: prefill stalls decode.  scene of n designs; returns survivors with TPOT, TTFT, USD and J per output token."""
     timer, parts = Timer(scene, grid, traffic, n, paired, meter), []
     for design, pair, sc, layout, lead in timer.chunks():

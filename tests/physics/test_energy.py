@@ -40,7 +40,8 @@ def test_against_the_scalar_reference(model, hardware, bits, tp):
     decoded = scalar.decode(scene, plain(layout), per_rank, 1250.0)
     prompted = scalar.prefill(scene, plain(layout), 1000.0)
     got = [decode_joules(meter, layout, np.float64(per_rank), traffic), prefill_joules(meter, layout, traffic)]
-    want = [{k: v * tp / n for k, v in reference.parts(c, chip, fit).items()} for c, n in ((decoded.clock, per_rank), (prompted.clock, 500.0))]
+    clocks = (decoded.clock, per_rank), (prompted.clock, 500.0)
+    want = [{k: v * tp / n for k, v in reference.parts(clock, chip, fit).items()} for clock, n in clocks]
     for one, other in zip(got, want, strict=True):
         for name, joules in other.items():
             np.testing.assert_allclose(float(one[name]), joules, rtol=1e-9, atol=1e-30, err_msg=name)
@@ -99,8 +100,8 @@ def test_training_costs_six_flop_per_weight_and_token():
 @pytest.mark.parametrize("batch", [1, 4, 16, 32])
 def test_an_h200_draws_what_was_measured_in_decode(batch):
     """arXiv 2605.11999: 137-300 W in decode on an H200, four kinds of attention, batches of production size."""
-    scenario = {"model": "qwen3-8b", "accelerator": "h200_sxm", "engine": "vllm", "phase": "decode", "batch": batch, "isl": 2000, "osl": 500,
-                "weight_bits": 16, "kv_bits": 16, "act_bits": 16}  # fmt: skip
+    scenario = {"model": "qwen3-8b", "accelerator": "h200_sxm", "engine": "vllm", "phase": "decode", "batch": batch, "isl": 2000,
+                "osl": 500, "weight_bits": 16, "kv_bits": 16, "act_bits": 16}  # fmt: skip
     assert 137 < evaluate_point(scenario, detail=True)["decode"]["energy"]["chip_w"] < 310
 
 
