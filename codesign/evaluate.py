@@ -12,6 +12,7 @@ from codesign.constraints import WORST
 from codesign.lifecycle.vocabulary import tok_per_base_tok
 from codesign.objectives import COST_COLUMNS, ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics import rack
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
 from codesign.results import Batch
@@ -38,6 +39,7 @@ class Designs:
     chips: dict[str, object]
     tok_per_text: np.ndarray  # tokens of the design's vocabulary per token of the base vocabulary
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
+    domain: tuple[dict, dict] | None  # columns and violations of racks
 
 
 def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None) -> Batch:
@@ -78,12 +80,12 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
     }
     varied = values.get("architecture.vocab")
     tok_per_text = np.float64(1.0) if varied is None else tok_per_base_tok(varied, setting.base["architecture.vocab"])
-    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups)
+    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups, _domain(setting, merged))
 
 
 def _chip(setting: Setting, merged, role: str):
     """Chip of a role per design (A,): the chosen hardware, and a scale-up domain cut or extended where the study varies it."""
-    return _sized(_chosen(setting, merged, role, setting.pools[role].chips), merged, role)
+    return _sized(setting, merged, role, _chosen(setting, merged, role, setting.pools[role].chips))
 
 
 def _chosen(setting: Setting, merged, role: str, records):
@@ -95,9 +97,29 @@ def _chosen(setting: Setting, merged, role: str, records):
     return records.take(np.array([index[str(v)] for v in np.atleast_1d(name)]))
 
 
-def _sized(chip, merged, role: str):
-    size = merged.get(f"{role}.scale_up_size")
-    return chip if size is None else replace(chip, scale_up_size=np.asarray(size, dtype=float))
+def _sized(setting: Setting, merged, role: str, chip):
+    """The chip in the domain that the study gives it: as it is sold, cut, or built from racks."""
+    size, racks = merged.get(f"{role}.scale_up_size"), setting.pools[role].racks
+    if size is None:
+        return chip
+    size = np.asarray(size, dtype=float)
+    if racks is None:
+        return replace(chip, scale_up_size=size)
+    kind = _chosen(setting, merged, role, racks)
+    return rack.with_domain(chip, kind, rack.domain(chip, kind, size), rack.domain(chip, kind, chip.scale_up_size))
+
+
+def _domain(setting: Setting, merged) -> tuple[dict, dict] | None:
+    """(columns (A,), violations (A,)) of the serving (or decode) pool's scale-up domains; None where the study has no racks."""
+    role = setting.roles[-1]
+    pool, size = setting.pools[role], merged.get(f"{role}.scale_up_size")
+    if pool.racks is None or size is None:
+        return None
+    chip, kind = (_chosen(setting, merged, role, records) for records in (pool.chips, pool.racks))
+    size = np.asarray(size, dtype=float)
+    what = vars(rack.domain(chip, kind, size))
+    columns = {f"rack_{k}": v for k, v in what.items() if k not in ("n_devices", "extra_w")}
+    return columns, {f"rack {k}": v for k, v in rack.violations(chip, kind, size).items()}
 
 
 def _meter(setting: Setting, designs: Designs, role: str, rows, precision: Precision, training=False) -> Meter | None:
@@ -108,7 +130,7 @@ def _meter(setting: Setting, designs: Designs, role: str, rows, precision: Preci
     merged = setting.base | designs.values
     chosen = _chosen(setting, merged, role, records)
     parts = designs.census.take(rows), precision.take(rows)
-    near, far = (_sized(chip, merged, role).take(rows) for chip in (chosen.near, chosen.far))
+    near, far = (_sized(setting, merged, role, chip).take(rows) for chip in (chosen.near, chosen.far))
     scenes = (make_scene(parts[0], chip, parts[1], training=training) for chip in (near, far))
     return Meter(*scenes, chosen.fit.take(rows))
 

@@ -14,6 +14,7 @@ from codesign import catalog
 from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
 from codesign.physics.precision import Precision
+from codesign.physics.rack import Rack
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -103,6 +104,24 @@ def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, An
     pue = catalog.load("prices", "energy")["default"]["pue"]
     return EnergyFit(*(_f(v) for v in (chip["idle"], chip["full_load"], chip["sustained"], chip["arithmetic"], fit["on_chip"], bits,
                                        link["scale_up"], link["scale_out"], pue)))  # fmt: skip
+
+
+def make_rack(hardware: str | Mapping[str, Any], limits: Mapping[str, Any]) -> Rack:
+    """The rack of a study (`limits`: its section) around the devices of an accelerator or system."""
+    record, kind = catalog.hardware(hardware), catalog.load("racks", limits.get("use") or "oberon")
+    own = {k: v for k, v in limits.items() if v is not None and k in ("n_cables", "power", "weight")}
+    limit, switch, optics, device = kind["limit"] | own, kind["switch"], kind["optics"], kind["device"]
+    weight = device["weight"]
+    if record.get("server", {}).get("weight"):
+        weight = record["server"]["weight"] / record["server"]["devices"]
+    money, spare = catalog.load("prices", "energy")["default"], limits.get("n_spare")
+    values = (
+        limit["n_cables"], limit["power"], limit["air_power"], limit["weight"], limit["n_slots"], kind["cable"]["lane"], switch["n_ports"],
+        switch["port"], switch["per_tray"], switch["power"], switch["price"], switch["hop"], optics["bandwidth"], optics["power"],
+        optics["price"], kind["cooling"]["price"], weight, record.get("devices_per_tray") or device["per_tray"], kind["frame"]["weight"],
+        kind["repair"], catalog.load("prices", "capex")["life"], money["electricity"], money["pue"], -1.0 if spare is None else spare,
+    )  # fmt: skip
+    return Rack(*(_f(v) for v in values), is_copper=np.bool_(limits.get("medium") == "copper"))
 
 
 def engine_mixing(engine: str | Mapping[str, Any]) -> str:

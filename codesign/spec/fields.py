@@ -64,6 +64,8 @@ TokensOrNone = _quantity("tok", "0 tok", above=False)
 TokensPerSecond = _quantity("tok/s", "2e6 tok/s")
 Flop = _quantity("FLOP", "1e25 FLOP")
 Usd = _quantity("USD", "200 MUSD")
+Watts = _quantity("W", "130 kW")
+Kilograms = _quantity("kg", "1.4 Mg")
 UsdPerSecond = _quantity("USD/s", "2.00 USD/h")
 Integer = Annotated[int, BeforeValidator(_integer)]
 Number = Annotated[float, BeforeValidator(_number)]
