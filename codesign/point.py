@@ -12,18 +12,20 @@ import numpy as np
 from codesign import catalog
 from codesign.physics import memory
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
+from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
-from codesign.scenario import engine_mixing, make_chip
+from codesign.scenario import engine_mixing, make_chip, make_energy
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, nearest
-from codesign.units import serving
+from codesign.units import energy, serving
 
+PRECISION = ("weight_bits", "kv_bits", "act_bits")
 PHASES = ("prefill", "decode", "train")
 SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
@@ -40,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
 def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
     """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
 
-    `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
+    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase.
     """
     s = _checked(scenario)
     counts, scene, bits = _scene(s)
@@ -65,6 +67,9 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if detail and not isinstance(s["system"] or s["accelerator"], Chip):
+        for phase in phases:
+            out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
 
 
@@ -160,9 +165,8 @@ def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
 
 
 def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given: Sequence[int | None]) -> tuple[Scene, dict[str, float]]:
-    names = ("weight_bits", "kv_bits", "act_bits")
-    bits = {name: float(released[name] if value is None else value) for name, value in zip(names, given, strict=True)}
-    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in names))), bits
+    bits = {name: float(released[name] if value is None else value) for name, value in zip(PRECISION, given, strict=True)}
+    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in PRECISION))), bits
 
 
 _known_chip, _known_model, _known_mixing = lru_cache(256)(_chip), lru_cache(256)(_model), lru_cache(64)(engine_mixing)
@@ -246,6 +250,29 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
     return out
 
 
+def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
+    """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
+    hardware = s["system"] or s["accelerator"]
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
+    width = np.float64(TRAIN_BITS[s["train_precision"]])
+    precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
+    scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
+    meter, n_devices = energy.Meter(*scenes, fit), float(layout.n_devices)
+    if phase == "train":
+        parts, tok_per_s = energy.training_parts(meter, layout, _job(s, layout)), timed["tok_per_s_per_device"] * n_devices
+    elif phase == "prefill":
+        per_tok = 1.0 / (s["isl"] - s["prefix"])
+        parts = {k: v * per_tok for k, v in energy.prefill_joules(meter, layout, _traffic(s, osl=1)).items()}
+        tok_per_s = timed["tok_per_s"]
+    else:
+        per_rank = decode.sequences_per_rank(np.float64(s["batch"]), layout)
+        parts, tok_per_s = energy.decode_joules(meter, layout, per_rank, _traffic(s)), timed["tok_per_s"]
+    columns = energy.serving_columns(meter, [parts], n_devices, tok_per_s)
+    joules = {k.removeprefix("energy_").removesuffix("_j_per_tok"): float(v) for k, v in columns.items()}
+    chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(fit.idle_frac * chip.tdp_w)
+    return {"j_per_tok": joules.pop("used"), "by_cause_j_per_tok": joules, "chip_w": chip_w, "tdp_w": float(chip.tdp_w)}
+
+
 def _usd_per_mtok(chip, n_devices, tok_per_s) -> float | None:
     usd = float(chip.usd_per_s * n_devices / tok_per_s * 1e6)
     return usd if np.isfinite(usd) else None
@@ -276,8 +303,7 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     per_rank = decode.sequences_per_rank(load.batch, layout)
     stall_s = 0.0
     if pre is not None:
-        traffic = Traffic(*(np.float64(v) for v in (s["isl"], s["osl"], 0, 0, s["prefix"], s["accepted"], load.q_tok, 1, 1)),
-                          chunked=np.bool_(_mixing(s) == "chunked"))  # fmt: skip
+        traffic = _traffic(s)
         n_chunks = serving.prompt_of(traffic).n_chunks
         stall_s = service.interference(per_rank / layout.n_pp, traffic, pre["forward_s"], pre["fixed_s"], ledger.slack_s, n_chunks)
     drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)
@@ -299,12 +325,23 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     }
 
 
+def _traffic(s: Mapping[str, Any], osl: int | None = None) -> Traffic:
+    """Requests that are all alike."""
+    values = (s["isl"], osl or s["osl"], 0, 0, s["prefix"], s["accepted"], 1 + s["n_draft"], 1, 1)
+    return Traffic(*(np.float64(v) for v in values), chunked=np.bool_(_mixing(s) == "chunked"))
+
+
+def _job(s: Mapping[str, Any], layout: Layout) -> train.Job:
+    global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
+    zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
+    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+
+
 def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
     bits = np.float64(TRAIN_BITS[s["train_precision"]])
     scene = make_scene(counts, chip, Precision(bits, np.float64(16.0), bits), training=True)
-    global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
-    zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
-    job = train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+    job = _job(s, layout)
+    global_batch = int(job.global_batch)
     micro = float(train.n_micro(job, layout))
     if micro < 1 or not micro.is_integer():
         raise UserError([Diagnostic(
@@ -322,7 +359,7 @@ def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> 
         "tok_per_s_per_device": tok_per_s / n_devices,
         "mfu_frac": flop / (step_s * n_devices * peak),
         "flop": flop,
-        "global_batch": int(global_batch),
+        "global_batch": global_batch,
         "n_micro": int(micro),
         "parts_s": {
             "micro_batches": micro * float(result.micro_s),
