@@ -361,6 +361,27 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
     click.echo(f"{output} written", err=True)
 
 
+@main.command()
+@click.argument("ids", nargs=-1, metavar="[ID | CLAIM.yaml ...]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Pin a key of the scenarios, such as accelerator=mi300x; repeatable.")
+@click.option("-o", "target", metavar="FILE.md", help="Write the page with every claim.")
+@JSON_OPTION
+@guarded
+def claims(ids, changes, target, as_json) -> None:
+    """Public statements put to the test by the evaluator: claimed and computed figures, and a verdict."""
+    from codesign.evidence import claims as room
+    from codesign.evidence import claims_text as text
+
+    answers = room.judge_all(ids, room.changes_of(changes))
+    if target:
+        Path(target).write_text(text.page(answers), encoding="utf-8")
+        click.echo(f"{target} written", err=True)
+    if as_json:
+        return _print_json([text.as_json(a) for a in answers])
+    click.echo("\n\n\n".join(map(text.one, answers)) if ids else text.screen(answers))
+    click.echo(f"{text.summary(answers)}; codesign claims {answers[0].claim.id} shows one with its numbers", err=True)
+
+
 @main.command("list")
 @click.argument("kind")
 @JSON_OPTION
