@@ -21,7 +21,6 @@ from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
-LAYOUT_KEYS = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp", "batch", "n_replicas", "n_devices", "memory_bytes")
 
 
 @dataclass
