@@ -301,7 +301,7 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
 
 @main.command()
 @click.argument("ids", nargs=-1, metavar="[ID | CLAIM.yaml ...]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Pin a key of the scenarios, such as accelerator=mi300x; repeatable.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Pin a key, such as accelerator=mi300x; repeatable.")
 @click.option("-o", "target", metavar="FILE.md", help="Write the page with every claim.")
 @JSON_OPTION
 @guarded

@@ -196,7 +196,8 @@ def _check(claim: Claim, path: Path) -> None:
         found.append("the last rule of 'verdict' must have no 'if': something is always true")
     for name, scene in claim.scenarios.items():
         if scene.evaluator not in EVALUATORS:
-            found.append(f"scenario '{name}': unknown evaluator '{scene.evaluator}'; {did_you_mean(scene.evaluator, EVALUATORS, 'evaluators')}")
+            near = did_you_mean(scene.evaluator, EVALUATORS, "evaluators")
+            found.append(f"scenario '{name}': unknown evaluator '{scene.evaluator}'; {near}")
     shown = [s.scenario for s in claim.show] + ([claim.plot.scenario] if claim.plot else [])
     shown += [s.of for s in claim.summaries.values()]
     found += [f"no scenario is called '{name}'" for name in shown if name not in {**claim.scenarios, **claim.summaries}]
@@ -269,7 +270,8 @@ def _verdict(claim: Claim, numbers: list[Number]) -> tuple[str, str]:
     because = re.sub(r"\{(\w+)\}", lambda m: texts[m[1]], rule.because)
     if turning:
         n, other = turning[0]
-        return UNSETTLED, f"{rule.then} at the central constants ({because}), but {other.then} within the 80 % interval of '{n.meaning}': {n.text}"
+        where = f"but {other.then} within the 80 % interval of '{n.meaning}': {n.text}"
+        return UNSETTLED, f"{rule.then} at the central constants ({because}), {where}"
     return rule.then, because
 
 

@@ -44,7 +44,8 @@ def one(answer: Answer) -> str:
     if answer.verdict == "needs":
         return "\n".join([*head, "", f"not computed yet: needs {answer.because}"])
     verdict = textwrap.fill(f"verdict   {answer.verdict}: {answer.because}", WIDE, subsequent_indent=" " * 10)
-    blocks = ["\n".join([*head, verdict, f"evidence  {answer.evidence}"]), table(quantities(answer), ["quantity", "claimed", "computed", "of"])]
+    blocks = ["\n".join([*head, verdict, f"evidence  {answer.evidence}"])]
+    blocks.append(table(quantities(answer), ["quantity", "claimed", "computed", "of"]))
     blocks += [f"{name}\n{table(rows, columns)}" for name, rows, columns in tables(answer)]
     blocks += [drawn] if (drawn := plot(answer)) else []
     blocks += [textwrap.fill(claim.note, WIDE)] if claim.note else []
@@ -54,7 +55,7 @@ def one(answer: Answer) -> str:
 def quantities(answer: Answer) -> list[dict[str, str]]:
     """Computed beside claimed."""
     return [
-        {"quantity": n.name, "claimed": "" if n.claimed is None else n.claimed if isinstance(n.claimed, str) else show_number(n.claimed, n.unit),
+        {"quantity": n.name, "claimed": show_number(n.claimed, n.unit) if isinstance(n.claimed, float) else n.claimed or "",
          "computed": n.text, "of": n.meaning} for n in answer.numbers
     ]  # fmt: skip
 
@@ -89,7 +90,8 @@ def plot(answer: Answer) -> str:
     for group in groups:
         keep = data[what.by] == group if what.by else np.ones(len(data[what.x]), dtype=bool)
         for y in what.y:
-            name = " ".join(str(part) for part in (None if group is None else _cell(group, what.by or ""), y if len(what.y) > 1 or not what.by else None) if part)
+            own = [_cell(group, what.by)] if what.by else []
+            name = " ".join([*own, *([y] if len(what.y) > 1 or not what.by else [])])
             curves.append((name, data[what.x][keep], data[y][keep]))
     title = f"{', '.join(what.y)} against {what.x}"
     return f"{title}\n{textplot.draw(curves, what.x, what.log, lambda v: _cell(v, what.x), lambda v: _cell(v, what.y[0]))}"
@@ -113,9 +115,9 @@ What people say about LLM hardware, serving, training and architecture, and what
 `codesign claims -o docs/claims.md`; `codesign claims C07` shows one claim with its tables and plot, `codesign claims C07 --set
 accelerator=mi300x` the same on another chip. A claim is one YAML file in `codesign/evidence/data/claims/`: scenarios for the evaluator,
 expressions over its columns, and rules from numbers to a verdict. Intervals are 80 %: each chip's four kinds of fitted constants
-(arithmetic, memory, network, fixed time) are moved by one standard deviation of the published residuals, and the effects added in squares;
-scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*. Evidence: `model`
-stands on constants fitted to measured kernels, `prior constants` on estimates for chips without measurements.
+(arithmetic, memory, network, fixed time) are moved by one standard deviation of the published residuals, and the effects added in
+squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*.
+Evidence: `model` stands on constants fitted to measured kernels, `prior constants` on estimates for chips without measurements.
 
 """
 
@@ -124,7 +126,8 @@ def page(answers: Sequence[Answer]) -> str:
     """docs/claims.md."""
     judged = [a for a in answers if a.verdict != "needs"]
     lines = [f"{len(judged)} claims: {summary(judged)}.", "", "| id | statement | claimed | computed | verdict |", "|---|---|---|---|---|"]
-    lines += [f"| [{a.claim.id}](#{_anchor(a)}) | {a.claim.title} | {a.claim.claimed} | {a.numbers[0].text} | {a.verdict} |" for a in judged]
+    cells = ((f"[{a.claim.id}](#{_anchor(a)})", a.claim.title, a.claim.claimed, a.numbers[0].text, a.verdict) for a in judged)
+    lines += [f"| {' | '.join(row)} |" for row in cells]
     waiting = [a for a in answers if a.verdict == "needs"]
     if waiting:
         lines += ["", "Not computed yet:", ""] + [f"- {a.claim.id} {a.claim.title}: needs {a.because}" for a in waiting]
@@ -139,8 +142,9 @@ def _anchor(answer: Answer) -> str:
 def _section(answer: Answer) -> str:
     claim = answer.claim
     rows = [f"| {q['of']} | {q['claimed']} | {q['computed']} |" for q in quantities(answer)]
-    parts = [f"## {claim.id} {claim.title}", f"*{claim.statement}* ({claim.source})", f"**{answer.verdict}**: {answer.because}. Evidence: {answer.evidence}.",
-             "\n".join(["| quantity | claimed | computed |", "|---|---|---|", *rows])]  # fmt: skip
+    parts = [f"## {claim.id} {claim.title}", f"*{claim.statement}* ({claim.source})"]
+    parts += [f"**{answer.verdict}**: {answer.because}. Evidence: {answer.evidence}."]
+    parts += ["\n".join(["| quantity | claimed | computed |", "|---|---|---|", *rows])]
     parts += [f"```text\n{drawn}\n```"] if (drawn := plot(answer)) else []
     parts += [claim.note] if claim.note else []
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from codesign import catalog, uncertainty
+from codesign import uncertainty
 from codesign.evidence.reductions import REDUCTIONS
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction
 from codesign.point import evaluate_point
@@ -173,11 +173,11 @@ def shifted(chip: Chip, shift: Shift, training: bool = False) -> Chip:
 def _moved(part: Any, resource: str, factor: float) -> Any:
     """`part` and everything inside it with one kind of constants scaled; fixed times grow by 1 / factor."""
     changes: dict[str, Any] = {}
+    scale = 1.0 / factor if resource == "fixed" else factor
     for name, value in vars(part).items():
         if isinstance(value, (KernelFit, Link, Reduction)) or hasattr(value, "at_2") or name == "training":
             changes[name] = _moved(value, resource, factor)
         elif _resource_of(part, name) == resource:
-            scale = 1.0 / factor if resource == "fixed" else factor
             changes[name] = value.map(lambda v: v * scale) if isinstance(value, ByBits) else value * scale
     return replace(part, **changes)
 

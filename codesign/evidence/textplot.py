@@ -30,7 +30,8 @@ def draw(curves: Sequence[Curve], x_name: str, log: str = "xy", show_x: Callable
         for (x0, y0), (x1, y1) in zip(shown, shown[1:], strict=False):  # a light line between points
             steps = max(abs(_cell(x1, axes[0], WIDTH) - _cell(x0, axes[0], WIDTH)), 1)
             for s in range(1, steps):
-                column, row = (round(a + (b - a) * s / steps) for a, b in zip(*(_place(p, axes) for p in ((x0, y0), (x1, y1))), strict=True))
+                ends = _place((x0, y0), axes), _place((x1, y1), axes)
+                column, row = (round(a + (b - a) * s / steps) for a, b in zip(*ends, strict=True))
                 rows[row][column] = "." if rows[row][column] == " " else rows[row][column]
         for point in shown:
             column, row = _place(point, axes)
