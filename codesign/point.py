@@ -11,6 +11,7 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics import memory
+from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
 from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
@@ -22,7 +23,7 @@ from codesign.physics.precision import Precision, compute_bits
 from codesign.scenario import engine_mixing, make_chip, make_energy
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
-from codesign.spec.errors import Diagnostic, UserError, nearest
+from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
 from codesign.units import energy, serving
 
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
@@ -35,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
-    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None,
+    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
 }  # fmt: skip
 
 
@@ -59,6 +60,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         },
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
+        "hardware": _hardware(scene.chip, bits),
     }
     if "prefill" in phases:
         out["prefill"] = _prefill(scene, layout, s, detail)
@@ -71,6 +73,19 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         for phase in phases:
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
+
+
+def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
+    """The chip as this precision finds it: nominal figures, per device, links per direction."""
+    peak = chip.peak_flop_per_s.pick(compute_bits(bits["weight_bits"], bits["act_bits"], chip.has_8_bit, chip.has_4_bit))
+    values = {
+        "peak_flop_per_s": peak, "hbm_bytes": chip.hbm_bytes, "hbm_bytes_per_s": chip.hbm_bytes_per_s,
+        "ridge_flop_per_byte": peak / chip.hbm_bytes_per_s, "drain_s": chip.hbm_bytes / chip.hbm_bytes_per_s,
+        "scale_up_size": chip.scale_up_size, "scale_up_bytes_per_s": chip.scale_up.bytes_per_s,
+        "scale_out_bytes_per_s": chip.scale_out.bytes_per_s, "tdp_w": chip.tdp_w, "all_in_w": chip.all_in_w,
+        "usd_per_h": chip.usd_per_s * 3600.0,
+    }  # fmt: skip
+    return {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
 
 
 def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,8 +143,11 @@ SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *SHARES,
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
     """Census, scene and bits of a scenario.  What the catalog names is built once: reading it costs more than an evaluation."""
     hardware, rest = s["system"] or s["accelerator"], tuple(s[k] for k in SCENE)
-    known = _is_shipped("models", s["model"]), _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"])
-    counts, released = (_known_model if known[0] else _model)(s["model"])
+    known = (
+        _is_shipped("models", s["model"]) and not s["architecture"],
+        _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"]),
+    )
+    counts, released = _known_model(s["model"]) if known[0] else _model(s["model"], s["architecture"])
     if all(known):
         return counts, *_known_scene(s["model"], hardware, *rest)
     return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:-3]), rest[-3:])
@@ -158,9 +176,15 @@ def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_pe
     return replace(chip, dp_overlap=dp_overlap, training=replace(chip.training, **stated))
 
 
-def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
-    """(census, precision in which the model was released)."""
+def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Census, Mapping[str, float]]:
+    """(census, precision in which the model was released); `architecture` replaces some of its dimensions."""
     model = catalog.load("models", name)
+    if architecture:
+        unknown = [k for k in architecture if k not in ARCHITECTURE]
+        if unknown:
+            hint = did_you_mean(unknown[0], ARCHITECTURE, "dimensions")
+            raise UserError([Diagnostic(f"unknown architecture key '{unknown[0]}'", hint=hint)])
+        model["architecture"] = model["architecture"] | dict(architecture)
     return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
 
 
@@ -240,6 +264,7 @@ def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str
 def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
     causes = {k: float(v) for k, v in ledger.totals().items()}
     out: dict[str, Any] = {"bound": str(dominant({k: v for k, v in causes.items()})), "causes": causes}
+    out |= {f"device_{k}": float(sum(float(getattr(op, k)) for op in ledger.ops)) for k in ("flop", "bytes")}
     if detail:
         keys = ("compute_s", "memory_s", "network_s", "fixed_s", "time_s", "flop", "bytes")
         out["operators"] = [
