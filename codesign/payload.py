@@ -22,16 +22,17 @@ MAX_DETAILS = 60  # designs whose operators travel with the page; the front's ex
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
 LABELS = {  # what a column is called on the page; its name is in the tooltip, for --by and --where
-    "c_eq_flop": "Quality, c_eq", "n_eq": "Quality, n_eq", "n_eff": "Effective parameters", "loss": "Training loss", "q_mixed": "Mixed axis",
-    "q_reason": "Reasoning axis", "q_know_bits": "Knowledge axis", "usd_per_mtok": "Cost of serving", "usd_per_mtok_input": "Cost of prompts",
-    "usd_per_mtok_output": "Cost of decode", "usd_per_task": "Cost of a task", "tpot_s": "TPOT", "ttft_s": "TTFT",
-    "tok_per_s_per_user": "User speed", "energy_j_per_tok": "Energy per token", "serve_devices": "Serving devices",
-    "serve_power_w": "Serving power", "serve_usd": "Serving cost", "train_s": "Training time", "train_devices": "Training devices",
-    "train_usd": "Training cost", "train_energy_j": "Training energy", "rl_s": "RL time", "rl_usd": "RL cost", "lifecycle_usd": "Lifecycle cost",
-    "lifecycle_energy_j": "Lifecycle energy", "pretrain_tok": "Useful tokens", "pretrain_spent_tok": "Processed tokens", "rl_tok": "RL tokens",
-    "pretrain_flop": "Pretraining compute", "rl_flop": "RL compute", "inference_flop": "Inference compute", "balance_ratio": "Balance ratio",
-    "tok_per_param": "Tokens per active parameter", "n_params": "Parameters", "n_active_params": "Active parameters",
-    "kv_bytes_per_tok": "KV per token", "sigma_ln_c_eq": "Sigma of quality", "sigma_ln_c_eq_own": "Own sigma of quality", "slo.tpot": "Speed tier",
+    "c_eq_flop": "Quality, c_eq", "n_eq": "Quality, n_eq", "n_eff": "Effective parameters", "loss": "Training loss",
+    "q_mixed": "Mixed axis", "q_reason": "Reasoning axis", "q_know_bits": "Knowledge axis", "usd_per_mtok": "Cost of serving",
+    "usd_per_mtok_input": "Cost of prompts", "usd_per_mtok_output": "Cost of decode", "usd_per_task": "Cost of a task",
+    "tpot_s": "TPOT", "ttft_s": "TTFT", "tok_per_s_per_user": "User speed", "energy_j_per_tok": "Energy per token",
+    "serve_devices": "Serving devices", "serve_power_w": "Serving power", "serve_usd": "Serving cost", "train_s": "Training time",
+    "train_devices": "Training devices", "train_usd": "Training cost", "train_energy_j": "Training energy", "rl_s": "RL time",
+    "rl_usd": "RL cost", "lifecycle_usd": "Lifecycle cost", "lifecycle_energy_j": "Lifecycle energy", "pretrain_tok": "Useful tokens",
+    "pretrain_spent_tok": "Processed tokens", "rl_tok": "RL tokens", "pretrain_flop": "Pretraining compute", "rl_flop": "RL compute",
+    "inference_flop": "Inference compute", "balance_ratio": "Balance ratio", "tok_per_param": "Tokens per active parameter",
+    "n_params": "Parameters", "n_active_params": "Active parameters", "kv_bytes_per_tok": "KV per token",
+    "sigma_ln_c_eq": "Sigma of quality", "sigma_ln_c_eq_own": "Own sigma of quality", "slo.tpot": "Speed tier",
 }  # fmt: skip
 SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro-batch", "zero": "ZeRO", "memory_bytes": "memory",
          "step_s": "step time", "tok_per_s": "throughput", "mfu_frac": "MFU", "scale_up_size": "domain"}  # fmt: skip

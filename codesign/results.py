@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 JOURNAL = "optuna.journal.log"  # the Optuna storage of a run directory
 FORMAT = 2  # of a run directory; raised when an old one can no longer be read
 MANIFEST_KEYS = (  # what the commands read from a manifest
-    "name", "study_path", "version", "created", "seed", "method", "exact", "stop_reason", "n_designs", "n_feasible", "n_front", "hypervolume",
-    "killed", "history", "variables", "objectives", "units", "notes", "space_designs", "sha256",
+    "name", "study_path", "version", "created", "seed", "method", "exact", "stop_reason", "n_designs", "n_feasible", "n_front",
+    "hypervolume", "killed", "history", "variables", "objectives", "units", "notes", "space_designs", "sha256",
 )  # fmt: skip
 SEALED = ("study.yaml", "results.parquet")  # what every command reads, as the run wrote it
 AGAIN = "`codesign run` with the same study continues here and writes it again; a copy to play with is front.csv"

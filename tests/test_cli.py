@@ -175,7 +175,7 @@ EDITS = {  # what somebody did to a run directory -> words of the message
     "a value": (lambda out: edit_table(out, lambda t: t.assign(tpot_s=t.tpot_s / 2)), "results.parquet not what the run wrote"),
     "a column": (lambda out: edit_table(out, lambda t: t.drop(columns=["tpot_s"])), "results.parquet not what the run wrote"),
     "truncated": (lambda out: (out / "results.parquet").write_bytes(b"PAR1"), "results.parquet not what the run wrote"),
-    "the study": (lambda out: (out / "study.yaml").write_text((out / "study.yaml").read_text() + "\n# later\n"), "study.yaml not what the run wrote"),
+    "the study": (lambda out: (out / "study.yaml").open("a").write("# later"), "study.yaml not what the run wrote"),
     "no study": (lambda out: (out / "study.yaml").unlink(), "study.yaml"),
     "old": (lambda out: edit_manifest(out, format=1), "written by another version"),
     "no objectives": (lambda out: edit_manifest(out, objectives=None), "lacks objectives"),

@@ -38,7 +38,8 @@ def _summary(p: Plan) -> list[str]:
         values | {"rl": rl},
         Model="{size} parameters, {active} active, {attention}",
         Tokens="{processed_tok:tok} processed, {useful_tok:tok} useful",
-        Training="{n_devices} x {accelerator}, {train_s:s} ({train_low_s:s} to {train_high_s:s}, 80 %), {train_usd:USD}, {train_energy_j:J}",
+        Training="{n_devices} x {accelerator}, {train_s:s} ({train_low_s:s} to {train_high_s:s}, 80 %), {train_usd:USD}, "
+                 "{train_energy_j:J}",
         RL="{rl}",
         Serving="{serve_devices} devices, {usd_per_mtok:.3g} USD/Mtok, TPOT {tpot_s:s}, TTFT {ttft_s:s} without queue",
         Quality="{c_eq_flop:.2g} FLOP-equivalent ({c_eq_low_flop:.2g} to {c_eq_high_flop:.2g}, {interval})",
@@ -128,8 +129,10 @@ def _stages(p: Plan) -> list[str]:
     for stage in stages:
         rows.setdefault((figure(stage["n_layers"]), *(amount(stage[key], "byte") for key in keys)), []).append(stage["stage"])
     lines = [(f"{at[0]} to {at[-1]}" if len(at) > 1 else str(at[0]), *cells) for cells, at in rows.items()]
-    said = "Layers count as the model's mean layer, so stages with the leading dense layers hold less; the table above adds the fullest of each class."
-    return ["### Training, by pipeline stage", "", *table(("Stage", "Layers", *(key.removesuffix("_bytes") for key in keys)), lines), said, ""]
+    head = ("Stage", "Layers", *(key.removesuffix("_bytes") for key in keys))
+    said = ("Layers count as the model's mean layer, so stages with the leading dense layers hold less; the table above adds "
+            "the fullest of each class.")  # fmt: skip
+    return ["### Training, by pipeline stage", "", *table(head, lines), said, ""]
 
 
 def _batch(p: Plan) -> list[str]:
@@ -212,8 +215,8 @@ def _serving(p: Plan) -> list[str]:
     limits = {key: "" if v[f"{key}_limit_s"] is None else f" (limit {{{key}_limit_s:s}})" for key in ("tpot", "ttft")}
     lines = ["## Serving", "", *facts(
         v,
-        Demand="{demand_tok_per_s:tok/s} output on average, peak {peak_to_mean:.3g}x, at which {busy_at_peak_frac:.0%} of the capacity is in use; "
-               "for {lifetime_s:s}",
+        Demand="{demand_tok_per_s:tok/s} output on average, peak {peak_to_mean:.3g}x, at which {busy_at_peak_frac:.0%} of the "
+               "capacity is in use; for {lifetime_s:s}",
         Request="{isl_tok} tokens in ({prefix_tok} cached), {osl_tok} out",
         TPOT="{tpot_s:s} (80 %: {tpot_low_s:s} to {tpot_high_s:s})" + limits["tpot"] + ": {tok_per_s_per_user:.3g} tok/s per user",
         TTFT="{ttft_s:s}" + limits["ttft"] + ", without queueing",

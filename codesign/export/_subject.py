@@ -81,8 +81,10 @@ class Subject:
         """80 % interval of a predicted time of a pool: train, prefill or decode on the design's chip."""
         file = self.study.file
         own = file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine
-        chips = uncertainty.chip_class(str(plain(self.values[f"hardware.{role}"])), file.engine if file.engine == "ideal" else own or "generic")
-        low, high = uncertainty.interval("training" if role == "train" else "inference", phase, chips, self.shape["n_experts"] > 0, predicted)
+        engine = file.engine if file.engine == "ideal" else own or "generic"
+        chips = uncertainty.chip_class(str(plain(self.values[f"hardware.{role}"])), engine)
+        kind, is_moe = "training" if role == "train" else "inference", self.shape["n_experts"] > 0
+        low, high = uncertainty.interval(kind, phase, chips, is_moe, predicted)
         return float(low), float(high)
 
     @property

@@ -37,8 +37,8 @@ def front(run: Run, x: str | None = None, y: str | None = None, colour: str | No
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     rest = table[table["feasible"] & ~table["on_front"]]
     axes.scatter(*(_human(rest[n], known[n]) for n in (x, y)), s=5, c="#b8bfc8", linewidths=0, label="feasible", rasterized=True)
-    dots = axes.scatter(*(_human(best[n], known[n]) for n in (x, y)), s=26, c=_human(best[colour], known[colour]), cmap="plasma_r", edgecolors="#1c2127",
-                        linewidths=0.5, label="front")  # fmt: skip
+    shade = {"c": _human(best[colour], known[colour]), "cmap": "plasma_r", "edgecolors": "#1c2127", "linewidths": 0.5}
+    dots = axes.scatter(*(_human(best[n], known[n]) for n in (x, y)), s=26, label="front", **shade)
     figure.colorbar(dots, ax=axes, label=_title(known[colour]))
     for name, set_scale, set_label in ((x, axes.set_xscale, axes.set_xlabel), (y, axes.set_yscale, axes.set_ylabel)):
         set_scale("log" if _is_long(best[name]) else "linear")
@@ -79,9 +79,10 @@ def times(run: Run, *ids: int) -> Figure:
     plt, problem = _pyplot(), open_study(run.path / "study.yaml").problem
     details = {i: explain_point(problem, run.point(i)) for i in ids}
     phases = list(dict.fromkeys((b["unit"], b["phase"]) for detail in details.values() for b in detail["bounds"]))
-    figure, grid = plt.subplots(len(phases), 1, figsize=(7.2, 0.7 + (0.45 * len(ids) + 0.75) * len(phases)), layout="constrained", squeeze=False)
+    size = (7.2, 0.7 + (0.45 * len(ids) + 0.75) * len(phases))
+    figure, grid = plt.subplots(len(phases), 1, figsize=size, layout="constrained", squeeze=False)
     for axes, (unit, phase) in zip(grid[:, 0], phases, strict=True):
-        for row, (i, detail) in enumerate(details.items()):
+        for row, detail in enumerate(details.values()):
             left = 0.0
             ops = [op for op in detail["operators"] if (op["unit"], op["phase"]) == (unit, phase)]
             for cause, colour in notebook.CAUSES.items():

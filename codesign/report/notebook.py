@@ -52,7 +52,7 @@ class Design:
         return explain_point(open_study(self.run.path / "study.yaml").problem, self.point)
 
     def _repr_html_(self) -> str:
-        columns = [c for c in payload.columns(self.run) if c["group"] in ("objective", "architecture", "precision", "hardware", "lifecycle")]
+        columns = [c for c in payload.columns(self.run) if c["group"] not in ("deployment", "metric")]
         columns.sort(key=lambda c: c["group"] != "objective")
         rows = [(c["label"], text(self.point[c["name"]], c["unit"])) for c in columns if self.point[c["name"]] == self.point[c["name"]]]
         rows += [(f"{one['unit']} layout", f"{one['text']} on {one['n_devices']:,} devices") for one in self.detail["layout"]]

@@ -61,7 +61,8 @@ def test_sglang_takes_ten_designs(sglang_parser):
 
 
 def test_drafts_are_json_that_vllm_reads(vllm_parser):
-    drafted = [o.speculative_config for _, _, text in scripts("vllm") for o in [vllm_parser.parse_args(accepted.arguments(text))] if o.speculative_config]
+    read = (vllm_parser.parse_args(accepted.arguments(text)).speculative_config for _, _, text in scripts("vllm"))
+    drafted = [config for config in read if config]
     assert drafted
     for config in drafted:
         config = json.loads(config) if isinstance(config, str) else config

@@ -148,13 +148,15 @@ def built(config, o):
         layer.submodules.self_attention.submodules.core_attention = NoCore
     with torch.device("meta"):
         return GPTModel(
-            config, spec, vocab_size=o.vocab_size, max_sequence_length=o.max_position_embeddings, position_embedding_type=o.position_embedding_type,
+            config, spec, vocab_size=o.vocab_size, max_sequence_length=o.max_position_embeddings,
+            position_embedding_type=o.position_embedding_type,
             share_embeddings_and_output_weights=not o.untie_embeddings_and_output_weights,
         )  # fmt: skip
 
 
 ON_ONE_RANK = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size", "expert_model_parallel_size",
-               "expert_tensor_parallel_size", "sequence_parallel", "pipeline_model_parallel_layout", "pipeline_dtype", "mtp_num_layers")  # fmt: skip
+               "expert_tensor_parallel_size", "sequence_parallel", "pipeline_model_parallel_layout", "pipeline_dtype",
+               "mtp_num_layers")  # fmt: skip
 
 
 def test_megatron_core_takes_ten_designs(core):

@@ -13,7 +13,7 @@ def n_selected(page) -> int:
 
 
 def hash_value(page, key):
-    found = parse_qs(urlsplit(page.url).fragment).get(key)
+    found = parse_qs(urlsplit(page.evaluate("location.href")).fragment).get(key)  # page.url lags behind
     return json.loads(found[0]) if found else None
 
 

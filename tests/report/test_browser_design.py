@@ -82,8 +82,8 @@ def test_intervals_stand_beside_their_values(page, data):
 def test_hand_over_to_any_target(page, data):
     assert page.locator("#export-target option").all_inner_texts() == data["exports"]
     page.select_option("#export-target", "vllm")
-    chosen = data["picks"][0]["id"]
-    assert page.locator("#design-body .export [data-copy]").get_attribute("data-copy") == f"codesign export runs/moe-on-nvl72 {chosen} --to vllm"
+    said = page.locator("#design-body .export [data-copy]").get_attribute("data-copy")
+    assert said == f"codesign export runs/moe-on-nvl72 {data['picks'][0]['id']} --to vllm"
 
 
 def test_side_by_side_says_how_many_times(visit, url, data):

@@ -49,7 +49,7 @@ def test_figures_draw_the_front(run, tmp_path):
     pytest.importorskip("matplotlib")
     figure = figures.front(run)
     rest, dots = figure.axes[0].collections
-    assert (len(rest.get_offsets()), len(dots.get_offsets())) == (int((run.table["feasible"] & ~run.table["on_front"]).sum()), len(run.front))
+    assert len(rest.get_offsets()) == (run.table["feasible"] & ~run.table["on_front"]).sum() and len(dots.get_offsets()) == len(run.front)
     assert figure.axes[0].get_xlabel() == "Cost of serving, USD/Mtok"
     again = figures.front(run, x="tpot", y="n_params")
     assert again.axes[0].get_xlabel() == "TPOT, ms"
