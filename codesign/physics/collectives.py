@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.physics.hardware import Chip
+from codesign.physics.jitter import waits
 
 
 def members_inside(n, stride, chip: Chip):
@@ -54,7 +55,7 @@ def all_reduce(n_bytes, n, chip: Chip, stride=1):
         far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
         latency = latency + crossing * 2.0 * chip.scale_out.gather_t0_s
         transfer = transfer + np.where(crossing, far, 0.0)
-    return latency, transfer
+    return _late(latency, n, outside > 1.0, chip, two_rounds=~take_one), transfer
 
 
 def shard_exchange(n_bytes, n, chip: Chip, stride=1):
@@ -64,7 +65,7 @@ def shard_exchange(n_bytes, n, chip: Chip, stride=1):
     near = (inside - 1.0) / inside * n_bytes / (chip.scale_up.gather * scale_up_bandwidth(inside, chip))
     far = (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
     latency = chip.scale_up.gather_t0_s * (inside > 1.0) + chip.scale_out.gather_t0_s * (outside > 1.0)
-    return latency, near + far
+    return _late(latency, n, outside > 1.0, chip), near + far
 
 
 def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, stride=1, once_per_domain=False):
@@ -88,7 +89,7 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
         # whatever enters a domain is passed on inside it: (inside - 1)/inside of the copies, not (inside - 1)/n
         near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
-    return latency, np.maximum(near, far)
+    return _late(latency, n, crossing, chip), np.maximum(near, far)
 
 
 def _places(n_active, n):
@@ -100,4 +101,11 @@ def hop(n_bytes, stride, chip: Chip):
     """Point-to-point send of `n_bytes` to the device `stride` further on (next pipeline stage)."""
     near = 2.0 * stride <= chip.scale_up_size
     bandwidth = np.where(near, scale_up_bandwidth(2.0, chip), chip.scale_out.bytes_per_s)
-    return np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), n_bytes / bandwidth
+    return _late(np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), 2.0, ~near, chip), n_bytes / bandwidth
+
+
+def _late(latency, n, crossing, chip: Chip, two_rounds=False):
+    """Latency with the wait for the slowest member, once or twice; unchanged where links have no jitter."""
+    if chip.scale_up.jitter is None and chip.scale_out.jitter is None:
+        return latency
+    return waits(latency, n, crossing, chip.scale_up.jitter, chip.scale_out.jitter, 1.0 + two_rounds)
