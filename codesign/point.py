@@ -11,6 +11,7 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics import memory
+from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
 from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
@@ -22,11 +23,12 @@ from codesign.physics.precision import Precision, compute_bits
 from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
-from codesign.spec.errors import Diagnostic, UserError, nearest
+from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
 from codesign.units import energy, serving
 
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
 PHASES = ("prefill", "decode", "train")
+SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -34,8 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
-    "scale_out_bandwidth": None, "dp_overlap": None, "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0,
-    "scale_up_jitter": None, "scale_out_jitter": None,
+    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
+    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
 }  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         },
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
+        "hardware": _hardware(scene.chip, bits),
     }
     if "prefill" in phases:
         out["prefill"] = _prefill(scene, layout, s, detail)
@@ -71,6 +74,19 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         for phase in phases:
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
+
+
+def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
+    """The chip as this precision finds it: nominal figures, per device, links per direction."""
+    peak = chip.peak_flop_per_s.pick(compute_bits(bits["weight_bits"], bits["act_bits"], chip.has_8_bit, chip.has_4_bit))
+    values = {
+        "peak_flop_per_s": peak, "hbm_bytes": chip.hbm_bytes, "hbm_bytes_per_s": chip.hbm_bytes_per_s,
+        "ridge_flop_per_byte": peak / chip.hbm_bytes_per_s, "drain_s": chip.hbm_bytes / chip.hbm_bytes_per_s,
+        "scale_up_size": chip.scale_up_size, "scale_up_bytes_per_s": chip.scale_up.bytes_per_s,
+        "scale_out_bytes_per_s": chip.scale_out.bytes_per_s, "tdp_w": chip.tdp_w, "all_in_w": chip.all_in_w,
+        "usd_per_h": chip.usd_per_s * 3600.0,
+    }  # fmt: skip
+    return {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
 
 
 def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +118,8 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
     seconds = [(key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")]
-    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0), ("site_bandwidth", 1.0, np.inf), *seconds):
+    bounds = [("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf), *((key, 0.0, 1.0) for key in SHARES), *seconds]
+    for key, low, high in bounds:
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
@@ -126,18 +143,20 @@ def _did_you_mean(key: str) -> str | None:
 
 
 NETWORK = ("scale_up_jitter", "scale_out_jitter", "site_bandwidth", "site_rtt")
-CHIP = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", "dp_overlap", *NETWORK)
-SCENE = (*CHIP, "weight_bits", "kv_bits", "act_bits")
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *NETWORK, *SHARES, "weight_bits", "kv_bits", "act_bits")
 
 
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
     """Census, scene and bits of a scenario.  What the catalog names is built once: reading it costs more than an evaluation."""
     hardware, rest = s["system"] or s["accelerator"], tuple(s[k] for k in SCENE)
-    known = _is_shipped("models", s["model"]), _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"])
-    counts, released = (_known_model if known[0] else _model)(s["model"])
+    known = (
+        _is_shipped("models", s["model"]) and not s["architecture"],
+        _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"]),
+    )
+    counts, released = _known_model(s["model"]) if known[0] else _model(s["model"], s["architecture"])
     if all(known):
         return counts, *_known_scene(s["model"], hardware, *rest)
-    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[: len(CHIP)]), rest[len(CHIP) :])
+    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:-3]), rest[-3:])
 
 
 def _is_shipped(kind: str, name: Any) -> bool:
@@ -149,8 +168,10 @@ def _is_known(kind: str, name: str) -> bool:
     return any(catalog.known(k, name) for k in (("systems", "accelerators") if kind == "hardware" else (kind,)))
 
 
-def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: float | None, scale_out_bandwidth: float | None,
-          dp_overlap: float | None, *network: float | None) -> Chip:  # fmt: skip
+def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_per_h: float | None = None,
+          scale_out_bandwidth: float | None = None, *rest: float | None) -> Chip:  # fmt: skip
+    """Chip of a scenario; `rest`: NETWORK, then SHARES."""
+    network, shares = rest[: len(NETWORK)], rest[len(NETWORK) :]
     chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
@@ -158,15 +179,24 @@ def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: fl
         near, far, bandwidth, rtt = network
         tiers = {name: {"jitter": jitter} for name, jitter in (("scale_up", near), ("scale_out", far)) if jitter}
         chip = with_network(chip, tiers | {"site": {"bandwidth": bandwidth, "rtt": rtt}})
-    if dp_overlap is None:
+    stated = {k: np.float64(v) for k, v in zip(SHARES, shares, strict=False) if v is not None}
+    if not stated:
         return chip
-    hidden = chip.training.tp_overlap if dp_overlap > 0 else np.float64(0.0)  # a run without overlap overlaps nothing
-    return replace(chip, dp_overlap=np.float64(dp_overlap), training=replace(chip.training, tp_overlap=hidden))
+    if stated.get("dp_overlap") == 0.0:
+        stated = {"tp_overlap": np.float64(0.0)} | stated  # a run without overlap overlaps nothing
+    dp_overlap = stated.pop("dp_overlap", chip.dp_overlap)
+    return replace(chip, dp_overlap=dp_overlap, training=replace(chip.training, **stated))
 
 
-def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
-    """(census, precision in which the model was released)."""
+def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Census, Mapping[str, float]]:
+    """(census, precision in which the model was released); `architecture` replaces some of its dimensions."""
     model = catalog.load("models", name)
+    if architecture:
+        unknown = [k for k in architecture if k not in ARCHITECTURE]
+        if unknown:
+            hint = did_you_mean(unknown[0], ARCHITECTURE, "dimensions")
+            raise UserError([Diagnostic(f"unknown architecture key '{unknown[0]}'", hint=hint)])
+        model["architecture"] = model["architecture"] | dict(architecture)
     return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
 
 
@@ -184,7 +214,7 @@ def _mixing(s: Mapping[str, Any]) -> str:
 
 @lru_cache(1024)
 def _known_scene(model: str, hardware: str, *rest: Any) -> tuple[Scene, dict[str, float]]:
-    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[: len(CHIP)]), rest[len(CHIP) :])
+    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:-3]), rest[-3:])
 
 
 def _counts(model: Mapping[str, Any]):
@@ -246,6 +276,7 @@ def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str
 def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
     causes = {k: float(v) for k, v in ledger.totals().items()}
     out: dict[str, Any] = {"bound": str(dominant({k: v for k, v in causes.items()})), "causes": causes}
+    out |= {f"device_{k}": float(sum(float(getattr(op, k)) for op in ledger.ops)) for k in ("flop", "bytes")}
     if detail:
         keys = ("compute_s", "memory_s", "network_s", "fixed_s", "time_s", "flop", "bytes")
         out["operators"] = [
@@ -259,7 +290,7 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
     """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
     hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"]), make_energy(hardware)
     width = np.float64(TRAIN_BITS[s["train_precision"]])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
     scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))

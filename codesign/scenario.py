@@ -200,8 +200,8 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
 
 
 STACK = (
-    "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "ep_overlap",
-    "sync", "host", "host_moe", "usable", "step",
+    "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "ep_overlap", "ep_hidden",
+    "ep_once", "graphed", "sync", "host", "host_moe", "usable", "step",
 )  # fmt: skip
 BARE = dict.fromkeys(("sustained", "sustained_narrow", "attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
 

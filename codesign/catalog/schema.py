@@ -70,7 +70,8 @@ OPS: dict[str, dict[str, str]] = {  # constants of a cell; cells are keyed by dt
 }
 _STACK = {  # constants of a training stack
     "sustained": "", "sustained_narrow": "", "attention": "", "attention_backward": "", "attention_s0": "tok", "attention_half": "", "experts_16": "", "experts_8": "", "expert_m0": "tok",
-    "traffic": "", "casts": "", "network": "", "tp_overlap": "", "ep_overlap": "", "dp_overlap": "", "sync": "s", "host": "s", "host_moe": "s", "usable": "", "step": "s",
+    "traffic": "", "casts": "", "network": "", "tp_overlap": "", "ep_overlap": "", "ep_hidden": "", "ep_once": "", "graphed": "", "dp_overlap": "",
+    "sync": "s", "host": "s", "host_moe": "s", "usable": "", "step": "s",
 }  # fmt: skip
 _TABLE = {"*": {op: {"*": cell} for op, cell in OPS.items()}}
 

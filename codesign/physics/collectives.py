@@ -55,7 +55,7 @@ def all_reduce(n_bytes, n, chip: Chip, stride=1):
         far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
         latency = latency + crossing * 2.0 * chip.scale_out.gather_t0_s
         transfer = transfer + np.where(crossing, far, 0.0)
-    return _late(latency, n, outside > 1.0, chip, two_rounds=~take_one), transfer
+    return _late(latency, n, outside > 1.0, chip, take_one), transfer
 
 
 def shard_exchange(n_bytes, n, chip: Chip, stride=1):
@@ -83,11 +83,12 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     hops = np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
     near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
     far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
-    if once_per_domain:
+    if np.any(once_per_domain):
         sent = np.maximum(np.minimum(n_active, n), 1.0)
-        far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
+        once_far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
         # whatever enters a domain is passed on inside it: (inside - 1)/inside of the copies, not (inside - 1)/n
-        near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
+        once_near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
+        near, far = np.where(once_per_domain, once_near, near), np.where(once_per_domain, once_far, far)
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return _late(latency, n, crossing, chip), np.maximum(near, far)
 
@@ -101,11 +102,15 @@ def hop(n_bytes, stride, chip: Chip):
     """Point-to-point send of `n_bytes` to the device `stride` further on (next pipeline stage)."""
     near = 2.0 * stride <= chip.scale_up_size
     bandwidth = np.where(near, scale_up_bandwidth(2.0, chip), chip.scale_out.bytes_per_s)
-    return _late(np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), 2.0, ~near, chip), n_bytes / bandwidth
+    return _late(np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), 2.0, near, chip, outer=False), n_bytes / bandwidth
 
 
-def _late(latency, n, crossing, chip: Chip, two_rounds=False):
-    """Latency with the wait for the slowest member, once or twice; unchanged where links have no jitter."""
-    if chip.scale_up.jitter is None and chip.scale_out.jitter is None:
+def _late(latency, n, crossing, chip: Chip, one_round=True, outer=True):
+    """Latency with the wait for the slowest member, once or twice; unchanged where links have no jitter.
+
+    `crossing`: the group leaves the domain (with `outer` false: it stays inside).
+    """
+    near, far = chip.scale_up.jitter, chip.scale_out.jitter
+    if near is None and far is None:
         return latency
-    return waits(latency, n, crossing, chip.scale_up.jitter, chip.scale_out.jitter, 1.0 + two_rounds)
+    return waits(latency, n, np.asarray(crossing) == outer, near, far, 2.0 - np.asarray(one_round))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from physics_cases import changed, chip_of, plain
 from reference import rack as reference
-from studies import study
 
 from codesign.physics import rack as physics
 from codesign.scenario import make_rack
 from codesign.search import exhaustive
 from codesign.spec.errors import SpecError
+from studies import study
 
 SIZES = (1, 7, 8, 36, 71, 72, 73, 100, 144, 288, 576, 1024, 2592, 2600)
 HARDWARE = ("gb200_nvl72", "h100_sxm_node", "b200_sxm_node", "vr200_nvl72")
