@@ -74,13 +74,35 @@ def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, pa
         pre = timer.prefill(design, pair, sc, layout)
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # a prompt waits for half a running step and behind the other prompts of its rank
-        queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
-        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
-        rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
-        rows["batch"] = lead * layout.n_dp
+        rows |= shared_pool(pre, rows, layout, lead, traffic)
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
+
+
+def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank."""
+    queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
+    return {
+        "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,
+        "prefill_frac": 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok),
+        "batch": lead * layout.n_dp,
+    }
+
+
+def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand; then the cache is sent."""
+    tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
+    busy = traffic.demand_tok_per_s * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
+    queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
+    return {
+        "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
+        "step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp,
+    }  # fmt: skip
+
+
+def answer_pool(rows, layout, lead) -> dict[str, np.ndarray]:
+    """What follows for a pool of answers: the first token waits for half a running step."""
+    return {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
 
 
 def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
@@ -89,13 +111,8 @@ def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int,
     timer, parts = Timer(scene, one, traffic, n, paired), []
     for design, pair, sc, layout, _ in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
-        rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
-        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # the pool's ranks share one queue, filled by the mean demand
-        busy = traffic.demand_tok_per_s * sc.tok_per_text / (rows["n_replicas"] * rows["tok_per_s"])
-        queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
-        rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
-        rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
+        rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
+        rows |= prompt_pool(rows, sc, layout, traffic)
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
     return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
@@ -107,7 +124,7 @@ def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, 
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
+        rows |= answer_pool(rows, layout, lead)
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
     return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
