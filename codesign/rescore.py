@@ -6,7 +6,7 @@ point in the first place; nothing is interpolated.  Legend: P points, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +29,6 @@ from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
-QUALITY = ("c_eq_flop", "n_eq", "n_eff")  # columns that an error of the quality law multiplies
-PRICES = ("usd_per_s", "all_in_w")
 
 Factors = Mapping[str, np.ndarray]
 """Assumption -> factor per row: time.<phase>, price.<role>, power.<role>, demand, lifetime, utilisation, drafts, ttft, quality, budget."""
@@ -79,14 +77,18 @@ def _cheapest(points: Points) -> dict[str, np.ndarray]:
     return {key: best[key] / value for key, value in own.items()}
 
 
-def score(points: Points, rows: np.ndarray, factors: Factors, chips: Mapping[str, Chip] | None = None):
-    """Columns (N,) and signed violations {name: (N,)} of the points `rows` under `factors`; `chips` replaces hardware per row, by role."""
+def score(points: Points, rows: np.ndarray, factors: Factors, chips: Mapping[str, Chip] | None = None, keep: Sequence[str] = ()):
+    """Columns (N,), all or those to `keep`, and largest signed violation (N,) by name of the points `rows` under `factors`.
+
+    `chips` replaces the hardware of each row, by role.
+    """
     parts = []
     for start in range(0, max(len(rows), 1), CHUNK):
         part = slice(start, start + CHUNK)
         here = {k: v if np.size(v) == 1 else v[part] for k, v in factors.items()}
         own = {role: chip.take(np.arange(len(rows))[part]) for role, chip in (chips or {}).items()}
-        parts.append(_score(points, rows[part], here, own))
+        columns, violations = _score(points, rows[part], here, own)
+        parts.append(({k: v for k, v in columns.items() if not keep or k in keep}, violations))
     columns = {k: np.concatenate([p[0][k] for p in parts]) for k in parts[0][0]}
     return columns, {k: np.concatenate([p[1][k] for p in parts]) for k in parts[0][1]}
 
@@ -116,7 +118,11 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
     """Columns with an error of their own (quality law, queueing), and their bounds looked at again."""
     changed = {}
     if "quality" in factors:
-        changed = {k: columns[k] * factors["quality"] for k in QUALITY}
+        law, ln_c = setting.law, np.log(factors["quality"])
+        ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
+        changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
+        changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
         changed["ttft_s"] = columns["ttft_s"] * factors["ttft"]
         if "ttft" in violations:
