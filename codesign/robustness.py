@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -145,29 +146,46 @@ def debias(sampled: Sampled, front: np.ndarray, rule: int | None) -> tuple[np.nd
     return np.minimum(optimism, 0.0), share
 
 
-def flips(sampled: Sampled, pick: int, rule: int | None, n_steps: int = 97, reach: float = 4.0) -> list[dict]:
-    """Every shared source swept alone: the nearest values on either side at which the pick breaks a limit, or another choice beats it
-    by FLIP of the front's width.
+@dataclass(frozen=True)
+class Sweep:
+    """One shared source moved alone: z (T,) standard deviations, values (T, P, M), holds (T, P)."""
 
-    Rows: {source, factor, sigmas, becomes (row of the front; -1: nothing holds its limits), broken}, nearest in standard deviations
-    first.  A factor is looked for between 1/4 and 4, the quality law within 3 standard deviations.
-    """
-    found, points, width = [], sampled.points, width_of(sampled.base)
+    source: Source
+    z: np.ndarray
+    values: np.ndarray
+    holds: np.ndarray
+
+
+def sweeps(sampled: Sampled, n_steps: int = 97, reach: float = 4.0) -> list[Sweep]:
+    """Every shared source alone, its factor between 1 / reach and reach (the quality law within 3 standard deviations)."""
+    points, out = sampled.points, []
     for source in (s for s in sampled.sources if s.is_shared):
         z_max = 3.0 if source.kind == "quality" else np.log(reach) / source.width
         z = np.linspace(-z_max, z_max, n_steps)
         factors = {k: v.ravel() for k, v in factors_of([source], [z[:, None]]).items()}
         objectives, holds = scored(points, np.tile(np.arange(points.n), n_steps), factors)
-        values, holds = _coordinates(points, objectives, sampled.log).reshape(n_steps, points.n, -1), holds.reshape(n_steps, points.n)
-        loss, middle = losses(values, holds, rule, width), n_steps // 2
-        lost = ~holds[:, pick] | (loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min())
-        for side in (np.arange(middle + 1, n_steps), np.arange(middle - 1, -1, -1)):
+        values = _coordinates(points, objectives, sampled.log).reshape(n_steps, points.n, -1)
+        out.append(Sweep(source, z, values, holds.reshape(n_steps, points.n)))
+    return out
+
+
+def flips(swept: list[Sweep], pick: int, rule: int | None, width: np.ndarray) -> list[dict[str, Any]]:
+    """The nearest values on either side at which the pick breaks a limit, or another choice beats it by FLIP of the front's width.
+
+    Rows: {source, factor, sigmas, becomes (row of the front; -1: nothing holds its limits), broken}, nearest in standard deviations first.
+    """
+    found = []
+    for s in swept:
+        loss, middle = losses(s.values, s.holds, rule, width), len(s.z) // 2
+        with np.errstate(invalid="ignore"):
+            lost = ~s.holds[:, pick] | (loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min())
+        for side in (np.arange(middle + 1, len(s.z)), np.arange(middle - 1, -1, -1)):
             if lost[side].any():
                 at = side[np.argmax(lost[side])]
-                edge = 0.5 * (z[at] + z[at - np.sign(at - middle)])  # between the last that keeps the pick and the first that does not
-                becomes = int(np.argmin(loss[at])) if holds[at].any() else -1
-                found.append({"source": source, "factor": float(np.exp(edge * source.width)), "sigmas": float(edge), "becomes": becomes,
-                              "broken": not holds[at, pick]})  # fmt: skip
+                edge = 0.5 * (s.z[at] + s.z[at - np.sign(at - middle)])  # between the last that keeps the pick and the first that does not
+                becomes = int(np.argmin(loss[at])) if s.holds[at].any() else -1
+                found.append({"source": s.source, "factor": float(np.exp(edge * s.source.width)), "sigmas": float(edge), "becomes": becomes,
+                              "broken": bool(~s.holds[at, pick])})  # fmt: skip
     return sorted(found, key=lambda f: abs(f["sigmas"]))
 
 
