@@ -114,7 +114,7 @@ def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> li
     }
     stacked = {role: stack(chips) for role, chips in variants.items()}
     n = len(changes) + 1
-    columns, broken = score(points, np.zeros(n, dtype=int), {}, stacked, tuple(g.column for g in points.setting.goals))
+    columns, broken = score(points, np.zeros(n, dtype=int), {}, stacked, kept_columns(points.setting))
     batch = _on_machines(problem, row, stacked)
     rows = []
     for i, (hardware, resource) in enumerate(changes, start=1):
@@ -123,6 +123,11 @@ def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> li
         rows.append({"hardware": hardware, "roles": roles, "name": resource, "kept": kept if broken[MEMORY][i] <= 0 else None,
                      "anew": _anew(points.setting, batch, i, row)})  # fmt: skip
     return rows
+
+
+def kept_columns(setting: Setting) -> tuple[str, ...]:
+    """What is reported at kept layouts: the objectives, and the two rates that whole replicas and token rules hide."""
+    return (*(g.column for g in setting.goals), *([] if setting.disaggregated else ["serve.tok_per_s"]), "train.step_s")
 
 
 def _chip(points: Points, role: str) -> Chip:
@@ -168,7 +173,7 @@ def _anew(setting: Setting, batch: Batch, design: int, base: dict[str, Any]) -> 
 
 def _assumptions(problem: StudyProblem, points: Points, row: dict[str, Any]) -> list[dict[str, Any]]:
     setting, rows = points.setting, []
-    names = tuple(g.column for g in setting.goals)
+    names = kept_columns(setting)
     base, _ = score(points, np.zeros(1, dtype=int), {}, keep=names)
     values = problem.values_of([row])
     codes = {k: np.zeros(1, dtype=int) for k in values}
