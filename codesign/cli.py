@@ -5,77 +5,14 @@ Exit codes: 0 ok, 1 finished but nothing feasible, 2 the user's error, 3 interna
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-NOTHING_FEASIBLE, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 3, 130
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON (SI units) instead of a table.")
-
-
-class Commands(click.Group):
-    """Lists commands in the order in which people meet them, and suggests the nearest one for a typo."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from codesign.spec.errors import nearest
-
-            close = nearest(args[0], self.commands)
-            if close and "Did you mean" not in error.message:  # newer click says so itself
-                error.message += f" Did you mean '{close}'?"
-            raise
-
-
-def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """User errors become one clear message and exit 2; a full disk and Ctrl-C say what was kept; bugs exit 3."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        from codesign.spec.errors import UserError
-
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(USER_ERROR)
-        except BrokenPipeError:
-            sys.exit(0)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {place}{error.strerror or error}\n  hint: what was written before is intact; free space or choose another place and run again", err=True)
-            sys.exit(USER_ERROR)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:  # a bug: nobody but its finder can do anything about it
-            _internal_error(error)
-            sys.exit(INTERNAL_ERROR)
-
-    return run
-
-
-def _internal_error(error: Exception) -> None:
-    if os.environ.get("CODESIGN_TRACEBACK"):
-        import traceback
-
-        traceback.print_exc()
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    remedy = "" if os.environ.get("CODESIGN_TRACEBACK") else "rerun with CODESIGN_TRACEBACK=1 to see the traceback, and "
-    click.echo(f"internal error: {what}; {remedy}please report it", err=True)
-
+from codesign import review
+from codesign.command_line import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded, print_json
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="codesign")
@@ -125,7 +62,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
     resolved = open_study(study, overrides, scenario)
     p = plan(resolved)
     if as_json:
-        return _print_json({
+        return print_json({
             "space_designs": p.space_designs, "space_designs_exact": p.is_exact_count, "space_rows": p.space_rows,
             "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
             "variables": [v.name for v in resolved.problem.space.variables],
@@ -145,7 +82,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
 @guarded
 def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json) -> None:
     """Search a study and write a run directory: front, report, Optuna storage."""
-    from codesign import payload, picks, progress, screen
+    from codesign import payload, picks, progress, screen, tables
     from codesign.run import run as run_study
     from codesign.study import open_study
 
@@ -158,13 +95,14 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
                 "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
-        _print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
+        print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
     else:
         chosen = picks.picks(result.front, result.objectives)
         points = {p["id"]: result.point(p["id"]) for p in chosen}
         value = picks.value_of_codesign(result.front, result.objectives)
         notes = payload.warnings(resolved, result.front, manifest)
-        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path)))
+        doubts = tables.doubts_of_picks(resolved, result, chosen)
+        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path), doubts))
     if manifest["interrupted"]:
         click.echo(f"interrupted; everything so far is saved. Continue with: codesign run {study} --resume --out {result.path}", err=True)
         sys.exit(INTERRUPTED)
@@ -188,35 +126,20 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
 
     result = load_results(path)
     rows = tables.select(result.front, by, condition, result.objectives).head(count)
-    if as_json:
-        return _print_json(tables.records(rows))
     if as_csv:
         return click.echo(rows.to_csv(index=False), nl=False)
-    records = [tables.without_unread(row) for row in tables.records(rows)]
-    for row in records:
-        row["layout"] = screen.serving_text(row, result.manifest["units"])
+    records, notes = tables.front_rows(result, rows)
+    if as_json:
+        return print_json(records)
+    records = tables.with_intervals(result, records)
     columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
-    click.echo(f"{len(rows)} of {len(result.front)} points; codesign show {path} ID explains one", err=True)
+    for note in notes:
+        click.echo(note, err=True)
 
 
-@main.command()
-@click.argument("path", metavar="RUN")
-@click.argument("point_id", metavar="ID", type=int)
-@JSON_OPTION
-@guarded
-def show(path: str, point_id: int, as_json: bool) -> None:
-    """One design in full: time per operator and bound, memory, layout, cost, slack."""
-    from codesign import screen, tables
-    from codesign.explain import explain_point
-    from codesign.results import load_results
-
-    result = load_results(path)
-    point = result.point(point_id)
-    detail = explain_point(tables.study_of(result).problem, point)
-    if as_json:
-        return _print_json({"point": tables.clean(point), **detail})
-    click.echo(screen.point_screen(point, detail, result))
+for command in (review.show, review.sensitivity, review.decide):
+    main.add_command(command)
 
 
 @main.command()
@@ -230,7 +153,7 @@ def compare(first: str, second: str, third: str | None, as_json: bool) -> None:
     from codesign import tables
 
     answer = tables.compare_points(first, second, third) if third is not None else tables.compare_runs(first, second)
-    _print_json(answer) if as_json else click.echo(tables.compare_text(answer))
+    print_json(answer) if as_json else click.echo(tables.compare_text(answer))
 
 
 @main.command()
@@ -243,7 +166,7 @@ def hypervolume(path: str, reference: str, as_json: bool) -> None:
     from codesign import tables
 
     answer = tables.hypervolume_share(path, reference)
-    _print_json(answer) if as_json else click.echo(
+    print_json(answer) if as_json else click.echo(
         f"hypervolume {answer['hypervolume']:.4f} of {answer['reference_hypervolume']:.4f}: share {answer['share']:.2%}"
     )
 
@@ -305,7 +228,7 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
     given = tables.read_scenario(scenario) if scenario else {}
     given |= {k: v for k, v in flags.items() if v is not None}
     answer = point.evaluate_point(given, detail=detail or not as_json)
-    _print_json(answer) if as_json else click.echo(tables.point_text(answer))
+    print_json(answer) if as_json else click.echo(tables.point_text(answer))
 
 
 def _evaluate_options() -> None:
@@ -338,7 +261,7 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
     for file in command.write(found, per_row, plot):
         click.echo(f"{file} written", err=True)
     answer = command.answer(found, row_id, as_json)
-    _print_json(answer) if as_json else click.echo(answer)
+    print_json(answer) if as_json else click.echo(answer)
     if not any(v.scored for v in found):
         click.echo("no row could be predicted", err=True)
         sys.exit(NOTHING_FEASIBLE)
@@ -357,7 +280,7 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
     from codesign.evidence import calibration_text as text
 
     found = text.run(data, kind, output, chip, engine)
-    _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
+    print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
     click.echo(f"{output} written", err=True)
 
 
@@ -370,7 +293,7 @@ def list_(kind: str, as_json: bool) -> None:
     from codesign import listing, screen
 
     rows, columns = listing.rows(kind)
-    _print_json(rows) if as_json else click.echo(screen.table(rows, columns))
+    print_json(rows) if as_json else click.echo(screen.table(rows, columns))
 
 
 @main.command()
@@ -382,7 +305,7 @@ def explain(name: tuple[str, ...], as_json: bool) -> None:
     from codesign import meanings
 
     answer = meanings.explain(" ".join(name))
-    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
 
 
 @main.command()
@@ -391,15 +314,7 @@ def schema() -> None:
     """JSON Schema of study files, for editors."""
     from codesign.spec import json_schema
 
-    _print_json(json_schema())
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, default=_plain, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
+    print_json(json_schema())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
     "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "given", "study", "rescore", "assumptions", "intervals", "robustness",
     "sensitivity", "why_not", "attribution", "picks", "decision", "explain", "screen", "decision_text", "evidence",
-    "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "cli", "__init__", "__main__",
+    "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "command_line", "review", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}
