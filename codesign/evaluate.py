@@ -9,8 +9,8 @@ import numpy as np
 
 from codesign import lifecycle_columns, tokens
 from codesign.constraints import WORST
-from codesign.objectives import COST_COLUMNS
 from codesign.lifecycle.vocabulary import tok_per_base_tok
+from codesign.objectives import COST_COLUMNS
 from codesign.physics import architecture as arch
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
@@ -21,7 +21,6 @@ from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
-LAYOUT_KEYS = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp", "batch", "n_replicas", "n_devices", "memory_bytes")
 
 
 @dataclass

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from codesign import evaluate as pipeline
-from codesign.objectives import COLUMNS
 from codesign.law_inputs import design_quality
 from codesign.lifecycle import quality_validity
 from codesign.meanings import is_read
+from codesign.objectives import COLUMNS
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene

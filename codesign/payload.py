@@ -37,7 +37,7 @@ def report_payload(study: Study, run: Run) -> dict[str, Any]:
         "created": manifest["created"], "seed": manifest["seed"], "method": manifest["method"], "exact": manifest["exact"],
         "command": command,
         "counts": {k: manifest[k] for k in ("n_designs", "n_layouts", "n_feasible", "n_front", "space_designs", "space_rows",
-                                            "wall_s", "layouts_per_s", "hypervolume")},  # fmt: skip
+                                            "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
         "columns": columns, "rows": rows, "total_rows": manifest["n_designs"],
         "picks": chosen, "details": _details(study, front, chosen), "references": [],

@@ -274,8 +274,8 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     if pre is not None:
         traffic = Traffic(*(np.float64(v) for v in (s["isl"], s["osl"], 0, 0, s["prefix"], s["accepted"], load.q_tok, 1, 1)),
                           chunked=np.bool_(_mixing(s) == "chunked"))  # fmt: skip
-        times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
-        stall_s = service.interference(per_rank, traffic, *times, ledger.slack_s, serving.prompt_of(traffic).n_chunks)
+        n_chunks = serving.prompt_of(traffic).n_chunks
+        stall_s = service.interference(per_rank / layout.n_pp, traffic, pre["forward_s"], pre["fixed_s"], ledger.slack_s, n_chunks)
     drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)
     tpot_s = float((ledger.time_s + drafting_s + stall_s) / s["accepted"])
     tok_per_s = s["batch"] / tpot_s

@@ -90,7 +90,7 @@ def run(
         announce(chosen)
     problem = replace(study.problem, sampled=chosen.method != "exhaustive", flat=chosen.method == "joint")
     outcome = _search(problem, chosen.method, folder, Settings(search.sampler, trials=trials, seed=seed, batch=search.batch), progress, storage)
-    table = tabulate(study, problem, outcome, folder)
+    table = tabulate(problem, outcome, folder)
     note = _write_journal(problem, outcome, folder, study.name)
     wall = time.perf_counter() - start
     manifest = _manifest(study, problem, outcome, folder, chosen, table, seed, trials, wall, note)
@@ -149,7 +149,7 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def tabulate(study: Study, problem: StudyProblem, outcome: SearchOutcome, folder: Path):
+def tabulate(problem: StudyProblem, outcome: SearchOutcome, folder: Path):
     """One row per archived point (with every column) and per sampled design (variables, objectives, why it died)."""
     import pandas as pd
 

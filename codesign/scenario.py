@@ -12,7 +12,6 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
-from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -95,10 +94,6 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
 def engine_mixing(engine: str | Mapping[str, Any]) -> str:
     """How an engine mixes prefill with decode unless told otherwise: `alternating` or `chunked`."""
     return catalog.load("engines", engine).get("scheduler", {}).get("mixing", "alternating")
-
-
-def make_precision(precision: Mapping[str, Any]) -> Precision:
-    return Precision(*(np.asarray(precision[key], dtype=float) for key in ("weight_bits", "kv_bits", "act_bits")))
 
 
 def make_traffic(

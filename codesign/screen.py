@@ -22,7 +22,7 @@ def human(value: Any, column: str = "") -> str:
     if isinstance(value, (list, tuple, dict)):  # keys of two studies that are compared
         items = [f"{k}: {human(v)}" for k, v in value.items()] if isinstance(value, dict) else [human(v) for v in value]
         return ", ".join(items)
-    if isinstance(value, str) or isinstance(value, bool):
+    if isinstance(value, (str, bool)):
         return str(value)
     unit = unit_of(column)
     if not unit and float(value).is_integer() and abs(value) < 1e7:

@@ -27,7 +27,6 @@ from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
 
-ROLES = ("train", "rl", "serve", "prefill", "decode")
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
 

@@ -27,7 +27,6 @@ class Rates:
     rl_usd_per_tok: np.ndarray
     rl_device_s_per_tok: np.ndarray
     serve_usd: np.ndarray
-    serve_device_s: np.ndarray
     in_tok: np.ndarray
     out_tok: np.ndarray
 
@@ -44,7 +43,6 @@ def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
         rl_usd_per_tok=rate * rl_price,
         rl_device_s_per_tok=rate,
         serve_usd=sv["usd_per_tok"] * out_tok,
-        serve_device_s=sv["n_devices"] * life.lifetime_s,
         in_tok=out_tok * fresh * per_design(designs.tok_per_text, d),
         out_tok=out_tok * per_design(designs.tok_per_text, d),
     )
@@ -147,7 +145,7 @@ def solve(setting: Setting, designs, training, serving, rl_rate, rates: Rates, f
         tok = per_design(named if named is not None else life.pretrain_tok, d)
         out = balance.tokens_fixed(tok, k * tok if life.rl_rule == "balance" else rl_fixed)
     if rule == "budget":
-        out = _no_waste(out, _most_useful(setting, designs, rates, tr, d), k)
+        out = _no_waste(out, _most_useful(setting, designs, tr, d), k)
     if rule == "budget" and life.max_ratio:
         amount = share(inference_work(setting, designs, serving, flop, d))
         fixed_rl = rl_price * rl_fixed if life.rl_rule == "fixed" else np.inf
@@ -165,7 +163,7 @@ def solve(setting: Setting, designs, training, serving, rl_rate, rates: Rates, f
     return Tok(useful, spent, np.where(no_rl, 0.0, out.rl_tok), np.where(no_rl, 1.0, out.violation), batch_tok)
 
 
-def _most_useful(setting: Setting, designs, rates: Rates, tr, d):
+def _most_useful(setting: Setting, designs, tr, d):
     """Processed tokens beyond which more of them help nobody: refused by the quality law, damaging after 4-bit rounding, or
     past a bound on training time."""
     life = setting.life

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-from studies import SMALL
 
 from codesign.cli import main
+from studies import SMALL
 
 FAST = {
     **SMALL, "lifecycle": {"pretrain_tok": "2 Ttok"},

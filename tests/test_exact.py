@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from studies import study
 
 from codesign.evaluate import evaluate
 from codesign.search import exhaustive, nested, pareto
 from codesign.search.loop import Settings
 from codesign.units.candidates import Grid
+from studies import study
 
 CASES = {
     "balance, latency, cost": {},

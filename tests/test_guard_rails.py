@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from studies import SMALL, study
 
 from codesign import catalog
 from codesign.search import exhaustive
+from studies import SMALL, study
 
 
 def points(problem) -> tuple[np.ndarray, int]:
@@ -97,7 +97,7 @@ def test_no_unbounded_batch(tmp_path):
 def test_counts_are_integers(tmp_path):
     front = exhaustive.run(study(tmp_path).problem).front
     for name, values in front.items():
-        if "." in name and name.split(".")[-1].startswith("n_") or name in ("serve_devices", "train_devices"):
+        if ("." in name and name.split(".")[-1].startswith("n_")) or name in ("serve_devices", "train_devices"):
             assert np.all(values == np.round(values)), name
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from codesign.lifecycle.quality_factors import LONG_CONTEXT_TOK
 
-
 MAX_TOK_PER_PARAM = 20_000.0  # tokens per active parameter, and epochs of unique data, beyond which nothing is ranked
 MAX_EPOCHS = 16.0
 

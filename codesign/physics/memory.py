@@ -7,8 +7,6 @@ import numpy as np
 from codesign.physics.layout import Layout
 from codesign.physics.operators import ACT_BYTES, Scene, attention_weights, index_key_bytes
 
-CLASSES = ("weights", "kv", "gradients", "optimizer", "activations", "reserve")
-
 
 def stage_share(census, layout: Layout):
     """Share of the layers on the fullest pipeline stage: ceil(L / pp) / L."""
@@ -17,7 +15,7 @@ def stage_share(census, layout: Layout):
 
 def block_params(scene: Scene, layout: Layout):
     """(dense, expert) parameters of the blocks of one whole pipeline on one device of each stage; FFN norms (2e-4) are left out."""
-    census, ffn = scene.census, scene.census.ffn
+    ffn = scene.census.ffn
     dense = sum(m.n_layers * attention_weights(m, layout) for _, m, _ in scene.mixers())
     dense = dense + ffn.n_dense_layers * ffn.dense_params / layout.n_tp
     if not scene.has_moe():

@@ -209,7 +209,7 @@ def lm_head(ledger: Ledger, scene: Scene, layout: Layout, n_tok, repeat=1.0) -> 
     ledger.kernel("LM head", scene.rates.gemm, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=repeat)
 
 
-def elementwise(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
+def elementwise(ledger: Ledger, scene: Scene, n_tok, share=1.0) -> None:
     """Norms, residual additions, activation and quantise kernels that are not fused: each reads and writes the stream."""
     n = scene.chip.elementwise_n
     n_bytes = n * 2.0 * n_tok * scene.census.d_model * ACT_BYTES

@@ -61,7 +61,6 @@ def _number(value: Any) -> Any:
 Seconds = _quantity("s", "30 ms")
 Tokens = _quantity("tok", "8 ktok")
 TokensOrNone = _quantity("tok", "0 tok", above=False)
-TokensPerSecond = _quantity("tok/s", "2e6 tok/s")
 Flop = _quantity("FLOP", "1e25 FLOP")
 Usd = _quantity("USD", "200 MUSD")
 UsdPerSecond = _quantity("USD/s", "2.00 USD/h")

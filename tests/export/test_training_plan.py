@@ -12,11 +12,11 @@ import numpy as np
 import plans
 import pytest
 
-from codesign.physics import failures
 from codesign import export
 from codesign.export import _design, training_plan
 from codesign.export._subject import subject
 from codesign.lifecycle import critical_batch
+from codesign.physics import failures
 from codesign.spec import yamlio
 from codesign.spec.errors import UserError
 

@@ -60,7 +60,7 @@ def build(**values) -> Mixer:
 def kinds(state: bool | None = None) -> tuple[str, ...]:
     """Names of the mixers in this folder; `state` selects the constant-state (True) or caching (False) ones."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    return tuple(name for name in names if state is None or module(name).STATE == state)
+    return tuple(name for name in names if state is None or state == module(name).STATE)
 
 
 @cache

@@ -67,7 +67,7 @@ def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False
         operators.shared_experts(ledger, scene, layout, n_tok, pace)
         operators.expert_traffic(ledger, scene, layout, n_tok, n_group, pace, holders=layout.n_tp * layout.n_cp)
     operators.tensor_reductions(ledger, scene, layout, n_tok, pace)
-    operators.elementwise(ledger, scene, layout, n_tok, pace)
+    operators.elementwise(ledger, scene, n_tok, pace)
     operators.lm_head(ledger, scene, layout, n_tok)
     operators.pipeline_hops(ledger, scene, layout, n_tok)
     overhead = scene.chip.step_overhead_s + scene.chip.sequence_overhead_s * n_seq

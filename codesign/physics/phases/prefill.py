@@ -69,7 +69,7 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
         operators.shared_experts(ledger, scene, layout, n_tok, share)
         operators.expert_traffic(ledger, scene, layout, n_tok, n_group, share)
     operators.tensor_reductions(ledger, scene, layout, n_tok, share)
-    operators.elementwise(ledger, scene, layout, n_tok, share)
+    operators.elementwise(ledger, scene, n_tok, share)
     operators.context_exchange(ledger, scene, layout, prompt.seen_tok, share)
     operators.lm_head(ledger, scene, layout, 1.0)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=chunks)
