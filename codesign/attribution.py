@@ -20,7 +20,9 @@ LAYOUT = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 OPTIONS = {"train": ("micro_batch", "recompute", "zero")}
 
 
-def waterfall(problem: StudyProblem, first: dict[str, Any], second: dict[str, Any], columns: list[str]) -> list[dict[str, Any]]:
+def waterfall(
+    problem: StudyProblem, first: dict[str, Any], second: dict[str, Any], columns: list[str]
+) -> list[dict[str, Any]]:
     """[{cause, detail, <column>: contribution in the column's unit}] from `first` to `second`, largest first; each column sums exactly.
 
     Intermediate combinations may not fit or may not divide evenly: they are timed all the same, which is what lets a cause stand alone.
@@ -41,7 +43,10 @@ def waterfall(problem: StudyProblem, first: dict[str, Any], second: dict[str, An
         rows.append(row | {f"{u}.batch": row[f"{u}.per_rank"] * row[f"{u}.n_dp"] for u in problem.setting.roles})
     values, _ = score(points_of(problem, rows), masks, {}, keep=tuple(columns))
     shares = {c: shapley(v, n) for c, v in values.items() if np.all(np.isfinite(v))}
-    found = [{"cause": name, "detail": detail} | {c: float(s[i]) for c, s in shares.items()} for i, (name, _, detail) in enumerate(causes)]
+    found = [
+        {"cause": name, "detail": detail} | {c: float(s[i]) for c, s in shares.items()}
+        for i, (name, _, detail) in enumerate(causes)
+    ]
     lead = next((c for c in columns if c in shares), None)
     return sorted(found, key=lambda row: -abs(row[lead])) if lead else found
 
@@ -56,7 +61,9 @@ def shapley(values: np.ndarray, n: int) -> np.ndarray:
     """
     masks = np.arange(2**n)
     size = sum((masks >> i) & 1 for i in range(n))
-    weight = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) if s < n else 0.0 for s in range(n + 1)])[size]
+    weight = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) if s < n else 0.0 for s in range(n + 1)])[
+        size
+    ]
     out = np.empty(n)
     for i in range(n):
         without = masks[(masks >> i) & 1 == 0]
@@ -71,9 +78,18 @@ def causes_of(problem: StudyProblem, first: dict[str, Any], second: dict[str, An
     causes = [(n.split(".", 1)[-1], [n], f"{values[n][0]} -> {values[n][1]}") for n in differs]
     if len(causes) > MAX_CAUSES - 1 - 2 * len(setting.roles):
         heads = dict.fromkeys(n.split(".", 1)[0] for n in differs)
-        causes = [(head, [n for n in differs if n.startswith(head + ".")], f"{sum(n.startswith(head + '.') for n in differs)} variables") for head in heads]
+        causes = [
+            (
+                head,
+                [n for n in differs if n.startswith(head + ".")],
+                f"{sum(n.startswith(head + '.') for n in differs)} variables",
+            )
+            for head in heads
+        ]
     for unit in ("train", *setting.roles):
-        keys = [f"{unit}.{k}" for k in (*LAYOUT, *OPTIONS.get(unit, ()))] + (["global_batch_tok"] if unit == "train" else [])
+        keys = [f"{unit}.{k}" for k in (*LAYOUT, *OPTIONS.get(unit, ()))] + (
+            ["global_batch_tok"] if unit == "train" else []
+        )
         if any(first[k] != second[k] for k in keys):
             from_to = (text_of(p, unit) for p in (first, second))
             causes.append((f"{unit} layout", keys, " -> ".join(from_to)))
@@ -91,4 +107,3 @@ def text_of(point: dict[str, Any], unit: str) -> str:
 
 def _per_rank(point: dict[str, Any], unit: str) -> float:
     return float(point[f"{unit}.batch"]) / float(point[f"{unit}.n_dp"])
-

@@ -14,6 +14,7 @@ import click
 from codesign import review
 from codesign.command_line import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded, print_json
 
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="codesign")
 def main() -> None:

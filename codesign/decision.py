@@ -17,20 +17,30 @@ from codesign.study import Study
 
 MAX_FLIPS = 3  # per pick: those that need the smallest surprise
 HALF = 0.5  # a pick that leaves the front in more than this share of the samples is marked
-BENCH_S, STEP_BENCH_S, STEP_DEVICES = 4 * 3600.0, 2 * 3600.0, 64.0  # half a day on one replica; training steps on 64 devices: our estimates
-PROXY_SHARE, LADDER_SHARE = 0.01, 0.02  # of the pretraining cost: a proxy run per finalist, a scaling ladder; our estimates
+BENCH_S, STEP_BENCH_S, STEP_DEVICES = (
+    4 * 3600.0,
+    2 * 3600.0,
+    64.0,
+)  # half a day on one replica; training steps on 64 devices: our estimates
+PROXY_SHARE, LADDER_SHARE = (
+    0.01,
+    0.02,
+)  # of the pretraining cost: a proxy run per finalist, a scaling ladder; our estimates
 N_FINALISTS = 4  # designs that a round of measurements compares
 
 
 def decide(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) -> dict[str, Any]:
     """Picks, points, sources and measurements as plain JSON types."""
     if run.front.empty:
-        raise UserError(f"{run.path}: nothing on the front, so there is nothing to decide", hint="relax a limit; `codesign run` names the one that binds")
+        raise UserError(
+            f"{run.path}: nothing on the front, so there is nothing to decide",
+            hint="relax a limit; `codesign run` names the one that binds",
+        )
     sampled = robustness.sample(study, run, n_samples, seed)
     front = robustness.on_front(sampled.values, sampled.holds)
     regret = robustness.regret(sampled)
     swept = robustness.sweeps(sampled)
-    chosen = picks(run.front, run.objectives) + [_most_robust(run, front, regret)]
+    chosen = [*picks(run.front, run.objectives), _most_robust(run, front, regret)]
     return {
         "run": str(run.path), "samples": sampled.n, "seed": seed, "points_scored": sampled.values.shape[0] * sampled.values.shape[1],
         "picks": [_pick(run, sampled, front, regret, swept, pick) for pick in chosen],
@@ -47,12 +57,16 @@ def _most_robust(run: Run, front: np.ndarray, regret: np.ndarray) -> dict[str, A
             "gives_up": gives_up(run.front, row, run.objectives)}  # fmt: skip
 
 
-def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any]) -> dict[str, Any]:
+def _pick(
+    run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any]
+) -> dict[str, Any]:
     row = int(np.flatnonzero(run.front["id"] == pick["id"])[0])
     rule = rule_of(pick["name"], run.objectives)
     optimism, share = robustness.debias(sampled, front, rule)
     changes = robustness.flips(swept, row, rule, robustness.width_of(sampled.base))
-    if pick["name"] == "most robust":  # not chosen for its values: they are not flattered, and only a broken limit changes it
+    if (
+        pick["name"] == "most robust"
+    ):  # not chosen for its values: they are not flattered, and only a broken limit changes it
         optimism, share = np.zeros_like(optimism), np.full_like(share, np.nan)
         changes = [c for c in changes if c["broken"]]
     p_front = float(front[:, row].mean())
@@ -88,7 +102,8 @@ def _flip(run: Run, sampled: Sampled, found: dict[str, Any]) -> dict[str, Any]:
     becomes = None if found["becomes"] < 0 else int(run.front["id"].iloc[found["becomes"]])
     return {
         "assumption": source.name, "factor": factor, "value": None if value is None else value * factor, "unit": source.unit,
-        "sigmas": found["sigmas"], "probability": NormalDist().cdf(-abs(found["sigmas"])), "becomes": becomes, "breaks_a_limit": found["broken"],
+        "sigmas": found["sigmas"], "probability": NormalDist().cdf(-abs(found["sigmas"])), "becomes": becomes,
+        "breaks_a_limit": found["broken"],
     }  # fmt: skip
 
 
@@ -108,13 +123,21 @@ def _base_value(sampled: Sampled, source: Source) -> float | None:
 def _points(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray) -> list[dict[str, Any]]:
     holds, p = sampled.holds.mean(axis=0), front.mean(axis=0)
     ids = run.front["id"].tolist()
-    rows = [{"id": int(ids[i]), "p_front": float(p[i]), "p_holds": float(holds[i]), "regret": _regret(run, regret[i], sampled)} for i in range(len(ids))]
+    rows = [
+        {
+            "id": int(ids[i]),
+            "p_front": float(p[i]),
+            "p_holds": float(holds[i]),
+            "regret": _regret(run, regret[i], sampled),
+        }
+        for i in range(len(ids))
+    ]
     return sorted(rows, key=lambda r: -r["p_front"])
 
 
 def _measurements(run: Run, sampled: Sampled, front: np.ndarray) -> list[dict[str, Any]]:
     """What each measurement would remove of the expected regret of choosing the knee now, best per USD first."""
-    regret, shares = robustness.worth_of_knowing(sampled, None)
+    _, shares = robustness.worth_of_knowing(sampled, None)
     _, picked = robustness.debias(sampled, front, None)
     finalists = np.argsort(-picked)[:N_FINALISTS]
     rows = []
@@ -150,5 +173,7 @@ def _price_of(run: Run, sampled: Sampled, source: Source, finalists: np.ndarray)
         return f"a hundred training steps {which}, {STEP_DEVICES:.0f} devices", n * STEP_BENCH_S * STEP_DEVICES * rent
     devices = points.layouts[role].n_devices[finalists]
     if source.is_shared:
-        return f"serve a model of this kind on one replica of {source.hardware or 'the fleet'}", float(np.max(devices)) * BENCH_S * rent
+        return f"serve a model of this kind on one replica of {source.hardware or 'the fleet'}", float(
+            np.max(devices)
+        ) * BENCH_S * rent
     return "serve each finalist with random weights in its own layout", float(np.sum(devices)) * BENCH_S * rent

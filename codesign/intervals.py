@@ -19,7 +19,18 @@ from codesign.rescore import points_of, score
 from codesign.results import Run
 from codesign.study import Study
 
-COLUMNS = ("tpot_s", "ttft_s", "usd_per_mtok", "train_s", "train_usd", "lifecycle_usd", "c_eq_flop", "energy_j_per_tok", "serve_devices", "pretrain_tok")
+COLUMNS = (
+    "tpot_s",
+    "ttft_s",
+    "usd_per_mtok",
+    "train_s",
+    "train_usd",
+    "lifecycle_usd",
+    "c_eq_flop",
+    "energy_j_per_tok",
+    "serve_devices",
+    "pretrain_tok",
+)
 REACH = np.log(1000.0)  # a source that moves a column further than that (nothing left to train with) moves it by that
 
 

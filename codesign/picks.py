@@ -42,7 +42,8 @@ def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any
 
 def rule_of(name: str, objectives: dict[str, str]) -> int | None:
     """Position of the objective that a pick is the best of; None for the knee, which weighs them all."""
-    wanted = {"cheapest": COST_COLUMNS, "fastest": SPEED, "best quality": [n for n in objectives if COLUMNS[n].better == "max"]}.get(name, ())
+    quality = [n for n in objectives if COLUMNS[n].better == "max"]
+    wanted = {"cheapest": COST_COLUMNS, "fastest": SPEED, "best quality": quality}.get(name, ())
     return next((i for i, column in enumerate(objectives) if column in wanted), None)
 
 

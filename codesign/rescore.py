@@ -45,7 +45,9 @@ class Points:
     job: dict[str, np.ndarray]
     batch_tok: np.ndarray
     rl_rate: np.ndarray
-    cheapest: dict[str, np.ndarray] = field(default_factory=dict)  # what balance looks at: each phase's cheapest layout / the archived one
+    cheapest: dict[str, np.ndarray] = field(
+        default_factory=dict
+    )  # what balance looks at: each phase's cheapest layout / the archived one
 
     @property
     def n(self) -> int:
@@ -71,13 +73,22 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
 def _cheapest(points: Points) -> dict[str, np.ndarray]:
     """Amount of each phase on its cheapest layout over that on the archived one (P,): at most 1."""
     setting, designs, rows = points.setting, points.designs, np.arange(points.n)
-    train, serve = _training(points, rows, points.designs.chips["train"], {}), _serving(points, rows, setting.traffic, designs.chips, {})
+    train, serve = (
+        _training(points, rows, points.designs.chips["train"], {}),
+        _serving(points, rows, setting.traffic, designs.chips, {}),
+    )
     best = pipeline.train(setting, designs, None).best | pipeline.serve(setting, designs, None).best
     own = {"device_s_per_tok": train["device_s_per_tok"], "reference_usd_per_tok": serve["reference_usd_per_tok"]}
     return {key: best[key] / value for key, value in own.items()}
 
 
-def score(points: Points, rows: np.ndarray, factors: Factors, chips: Mapping[str, Chip] | None = None, keep: Sequence[str] = ()):
+def score(
+    points: Points,
+    rows: np.ndarray,
+    factors: Factors,
+    chips: Mapping[str, Chip] | None = None,
+    keep: Sequence[str] = (),
+):
     """Columns (N,), all or those to `keep`, and largest signed violation (N,) by name of the points `rows` under `factors`.
 
     `chips` replaces the hardware of each row, by role.
@@ -104,14 +115,24 @@ def _score(points: Points, rows, factors: Factors, chips: Mapping[str, Chip]):
         target_c_eq_flop=life.target_c_eq_flop / f("quality"),
     )  # fmt: skip
     setting = replace(points.setting, traffic=traffic, life=life)
-    train, serve = _training(points, rows, hardware["train"], factors), _serving(points, rows, traffic, hardware, factors)
-    best = {k: (train | serve)[k] * (points.cheapest[k][rows] if points.cheapest else 1.0) for k in ("device_s_per_tok", "reference_usd_per_tok")}
+    train, serve = (
+        _training(points, rows, hardware["train"], factors),
+        _serving(points, rows, traffic, hardware, factors),
+    )
+    best = {
+        k: (train | serve)[k] * (points.cheapest[k][rows] if points.cheapest else 1.0)
+        for k in ("device_s_per_tok", "reference_usd_per_tok")
+    }
     all_rows = np.arange(n)
-    units = (Survivors(all_rows, {k: np.broadcast_to(v, (n,)) for k, v in unit.items()}, n, best) for unit in (train, serve))
+    units = (
+        Survivors(all_rows, {k: np.broadcast_to(v, (n,)) for k, v in unit.items()}, n, best) for unit in (train, serve)
+    )
     rl_rate = points.rl_rate[rows] * f("time.rl")
     columns, violations = lifecycle_columns.fill(setting, designs, *units, rl_rate, (all_rows, all_rows, all_rows))
     columns = {k: np.broadcast_to(v, (n,)) for k, v in columns.items()}
-    return columns | _corrected(setting, columns, violations, factors), violations | {MEMORY: np.where(train["fits"] & serve["fits"], -1.0, 1.0)}
+    return columns | _corrected(setting, columns, violations, factors), violations | {
+        MEMORY: np.where(train["fits"] & serve["fits"], -1.0, 1.0)
+    }
 
 
 def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[str, np.ndarray]:
@@ -120,7 +141,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
     if "quality" in factors:
         law, ln_c = setting.law, np.log(factors["quality"])
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
-        changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
+        changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {
+            k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")
+        }
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
         changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
@@ -171,20 +194,28 @@ def _scene(points: Points, rows, chip: Chip, precision: Precision, factor, train
 
 def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, np.ndarray]:
     life, designs = points.setting.life, points.designs
-    bits = np.broadcast_to(np.asarray(designs.values.get("precision.train_bits", life.train_bits), dtype=float), (points.n,))[rows]
+    bits = np.broadcast_to(
+        np.asarray(designs.values.get("precision.train_bits", life.train_bits), dtype=float), (points.n,)
+    )[rows]
     scene = _scene(points, rows, chip, Precision(bits, np.float64(16.0), bits), factors.get("time.train"), True)
     layout, extras = points.layouts["train"].take(rows), {k: v[rows] for k, v in points.job.items()}
     job = training.job_of(extras, np.float64(life.seq_tok), np.round(points.batch_tok[rows] / life.seq_tok))
     return training.time_training(scene, layout, job) | vars(layout) | extras
 
 
-def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors) -> dict[str, np.ndarray]:
+def _serving(
+    points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors
+) -> dict[str, np.ndarray]:
     if not points.setting.disaggregated:
         return _shared_pool(points, rows, traffic, chips["serve"], factors)
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
-    joined = {k: prompts[k] + answers[k] for k in ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")}
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
+    joined = {
+        k: prompts[k] + answers[k] for k in ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")
+    }
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {
+        "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
+    }
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 
@@ -193,7 +224,12 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     pre, scene = _timed_prompt(points, rows, traffic, chip, layout, factors)
     found, scene = _timed_answer(points, rows, traffic, chip, layout, lead, factors, pre)
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
-    return found | vars(layout) | serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
+    return (
+        found
+        | vars(layout)
+        | serve_unit.shared_pool(pre, found, layout, lead, traffic)
+        | {"fits": found["fits"] & pre["fits"]}
+    )
 
 
 def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):

@@ -10,7 +10,12 @@ from codesign.command_line import JSON_OPTION, guarded, print_json
 @click.command()
 @click.argument("path", metavar="RUN")
 @click.argument("point_id", metavar="ID", type=int)
-@click.option("--why-not", "change", metavar="CHANGE", help='What would happen if the design were changed, such as "n_experts=512".')
+@click.option(
+    "--why-not",
+    "change",
+    metavar="CHANGE",
+    help='What would happen if the design were changed, such as "n_experts=512".',
+)
 @JSON_OPTION
 @guarded
 def show(path: str, point_id: int, change: str | None, as_json: bool) -> None:
@@ -45,12 +50,16 @@ def sensitivity(path: str, point_id: int, as_json: bool) -> None:
 
     result = load_results(path)
     answer = of(tables.study_of(result), result, point_id)
-    print_json(answer) if as_json else click.echo(decision_text.sensitivity_text(answer, screen.design_text(result.point(point_id))))
+    print_json(answer) if as_json else click.echo(
+        decision_text.sensitivity_text(answer, screen.design_text(result.point(point_id)))
+    )
 
 
 @click.command()
 @click.argument("path", metavar="RUN")
-@click.option("--samples", type=click.IntRange(min=2), help="Draws of everything uncertain (default: the study's, 2000).")
+@click.option(
+    "--samples", type=click.IntRange(min=2), help="Draws of everything uncertain (default: the study's, 2000)."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @JSON_OPTION
 @guarded
@@ -62,5 +71,10 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
 
     result = load_results(path)
     answer = of(tables.study_of(result), result, samples, seed)
-    lines = {p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}" for p in answer["picks"]}
+    lines = {
+        p[
+            "id"
+        ]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
+        for p in answer["picks"]
+    }
     print_json(answer) if as_json else click.echo(decision_text.decide_text(answer, lines))

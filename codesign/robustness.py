@@ -24,7 +24,9 @@ MAX_PAIRS = 60_000_000  # comparisons of points for regret; more samples than th
 WITHIN = 1e-9  # relative: a limit that a point sits on is not broken by rounding
 BROKEN_LOSS = 1.0  # loss of a broken limit in the decision: the width of the front; our judgement
 WORST_LOSS = 2.0  # widths of the front beyond which a choice is simply lost
-FLIP = 0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
+FLIP = (
+    0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
+)
 FAR = np.log(1000.0)  # a point a thousand times worse than predicted (no money left for training) is no worse than that
 
 
@@ -59,7 +61,15 @@ def sample(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) 
     log = (base * _signs(points) > 0).all(axis=0)
     base = _coordinates(points, base, log)
     values = _coordinates(points, objectives, log).reshape(n, points.n, -1)
-    return Sampled(points, sources, draws, base, np.where(log, np.minimum(values, base + FAR), values), holds.reshape(n, points.n), log)
+    return Sampled(
+        points,
+        sources,
+        draws,
+        base,
+        np.where(log, np.minimum(values, base + FAR), values),
+        holds.reshape(n, points.n),
+        log,
+    )
 
 
 def _signs(points: Points) -> np.ndarray:
@@ -178,11 +188,15 @@ def flips(swept: list[Sweep], pick: int, rule: int | None, width: np.ndarray) ->
     for s in swept:
         loss, middle = losses(s.values, s.holds, rule, width), len(s.z) // 2
         with np.errstate(invalid="ignore"):
-            lost = ~s.holds[:, pick] | (loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min())
+            lost = ~s.holds[:, pick] | (
+                loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min()
+            )
         for side in (np.arange(middle + 1, len(s.z)), np.arange(middle - 1, -1, -1)):
             if lost[side].any():
                 at = side[np.argmax(lost[side])]
-                edge = 0.5 * (s.z[at] + s.z[at - np.sign(at - middle)])  # between the last that keeps the pick and the first that does not
+                edge = 0.5 * (
+                    s.z[at] + s.z[at - np.sign(at - middle)]
+                )  # between the last that keeps the pick and the first that does not
                 becomes = int(np.argmin(loss[at])) if s.holds[at].any() else -1
                 found.append({"source": s.source, "factor": float(np.exp(edge * s.source.width)), "sigmas": float(edge), "becomes": becomes,
                               "broken": bool(~s.holds[at, pick])})  # fmt: skip
@@ -200,8 +214,8 @@ def loss_of(sampled: Sampled, rule: int | None) -> np.ndarray:
 def worth_of_knowing(sampled: Sampled, rule: int | None) -> tuple[float, np.ndarray]:
     """(expected regret of deciding now, share of it that knowing each source exactly would remove).
 
-    Regret = min_p E[loss] - E[min_p loss].  Knowing source k: E[loss | its draw] by a quadratic fit in the draw, then the best point of each
-    draw (regression estimate of the value of partial information; Strong, Oakley & Brennan 2014, doi:10.1177/0272989X13505910), less what
+    Regret = min_p E[loss] - E[min_p loss].  Knowing source k: E[loss | its draw] by a quadratic fit in the draw, then the best
+    point of each draw (value of partial information by regression, Strong, Oakley & Brennan 2014, doi:10.1177/0272989X13505910), less what
     the same fit finds in shuffled draws, where there is nothing to find.
     """
     loss = loss_of(sampled, rule)
@@ -211,7 +225,9 @@ def worth_of_knowing(sampled: Sampled, rule: int | None) -> tuple[float, np.ndar
     found = []
     for source, z in zip(sampled.sources, sampled.draws, strict=True):
         feature = z[:, source.group]
-        real, nothing = (now - _fitted(loss, f).min(axis=1).mean() for f in (feature, feature[rng.permutation(len(feature))]))
+        real, nothing = (
+            now - _fitted(loss, f).min(axis=1).mean() for f in (feature, feature[rng.permutation(len(feature))])
+        )
         found.append(max(real - max(nothing, 0.0), 0.0))
     return regret_now, np.array(found) / max(regret_now, 1e-12)
 

@@ -117,7 +117,8 @@ def plan_text(plan: Any, n_variables: int, study: str) -> str:
 
 
 def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], points: Mapping[int, Mapping[str, Any]],
-                value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str, doubts: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+                value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str,
+                doubts: Mapping[str, Any] | None = None) -> str:  # fmt: skip
     """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command.
 
     doubts: {cells: {id: {column: value with interval}}, sure: how often each pick stays on the front}.
@@ -127,7 +128,8 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
     killed = sorted(manifest["killed"].items(), key=lambda kv: -kv[1])
     if killed:
         lines.append(("killed by", "   ".join(f"{name} {count / n:.0%}" for name, count in killed[:6])))
-    lines += zip([pick["name"] for pick in picks], _pick_lines(manifest, [points[pick["id"]] for pick in picks], (doubts or {}).get("cells", {})), strict=True)
+    shown = _pick_lines(manifest, [points[pick["id"]] for pick in picks], (doubts or {}).get("cells", {}))
+    lines += zip([pick["name"] for pick in picks], shown, strict=True)
     if doubts and doubts["sure"]:
         lines.append(("sure", doubts["sure"]))
     if value:
@@ -157,7 +159,8 @@ def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
     def cell(p, c):
         return f"{label(c)} {doubts.get(int(p['id']), {}).get(c) or human(p[c], c)}"
 
-    rows = [[f"#{p['id']}", design_text(p), serving_text(p, manifest["units"]), *(cell(p, c) for c in manifest["objectives"])] for p in points]
+    goals, units = manifest["objectives"], manifest["units"]
+    rows = [[f"#{p['id']}", design_text(p), serving_text(p, units), *(cell(p, c) for c in goals)] for p in points]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -39,7 +39,9 @@ def _peak(*widths: str) -> Callable[[Chip, float], Chip]:
             chosen.add("at_8")
         if "at_8" in chosen and not chip.has_4_bit:
             chosen.add("at_4")
-        return replace(chip, peak_flop_per_s=ByBits(**{k: v * (f if k in chosen else 1.0) for k, v in vars(peak).items()}))
+        return replace(
+            chip, peak_flop_per_s=ByBits(**{k: v * (f if k in chosen else 1.0) for k, v in vars(peak).items()})
+        )
 
     return change
 
@@ -72,7 +74,9 @@ RESOURCES: dict[str, Callable[[Chip, float], Chip]] = {
 
 
 def _in_traffic(*names: str) -> Callable[[Setting, float], Setting]:
-    return lambda setting, f: replace(setting, traffic=replace(setting.traffic, **{n: getattr(setting.traffic, n) * f for n in names}))
+    return lambda setting, f: replace(
+        setting, traffic=replace(setting.traffic, **{n: getattr(setting.traffic, n) * f for n in names})
+    )
 
 
 def _in_life(name: str) -> Callable[[Setting, float], Setting]:
@@ -90,11 +94,16 @@ ASSUMPTIONS: dict[str, Callable[[Setting, float], Setting]] = {
     "unique tokens": _in_life("unique_tok"),
     "quality asked for": _in_life("target_c_eq_flop"),
 }
-TIMES = {"training time": "time.train", "RL time": "time.rl", "prefill time": "time.prefill", "decode time": "time.decode"}
+TIMES = {
+    "training time": "time.train",
+    "RL time": "time.rl",
+    "prefill time": "time.prefill",
+    "decode time": "time.decode",
+}
 
 
 def sensitivity(study: Study, run: Run, point_id: int) -> dict[str, Any]:
-    """Resources, assumptions, architecture and exchange rates around one point, as plain JSON types; changes are relative (-0.09: 9 % less)."""
+    """Resources, assumptions, architecture and exchange rates around one point; changes are relative (-0.09: 9 % less)."""
     row = run.point(point_id)
     points = points_of(study.problem, [row])
     goals = list(run.objectives)
@@ -110,7 +119,8 @@ def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> li
     names = {role: _hardware(points, role) for role in own}
     changes = [(hardware, resource) for hardware in dict.fromkeys(names.values()) for resource in RESOURCES]
     variants = {
-        role: [chip, *(RESOURCES[r](chip, STEP) if names[role] == h else chip for h, r in changes)] for role, chip in own.items()
+        role: [chip, *(RESOURCES[r](chip, STEP) if names[role] == h else chip for h, r in changes)]
+        for role, chip in own.items()
     }
     stacked = {role: stack(chips) for role, chips in variants.items()}
     n = len(changes) + 1
@@ -145,7 +155,9 @@ def _on_machines(problem: StudyProblem, row: dict[str, Any], stacked: dict[str, 
     n = max(chip.length() for chip in stacked.values())
     labels = tuple(str(i) for i in range(n))
     pools = problem.setting.pools | {role: Pool(labels, chip) for role, chip in stacked.items()}
-    values = {k: np.repeat(v, n) for k, v in problem.values_of([row]).items() if not k.endswith("scale_up_size")}  # the chips have it already
+    values = {
+        k: np.repeat(v, n) for k, v in problem.values_of([row]).items() if not k.endswith("scale_up_size")
+    }  # the chips have it already
     values |= {f"hardware.{role}": np.array(labels) for role in stacked}
     codes = {k: np.arange(n) if k.startswith("hardware.") else np.zeros(n, dtype=int) for k in values}
     return pipeline.evaluate(replace(problem.setting, pools=pools), values, codes)
@@ -183,7 +195,9 @@ def _assumptions(problem: StudyProblem, points: Points, row: dict[str, Any]) -> 
             continue
         columns, _ = score(replace(points, setting=other), np.zeros(1, dtype=int), {}, keep=names)
         batch = pipeline.evaluate(other, values, codes)
-        rows.append({"name": name, "kept": _relative(_first(columns), _first(base)), "anew": _anew(setting, batch, 0, row)})
+        rows.append(
+            {"name": name, "kept": _relative(_first(columns), _first(base)), "anew": _anew(setting, batch, 0, row)}
+        )
     for name, key in TIMES.items():
         if key != "time.rl" or points.rl_rate.any():
             columns, _ = score(points, np.zeros(1, dtype=int), {key: np.array([STEP])}, keep=names)
@@ -226,15 +240,30 @@ def _architecture(problem: StudyProblem, row: dict[str, Any]) -> list[dict[str, 
         x = variable.choices[at], variable.choices[k]
         change = nearest_change(problem.setting, batch, i, row)
         scale = np.log(x[1] / x[0]) if variable.ordered and isinstance(x[0], (int, float)) and min(x) > 0 else 0.0
-        elasticity = {g: float(np.log1p(c) / scale) for g, c in change.items() if c is not None and c > -1} if change and scale else None
-        out.append({"variable": variable.name, "from": x[0], "to": x[1], "in_space": bool(valid[i]), "change": change, "elasticity": elasticity})
+        elasticity = (
+            {g: float(np.log1p(c) / scale) for g, c in change.items() if c is not None and c > -1}
+            if change and scale
+            else None
+        )
+        out.append(
+            {
+                "variable": variable.name,
+                "from": x[0],
+                "to": x[1],
+                "in_space": bool(valid[i]),
+                "change": change,
+                "elasticity": elasticity,
+            }
+        )
     return out
 
 
 def index_of(problem: StudyProblem, row: dict[str, Any]) -> np.ndarray:
     """Choice positions (V,) of a row of the results table."""
     values = problem.values_of([row])
-    return np.array([list(v.choices).index(values[v.name].tolist()[0]) for v in problem.space.variables], dtype=np.int64)
+    return np.array(
+        [list(v.choices).index(values[v.name].tolist()[0]) for v in problem.space.variables], dtype=np.int64
+    )
 
 
 def nearest_change(setting: Setting, batch: Batch, design: int, base: dict[str, Any]) -> dict[str, float | None] | None:
@@ -269,7 +298,11 @@ def exchange(run: Run, row: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     for name in [n for n in run.objectives if n != quality]:
         rest = [n for n in run.objectives if n not in (quality, name)]
-        strict = better[np.all([better[n] <= row[n] * (1 + SLACK) for n in rest], axis=0)] if rest and len(better) else better
+        strict = (
+            better[np.all([better[n] <= row[n] * (1 + SLACK) for n in rest], axis=0)]
+            if rest and len(better)
+            else better
+        )
         pool = strict if len(strict) else better
         if not len(pool):
             out.append({"pays": name, "to": None})
@@ -278,6 +311,7 @@ def exchange(run: Run, row: dict[str, Any]) -> list[dict[str, Any]]:
         out.append({
             "pays": name, "to": int(to["id"]), "rest_held": bool(len(strict)), "change": float(to[name] - row[name]),
             "changes": {n: float(to[n] / row[n] - 1.0) for n in run.objectives},
-            "serve_kw": float(to["serve_power_w"] - row["serve_power_w"]) / 1e3, "lifecycle_usd": float(to["lifecycle_usd"] - row["lifecycle_usd"]),
+            "serve_kw": float(to["serve_power_w"] - row["serve_power_w"]) / 1e3,
+            "lifecycle_usd": float(to["lifecycle_usd"] - row["lifecycle_usd"]),
         })  # fmt: skip
     return out

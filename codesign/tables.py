@@ -181,7 +181,10 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
     ]  # fmt: skip
     causes = waterfall(study.problem, run.point(ids[0]), run.point(ids[1]), list(run.objectives))
     doubt = intervals_of(study, run, ids)
-    told = [{"name": n, "sigma": float(doubt.sigma_of_difference(n, 0)[1]), "apart": not bool(doubt.alike(n, 0)[1])} for n in run.objectives if n in doubt.values]
+    told = [
+        {"name": n, "sigma": float(doubt.sigma_of_difference(n, 0)[1]), "apart": not bool(doubt.alike(n, 0)[1])}
+        for n in run.objectives if n in doubt.values
+    ]  # fmt: skip
     return {"ids": ids, "differs": differs, "metrics": ratios, "waterfall": causes, "told_apart": told, "level": doubt.level,
             "why": _why(details), "sentences": _sentences(details) + _apart(told, ids, doubt.level)}  # fmt: skip
 
@@ -269,10 +272,12 @@ def compare_fronts(first: Run, second: Run) -> dict[str, Any]:
 def _front_sentences(fronts: dict[str, Any]) -> list[str]:
     if not fronts:
         return []
-    found = [f"the second front beats {fronts['first_beaten']:.0%} of the first's points, the first {fronts['second_beaten']:.0%} of the second's"]
+    beaten = fronts["first_beaten"], fronts["second_beaten"]
+    found = [f"the second front beats {beaten[0]:.0%} of the first's points, the first {beaten[1]:.0%} of the second's"]
     for name, gain in fronts["gains"].items():
         if gain["ratio"] is not None:
-            found.append(f"{label(name)} at no loss in the rest: {gain['ratio']:.3g}x (median over the {gain['at']:.0%} of the first's points that the second can match)")
+            where = f"median over the {gain['at']:.0%} of the first's points that the second can match"
+            found.append(f"{label(name)} at no loss in the rest: {gain['ratio']:.3g}x ({where})")
     return found
 
 

@@ -49,9 +49,15 @@ def parse(problem: StudyProblem, text: str) -> dict[str, Any]:
         name, equals, value = (p.strip() for p in part.partition("="))
         key = name if name in variables else leaves.get(name)
         if not equals or not value:
-            raise UserError(f"'{part.strip()}' is no change", hint="write variable=value, several separated by commas: --why-not \"n_experts=512\"")
+            raise UserError(
+                f"'{part.strip()}' is no change",
+                hint='write variable=value, several separated by commas: --why-not "n_experts=512"',
+            )
         if key is None:
-            raise UserError(f"'{name}' is not a variable of this study's space", hint=did_you_mean(name, [*variables, *leaves], "variables"))
+            raise UserError(
+                f"'{name}' is not a variable of this study's space",
+                hint=did_you_mean(name, [*variables, *leaves], "variables"),
+            )
         wanted[key] = _typed(variables[key].choices[0], value.strip("'\""), name)
     if not wanted:
         raise UserError("--why-not is empty", hint='for example --why-not "n_experts=512"')
@@ -71,7 +77,7 @@ def _typed(example: Any, text: str, name: str) -> Any:
 
 
 def _changed(problem: StudyProblem, row: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, np.ndarray], bool]:
-    """Values (1,) of the changed design, and whether the study's space contains it.  Ties (`derived`) follow where the value is a choice."""
+    """Values (1,) of the changed design, and whether the space contains it.  Ties (`derived`) follow where the value is a choice."""
     index, outside = index_of(problem, row), {}
     for v, variable in enumerate(problem.space.variables):
         if variable.name in wanted:
@@ -87,7 +93,10 @@ def _changed(problem: StudyProblem, row: dict[str, Any], wanted: dict[str, Any])
     values = problem.space.values(design)
     overruled = [n for n in wanted if n not in outside and values[n].tolist()[0] != wanted[n]]
     if overruled:
-        raise UserError(f"{overruled[0]} is not read by this design: its `when` is false", hint="change the variable that its condition reads too")
+        raise UserError(
+            f"{overruled[0]} is not read by this design: its `when` is false",
+            hint="change the variable that its condition reads too",
+        )
     return values | outside, not outside and bool(problem.valid(design)[0])
 
 
@@ -117,5 +126,9 @@ def _verdict(answer: dict[str, Any]) -> str:
     if answer["beaten_by"]:
         listed = ", ".join(f"#{i}" for i in answer["beaten_by"])
         return f"feasible, but beaten: {listed} {'is' if len(answer['beaten_by']) == 1 else 'are'} at least as good in every objective"
-    where = "the search did not reach it; more trials would" if answer["in_space"] else "it lies outside the study's space: widen the space and run again"
+    where = (
+        "the search did not reach it; more trials would"
+        if answer["in_space"]
+        else "it lies outside the study's space: widen the space and run again"
+    )
     return f"feasible and not beaten by the front: {where}"

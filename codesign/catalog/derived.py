@@ -1,7 +1,7 @@
 """Accelerators that do not exist yet: a catalog one with some figures scaled or replaced.
 
 In one line, wherever hardware is named:   gb200_nvl72 with hbm_bandwidth=1.1, price=0.9
-As a file of its own:                      base: b200_sxm_node   /   hbm: {type: DDR5, capacity: 1 TB, bandwidth: 614 GB/s}   /   scale: {price: 0.6}
+As a file of its own:   {base: b200_sxm_node, hbm: {type: DDR5, capacity: 1 TB, bandwidth: 614 GB/s}, scale: {price: 0.6}}
 
 Kernels keep the fractions of peak and bandwidth that were measured on the base: a what-if about the machine, not about its software.
 """
@@ -38,28 +38,44 @@ def parse(text: str) -> dict[str, float]:
     """
     factors: dict[str, float] = {}
     for part in text.split(","):
-        key, equals, value = (p.strip() for p in part.partition("="))
+        key, _, value = (p.strip() for p in part.partition("="))
         try:
             factors[key] = float(value.removesuffix("x"))
         except ValueError:
-            hint = "write factors, such as 'b200_sxm with hbm_bandwidth=1.1, price=0.9'; for other figures write a file with 'base: b200_sxm'"
+            hint = "factors, such as 'b200_sxm with hbm_bandwidth=1.1, price=0.9'; other figures go into a file with 'base:'"
             raise SpecError(Diagnostic(f"'{part.strip()}' is no factor of a derived accelerator", hint=hint)) from None
     return factors
 
 
 def scaled(record: dict[str, Any], factors: Mapping[str, float], base: str) -> dict[str, Any]:
     """The record with its figures multiplied; provenance says of what they are multiples.  Changes and returns `record`."""
-    wrong = [Diagnostic(f"'{key}' cannot be scaled", hint=did_you_mean(key, SCALES, "figures")) for key in factors if key not in SCALES]
-    wrong += [Diagnostic(f"{key} = {value:g}: a factor is a number above 0") for key, value in factors.items() if not 0 < value < float("inf")]
+    wrong = [
+        Diagnostic(f"'{key}' cannot be scaled", hint=did_you_mean(key, SCALES, "figures"))
+        for key in factors
+        if key not in SCALES
+    ]
+    wrong += [
+        Diagnostic(f"{key} = {value:g}: a factor is a number above 0")
+        for key, value in factors.items()
+        if not 0 < value < float("inf")
+    ]
     if wrong:
         raise SpecError(wrong)
     for key, factor in factors.items():
         touched = [dotted for dotted in SCALES[key] if _multiply(record, dotted, factor)]
         if not touched:
-            raise SpecError(Diagnostic(f"{base} has no {key.replace('_', ' ')} to scale", hint="state the figure in a file with 'base:'"))
+            raise SpecError(
+                Diagnostic(
+                    f"{base} has no {key.replace('_', ' ')} to scale", hint="state the figure in a file with 'base:'"
+                )
+            )
         for dotted in touched:
             origin = record["provenance"].get(dotted, {"unit": ""})
-            record["provenance"][dotted] = origin | {"source": f"{factor:g} x {base}, a what-if", "date": "none", "confidence": "estimate"}
+            record["provenance"][dotted] = origin | {
+                "source": f"{factor:g} x {base}, a what-if",
+                "date": "none",
+                "confidence": "estimate",
+            }
     return record
 
 

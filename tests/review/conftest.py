@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from studies import study
 
 from codesign.run import run
+from studies import study
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from studies import study
 
 from codesign.run import run
 from codesign.sensitivity import sensitivity
+from studies import study
 
 DENSE = {
     "version": 1, "name": "decode", "question": "test", "engine": "ideal",
@@ -58,10 +58,10 @@ def test_kept_and_anew_agree_with_a_study_on_the_changed_machine(tmp_path, small
     row = small.run.front.iloc[0]
     hardware = row["hardware.serve"]
     answer = sensitivity(small.study, small.run, int(row["id"]))
-    faster = study(tmp_path, {"space": {k: v for k, v in small.study.file.space_raw.items()}} if hasattr(small.study.file, "space_raw") else None)
     faster = study(tmp_path, {"space": {
         "architecture.n_layers": [int(row["architecture.n_layers"])], "architecture.n_experts": [int(row["architecture.n_experts"])],
-        "precision.weight_bits": [int(row["precision.weight_bits"])], "hardware.serve": [f"{hardware} with hbm_bandwidth=1.1"]}})  # fmt: skip
+        "precision.weight_bits": [int(row["precision.weight_bits"])],
+        "hardware.serve": [f"{hardware} with hbm_bandwidth=1.1"]}})  # fmt: skip
     batch = faster.problem.evaluate(np.zeros((1, 4), dtype=np.int64))
     found = next(r for r in answer["resources"] if r["name"] == "HBM bandwidth" and "serve" in r["roles"])
     if found["roles"] != ["serve"]:
@@ -72,16 +72,31 @@ def test_kept_and_anew_agree_with_a_study_on_the_changed_machine(tmp_path, small
     if same.any():
         kept = batch.points["tpot_s"][same].min() / row["tpot_s"] - 1.0
         assert found["kept"]["tpot_s"] == pytest.approx(kept, abs=1e-9)
-    no_worse = (batch.points["c_eq_flop"] >= row["c_eq_flop"] * (1 - 1e-6)) & (batch.points["usd_per_mtok"] <= row["usd_per_mtok"] * (1 + 1e-6))
-    assert found["anew"]["tpot_s"] == pytest.approx(batch.points["tpot_s"][no_worse].min() / row["tpot_s"] - 1.0, abs=1e-9)
+    no_worse = (batch.points["c_eq_flop"] >= row["c_eq_flop"] * (1 - 1e-6)) & (
+        batch.points["usd_per_mtok"] <= row["usd_per_mtok"] * (1 + 1e-6)
+    )
+    assert found["anew"]["tpot_s"] == pytest.approx(
+        batch.points["tpot_s"][no_worse].min() / row["tpot_s"] - 1.0, abs=1e-9
+    )
 
 
 def test_a_resource_never_hurts_and_a_price_always_costs(small):
     for point in (small.ids[0], small.ids[-1]):
         answer = sensitivity(small.study, small.run, point)
         for row in answer["resources"]:
-            if row["name"] in ("HBM bandwidth", "HBM capacity", "scale-up bandwidth", "scale-out bandwidth", "16-bit peak", "8-bit peak"):
-                assert row["anew"]["tpot_s"] <= 1e-9 and row["anew"]["usd_per_mtok"] <= 1e-9 and row["anew"]["c_eq_flop"] >= -1e-9, row
+            if row["name"] in (
+                "HBM bandwidth",
+                "HBM capacity",
+                "scale-up bandwidth",
+                "scale-out bandwidth",
+                "16-bit peak",
+                "8-bit peak",
+            ):
+                assert (
+                    row["anew"]["tpot_s"] <= 1e-9
+                    and row["anew"]["usd_per_mtok"] <= 1e-9
+                    and row["anew"]["c_eq_flop"] >= -1e-9
+                ), row
         price = next(r for r in answer["resources"] if r["name"] == "price" and "serve" in r["roles"])
         assert price["kept"]["usd_per_mtok"] == pytest.approx(0.1)
 
