@@ -51,7 +51,8 @@ def intervals_block(
     for column, i in record.items():
         others = alike.get(column)
         rows.append({
-            "column": label(column), "value": interval_cell(i["value"], i["lower"], i["upper"], column), "shared": _sigma(i["sigma_shared"]),
+            "column": label(column), "value": interval_cell(i["value"], i["lower"], i["upper"], column),
+            "shared": _sigma(i["sigma_shared"]),
             "own": _sigma(i["sigma_own"]), "alike": "" if others is None else f"{len(others)} of {n_front - 1}",
         })  # fmt: skip
     headers = {

@@ -50,7 +50,7 @@ class Intervals:
 
     def sigma(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """(shared, own) standard deviation of ln of a column (P,)."""
-        own = np.array([not source.is_shared for source in self.sources])
+        own = np.array([not source.is_shared for source in self.sources], dtype=bool)
         squares = self.effects[column] ** 2
         return np.sqrt(squares[~own].sum(axis=0)), np.sqrt(squares[own].sum(axis=0))
 
@@ -61,7 +61,7 @@ class Intervals:
 
     def sigma_of_difference(self, column: str, row: int) -> np.ndarray:
         """Standard deviation of ln of the ratio to point `row`, at every point (P,)."""
-        total = 0.0
+        total = np.zeros(len(self.ids))
         for source, effect in zip(self.sources, self.effects[column], strict=True):
             total = total + effect**2 + effect[row] ** 2 - 2.0 * alike(source, row) * effect * effect[row]
         return np.sqrt(np.maximum(total, 0.0))
