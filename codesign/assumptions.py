@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.lifecycle_columns import quality_columns
+from codesign.objectives import ENERGY_COLUMNS
 from codesign.rescore import Points, score
 from codesign.study import Study
 from codesign.uncertainty import chip_class, spread
@@ -67,7 +68,7 @@ def sources_of(study: Study, points: Points) -> list[Source]:
                 hardware,
             )
         )
-        if setting.columns_read & WATTS:
+        if setting.columns_read & (WATTS | ENERGY_COLUMNS):
             found.append(
                 _of_study(
                     f"power of {hardware}",

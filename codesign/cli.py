@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from codesign import review
-from codesign.command_line import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded, print_json
+from codesign.shell import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded
+from codesign.shell import print_json as _print_json
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -63,7 +64,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
     resolved = open_study(study, overrides, scenario)
     p = plan(resolved)
     if as_json:
-        return print_json({
+        return _print_json({
             "space_designs": p.space_designs, "space_designs_exact": p.is_exact_count, "space_rows": p.space_rows,
             "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
             "variables": [v.name for v in resolved.problem.space.variables],
@@ -96,7 +97,7 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
                 "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
-        print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
+        _print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
     else:
         chosen = picks.picks(result.front, result.objectives)
         points = {p["id"]: result.point(p["id"]) for p in chosen}
@@ -131,7 +132,7 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
         return click.echo(rows.to_csv(index=False), nl=False)
     records, notes = tables.front_rows(result, rows)
     if as_json:
-        return print_json(records)
+        return _print_json(records)
     records = tables.with_intervals(result, records)
     columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
@@ -154,7 +155,7 @@ def compare(first: str, second: str, third: str | None, as_json: bool) -> None:
     from codesign import tables
 
     answer = tables.compare_points(first, second, third) if third is not None else tables.compare_runs(first, second)
-    print_json(answer) if as_json else click.echo(tables.compare_text(answer))
+    _print_json(answer) if as_json else click.echo(tables.compare_text(answer))
 
 
 @main.command()
@@ -167,7 +168,7 @@ def hypervolume(path: str, reference: str, as_json: bool) -> None:
     from codesign import tables
 
     answer = tables.hypervolume_share(path, reference)
-    print_json(answer) if as_json else click.echo(
+    _print_json(answer) if as_json else click.echo(
         f"hypervolume {answer['hypervolume']:.4f} of {answer['reference_hypervolume']:.4f}: share {answer['share']:.2%}"
     )
 
@@ -229,13 +230,13 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
     given = tables.read_scenario(scenario) if scenario else {}
     given |= {k: v for k, v in flags.items() if v is not None}
     answer = point.evaluate_point(given, detail=detail or not as_json)
-    print_json(answer) if as_json else click.echo(tables.point_text(answer))
+    _print_json(answer) if as_json else click.echo(tables.point_text(answer))
 
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
-    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap"}
+    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed"}
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
@@ -262,7 +263,7 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
     for file in command.write(found, per_row, plot):
         click.echo(f"{file} written", err=True)
     answer = command.answer(found, row_id, as_json)
-    print_json(answer) if as_json else click.echo(answer)
+    _print_json(answer) if as_json else click.echo(answer)
     if not any(v.scored for v in found):
         click.echo("no row could be predicted", err=True)
         sys.exit(NOTHING_FEASIBLE)
@@ -281,8 +282,29 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
     from codesign.evidence import calibration_text as text
 
     found = text.run(data, kind, output, chip, engine)
-    print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
+    _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
     click.echo(f"{output} written", err=True)
+
+
+@main.command()
+@click.argument("ids", nargs=-1, metavar="[ID | CLAIM.yaml ...]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Pin a key, such as accelerator=mi300x; repeatable.")
+@click.option("-o", "target", metavar="FILE.md", help="Write the page with every claim.")
+@JSON_OPTION
+@guarded
+def claims(ids, changes, target, as_json) -> None:
+    """Public statements put to the test by the evaluator: claimed and computed figures, and a verdict."""
+    from codesign.evidence import claims as room
+    from codesign.evidence import claims_text as text
+
+    answers = room.judge_all(ids, room.changes_of(changes))
+    if target:
+        Path(target).write_text(text.page(answers), encoding="utf-8")
+        click.echo(f"{target} written", err=True)
+    if as_json:
+        return _print_json([text.as_json(a) for a in answers])
+    click.echo("\n\n\n".join(map(text.one, answers)) if ids else text.screen(answers))
+    click.echo(f"{text.summary(answers)}; codesign claims {answers[0].claim.id} shows one with its numbers", err=True)
 
 
 @main.command("list")
@@ -294,7 +316,7 @@ def list_(kind: str, as_json: bool) -> None:
     from codesign import listing, screen
 
     rows, columns = listing.rows(kind)
-    print_json(rows) if as_json else click.echo(screen.table(rows, columns))
+    _print_json(rows) if as_json else click.echo(screen.table(rows, columns))
 
 
 @main.command()
@@ -306,7 +328,7 @@ def explain(name: tuple[str, ...], as_json: bool) -> None:
     from codesign import meanings
 
     answer = meanings.explain(" ".join(name))
-    print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
 
 
 @main.command()
@@ -315,7 +337,7 @@ def schema() -> None:
     """JSON Schema of study files, for editors."""
     from codesign.spec import json_schema
 
-    print_json(json_schema())
+    _print_json(json_schema())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from codesign.problem import StudyProblem
 from codesign.service.traffic import Traffic
 from codesign.setting import Setting
 from codesign.units import serve_unit, serving, training
+from codesign.units.energy import Meter
 from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
@@ -45,6 +46,7 @@ class Points:
     job: dict[str, np.ndarray]
     batch_tok: np.ndarray
     rl_rate: np.ndarray
+    meters: dict[str, Meter]  # by role, only where the study reads energy
     cheapest: dict[str, np.ndarray] = field(
         default_factory=dict
     )  # what balance looks at: each phase's cheapest layout / the archived one
@@ -66,8 +68,25 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in ("micro_batch", "recompute", "zero")}
     batch_tok = np.array([float(r["global_batch_tok"]) for r in rows])
     rl_rate, _ = pipeline.reinforce(setting, designs)
-    points = Points(setting, designs, layouts, leads, job, batch_tok, np.broadcast_to(rl_rate, (len(rows),)))
+    rate = np.broadcast_to(rl_rate, (len(rows),))
+    points = Points(setting, designs, layouts, leads, job, batch_tok, rate, _meters(setting, designs))
     return replace(points, cheapest=_cheapest(points)) if setting.life.values_cheapest else points
+
+
+def _meters(setting: Setting, designs: Designs) -> dict[str, Meter]:
+    """Scenes in joules of the pools whose energy the study reads."""
+    rows, train = np.arange(designs.n), {}
+    if "train_energy_used_j" in setting.columns_read:
+        precision = _train_precision(setting, designs)
+        train = {"train": pipeline.meter_of(setting, designs, "train", rows, precision, training=True)}
+    found = {r: pipeline.meter_of(setting, designs, r, rows, designs.precision) for r in setting.roles}
+    return {role: meter for role, meter in (found | train).items() if meter is not None}
+
+
+def _train_precision(setting: Setting, designs: Designs) -> Precision:
+    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
+    bits = np.broadcast_to(bits, (designs.n,))
+    return Precision(bits, np.float64(16.0), bits)
 
 
 def _cheapest(points: Points) -> dict[str, np.ndarray]:
@@ -163,6 +182,7 @@ def _take(base: Designs, rows, chips) -> Designs:
     return Designs(
         {k: pick(v) for k, v in base.values.items()}, len(rows), {k: pick(v) for k, v in base.shape.items()}, base.census.take(rows),
         pick(base.buildable), base.precision.take(rows), chips, pick(base.tok_per_text), {},
+        tuple({k: pick(v) for k, v in part.items()} for part in base.domain) if base.domain else None,
     )  # fmt: skip
 
 
@@ -193,14 +213,16 @@ def _scene(points: Points, rows, chip: Chip, precision: Precision, factor, train
 
 
 def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, np.ndarray]:
-    life, designs = points.setting.life, points.designs
-    bits = np.broadcast_to(
-        np.asarray(designs.values.get("precision.train_bits", life.train_bits), dtype=float), (points.n,)
-    )[rows]
-    scene = _scene(points, rows, chip, Precision(bits, np.float64(16.0), bits), factors.get("time.train"), True)
+    life = points.setting.life
+    precision = _train_precision(points.setting, points.designs).take(rows)
+    scene = _scene(points, rows, chip, precision, factors.get("time.train"), True)
     layout, extras = points.layouts["train"].take(rows), {k: v[rows] for k, v in points.job.items()}
     job = training.job_of(extras, np.float64(life.seq_tok), np.round(points.batch_tok[rows] / life.seq_tok))
-    return training.time_training(scene, layout, job) | vars(layout) | extras
+    found = training.time_training(scene, layout, job)
+    if "train" in points.meters:
+        used = training.joules(points.meters["train"].take(rows), layout, job, found)
+        found |= {k: v * factors.get("power.train", 1.0) for k, v in used.items()}
+    return found | vars(layout) | extras
 
 
 def _serving(
@@ -211,7 +233,8 @@ def _serving(
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {
-        k: prompts[k] + answers[k] for k in ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")
+        k: prompts[k] + answers[k]
+        for k in ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices", *(k for k in prompts if k.startswith("energy_")))
     }
     joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {
         "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
@@ -224,26 +247,32 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     pre, scene = _timed_prompt(points, rows, traffic, chip, layout, factors)
     found, scene = _timed_answer(points, rows, traffic, chip, layout, lead, factors, pre)
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
-    return (
-        found
-        | vars(layout)
-        | serve_unit.shared_pool(pre, found, layout, lead, traffic)
-        | {"fits": found["fits"] & pre["fits"]}
-    )
+    found |= serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
+    return found | vars(layout) | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
 
 
 def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):
     layout = points.layouts[role].take(rows)
     found, scene = _timed_prompt(points, rows, traffic, chip, layout, factors)
     found |= serving.fleet(traffic, found["prompts_per_s"] * traffic.osl_tok, layout.n_devices, scene)
-    return found | serve_unit.prompt_pool(found, scene, layout, traffic)
+    found |= serve_unit.prompt_pool(found, scene, layout, traffic)
+    return found | _joules(points, rows, traffic, role, layout, 1.0, found, factors, ("prefill",))
 
 
 def _answers(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):
     layout, lead = points.layouts[role].take(rows), points.leads[role][rows]
     found, scene = _timed_answer(points, rows, traffic, chip, layout, lead, factors)
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
-    return found | serve_unit.answer_pool(found, layout, lead)
+    found |= serve_unit.answer_pool(found, layout, lead)
+    return found | _joules(points, rows, traffic, role, layout, lead, found, factors, ("decode",))
+
+
+def _joules(points: Points, rows, traffic: Traffic, role: str, layout: Layout, lead, found, factors: Factors, phases: tuple[str, ...]):
+    """Energy columns of a pool, where the study reads energy: all of them follow the power of the chip."""
+    if role not in points.meters:
+        return {}
+    used = serve_unit.pool_joules(points.meters[role].take(rows), layout, lead, found["n_devices"], traffic, phases)
+    return {k: v * factors.get(f"power.{role}", 1.0) for k, v in used.items()}
 
 
 def _timed_prompt(points: Points, rows, traffic: Traffic, chip: Chip, layout: Layout, factors: Factors):

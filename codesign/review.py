@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from codesign.command_line import JSON_OPTION, guarded, print_json
+from codesign.shell import JSON_OPTION, guarded, print_json
 
 
 @click.command()

@@ -21,7 +21,7 @@ from codesign.physics.hardware import ByBits, Chip, stretched
 from codesign.problem import StudyProblem
 from codesign.rescore import MEMORY, Points, points_of, score
 from codesign.results import Run
-from codesign.setting import Pool, Setting
+from codesign.setting import Joules, Pool, Setting
 from codesign.study import Study
 
 STEP = 1.10
@@ -59,6 +59,7 @@ def _field(name: str) -> Callable[[Chip, float], Chip]:
     return lambda chip, f: replace(chip, **{name: getattr(chip, name) * f})
 
 
+POWER = "power"
 RESOURCES: dict[str, Callable[[Chip, float], Chip]] = {
     "HBM bandwidth": _field("hbm_bytes_per_s"),
     "HBM capacity": _field("hbm_bytes"),
@@ -69,7 +70,7 @@ RESOURCES: dict[str, Callable[[Chip, float], Chip]] = {
     "scale-out bandwidth": _link("scale_out"),
     "fixed times (launches, hops)": lambda chip, f: stretched(chip, 1.0, f),
     "price": _field("usd_per_s"),
-    "power": _field("all_in_w"),
+    POWER: lambda chip, f: chip,  # every energy follows it, so it is a factor on the pool and not on a field of the chip
 }
 
 
@@ -124,15 +125,23 @@ def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> li
     }
     stacked = {role: stack(chips) for role, chips in variants.items()}
     n = len(changes) + 1
-    columns, broken = score(points, np.zeros(n, dtype=int), {}, stacked, kept_columns(points.setting))
-    batch = _on_machines(problem, row, stacked)
+    watts = {role: np.array([1.0, *(STEP if names[role] == h and r == POWER else 1.0 for h, r in changes)]) for role in own}
+    power = {f"power.{role}": factor for role, factor in watts.items()}
+    columns, broken = score(points, np.zeros(n, dtype=int), power, stacked, kept_columns(points.setting))
+    batch = _on_machines(problem, row, stacked, watts)
+    same = None if batch is None else _anew(points.setting, batch, 0, row)
     rows = []
     for i, (hardware, resource) in enumerate(changes, start=1):
         roles = [role for role in own if names[role] == hardware]
         kept = _relative({k: v[i] for k, v in columns.items()}, {k: v[0] for k, v in columns.items()})
         rows.append({"hardware": hardware, "roles": roles, "name": resource, "kept": kept if broken[MEMORY][i] <= 0 else None,
-                     "anew": _anew(points.setting, batch, i, row)})  # fmt: skip
+                     "anew": None if batch is None else _beyond(_anew(points.setting, batch, i, row), same)})  # fmt: skip
     return rows
+
+
+def _beyond(change: dict[str, float | None], same: dict[str, float | None]) -> dict[str, float | None]:
+    """Changes beyond what the unchanged machine already reaches."""
+    return {k: None if v is None or same[k] is None else (1.0 + v) / (1.0 + same[k]) - 1.0 for k, v in change.items()}
 
 
 def kept_columns(setting: Setting) -> tuple[str, ...]:
@@ -150,11 +159,23 @@ def _hardware(points: Points, role: str) -> str:
     return str(points.setting.pools[role].names[0] if value is None else np.ravel(value)[0])
 
 
-def _on_machines(problem: StudyProblem, row: dict[str, Any], stacked: dict[str, Chip]) -> Batch:
-    """One design on R machines, every layout of each: machines are hardware choices that the catalog does not have."""
-    n = max(chip.length() for chip in stacked.values())
+def _on_machines(problem: StudyProblem, row: dict[str, Any], stacked: dict[str, Chip], watts: dict[str, np.ndarray]) -> Batch | None:
+    """One design on R machines, every layout of each: machines are hardware choices that the catalog does not have.
+
+    None where the study reads what its racks are made of: a machine that is not in the catalog has no rack.
+    """
+    n, setting = max(chip.length() for chip in stacked.values()), problem.setting
+    if any(column.startswith("rack_") for column in setting.columns_read):
+        return None
     labels = tuple(str(i) for i in range(n))
-    pools = problem.setting.pools | {role: Pool(labels, chip) for role, chip in stacked.items()}
+    pools = dict(setting.pools)
+    for role, chip in stacked.items():
+        joules, names = pools[role].joules, pools[role].names
+        if joules is not None:
+            at = names.index(str(row.get(f"hardware.{role}") or names[0]))
+            near, far = (stretched(c.take(np.full(n, at)), 1.0 / watts[role]) for c in (joules.near, joules.far))
+            joules = Joules(near, far, joules.fit.take(np.full(n, at)))
+        pools[role] = Pool(labels, replace(chip, all_in_w=chip.all_in_w * watts[role]), joules)
     values = {
         k: np.repeat(v, n) for k, v in problem.values_of([row]).items() if not k.endswith("scale_up_size")
     }  # the chips have it already

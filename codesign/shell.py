@@ -1,7 +1,4 @@
-"""What every command shares: exit codes, errors turned into messages, JSON on stdout.
-
-Exit codes: 0 ok, 1 finished but nothing feasible, 2 the user's error, 3 internal error, 130 interrupted with state saved.
-"""
+"""How every command fails and prints: one clear message per user error, exit codes, JSON."""
 
 from __future__ import annotations
 
