@@ -29,6 +29,7 @@ from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
+SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")  # what two pools add up
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
 
 Factors = Mapping[str, np.ndarray]
@@ -234,7 +235,7 @@ def _serving(
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {
         k: prompts[k] + answers[k]
-        for k in ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices", *(k for k in prompts if k.startswith("energy_")))
+        for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))
     }
     joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {
         "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]

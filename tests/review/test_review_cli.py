@@ -73,8 +73,9 @@ def test_why_not_of_a_point_of_the_front_finds_it(small):
     """Asking for the variables of another point leads to a design of the front, or to one that the front beats."""
     front = small.run.front
     row = front.iloc[-1]
-    change = f"n_layers={row['architecture.n_layers']}, n_experts={row['architecture.n_experts']}, weight_bits={row['precision.weight_bits']}"
-    answer = json.loads(call("show", small.path, small.ids[0], "--why-not", f"{change}, hardware.serve={row['hardware.serve']}", "--json").stdout)
+    names = ("architecture.n_layers", "architecture.n_experts", "precision.weight_bits", "hardware.serve")
+    change = ", ".join(f"{name}={row[name]}" for name in names)
+    answer = json.loads(call("show", small.path, small.ids[0], "--why-not", change, "--json").stdout)
     assert answer["feasible"] and ("on the front" in answer["verdict"] or answer["beaten_by"])
 
 
