@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, life_point
 from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
@@ -25,7 +25,8 @@ from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
 from codesign.units import serving
 
-PHASES = ("prefill", "decode", "train")
+PHASES = ("prefill", "decode", "train", "quality", "life")
+BITS = ("weight_bits", "kv_bits", "act_bits")
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "architecture": None,
+    "pretrain_tok": None, "rl_tok": None, "out_tok": None, "unique_tok": None, "of": "flop", "weight_format": None,
 }  # fmt: skip
 
 
@@ -43,18 +45,14 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
     """
     s = _checked(scenario)
+    if s["system"] is None and s["accelerator"] is None:
+        return _without_hardware(s)
     counts, scene, bits = _scene(s)
     layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
     _possible(layout, counts)
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
-        "architecture": {
-            "n_params": float(counts.n_params),
-            "n_active_params": float(counts.n_active_params),
-            "n_active_params_excl_in": float(counts.n_active_params_excl_in),
-            "n_active_params_excl_both": float(counts.n_active_params_excl_both),
-            "kv_bytes_per_tok": float(kv_bytes_per_tok(counts, bits["kv_bits"])),
-        },
+        "architecture": _counted(counts, bits),
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
         "hardware": _hardware(scene.chip, bits),
@@ -66,7 +64,40 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if {"quality", "life"} & {*phases}:
+        out |= _worth(s, bits, phases)
     return out
+
+
+def _counted(counts: Census, bits: Mapping[str, float]) -> dict[str, float]:
+    names = ("n_params", "n_active_params", "n_active_params_excl_in", "n_active_params_excl_both")
+    return {k: float(getattr(counts, k)) for k in names} | {"kv_bytes_per_tok": float(kv_bytes_per_tok(counts, bits["kv_bits"]))}
+
+
+def _without_hardware(s: Mapping[str, Any]) -> dict[str, Any]:
+    """Quality and life in FLOP need no chip."""
+    counts, released = _model(s["model"], s["architecture"])
+    bits = {k: float(released[k] if s[k] is None else s[k]) for k in BITS}
+    return {"architecture": _counted(counts, bits), "precision": bits, **_worth(s, bits, s["phase"].split(","))}
+
+
+def _worth(s: Mapping[str, Any], bits: Mapping[str, float], phases: list[str]) -> dict[str, Any]:
+    """Quality and life of the model (`life_point`)."""
+    architecture = _record(s["model"], s["architecture"])["architecture"]
+    found = {"quality": life_point.quality_point(architecture, bits, s)}
+    if "life" in phases:
+        priced = (lambda shape: _usd_per_tok(s, shape)) if s["of"] == "usd" else None
+        found["life"] = life_point.life_point(architecture, bits, s, found["quality"], priced)
+    return found
+
+
+def _usd_per_tok(s: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[str, float]:
+    """USD per token of each phase on the scenario's layout; an output token carries its prompt, RL costs what its FLOP cost in training."""
+    asked = {k: v for k, v in s.items() if v is not None} | {"architecture": dict(architecture), "phase": "train,prefill,decode"}
+    answer = evaluate_point(asked)
+    usd = {k: answer[k]["usd_per_mtok"] / 1e6 for k in ("train", "prefill", "decode")}
+    prompt = max(s["isl"] - s["prefix"], 1) / s["osl"]
+    return {"pretrain": usd["train"], "rl": usd["decode"] + (4.0 + 6.0) / 6.0 * usd["train"], "inference": usd["decode"] + prompt * usd["prefill"]}
 
 
 def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
@@ -88,7 +119,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     s = DEFAULTS | {k: v for k, v in scenario.items() if v is not None and k in DEFAULTS}
     if s["model"] is None:
         found.append(Diagnostic("no model given", hint="--model NAME, or the path of a config.json; `codesign list models`"))
-    if s["system"] is None and s["accelerator"] is None:
+    if s["system"] is None and s["accelerator"] is None and not {*str(s["phase"]).split(",")} <= {"quality", "life"}:
         found.append(Diagnostic("no hardware given", hint="--accelerator NAME or --system NAME; `codesign list accelerators`"))
     unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
     if unknown:
@@ -113,6 +144,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
         found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
+    found += life_point.problems(s, str(s["phase"]).split(","))
     if found:
         raise UserError(found)
     return s
@@ -168,7 +200,13 @@ def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: fl
 
 
 def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Census, Mapping[str, float]]:
-    """(census, precision in which the model was released); `architecture` replaces some of its dimensions."""
+    """(census, precision in which the model was released)."""
+    model = _record(name, architecture)
+    return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+
+
+def _record(name: Any, architecture: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The model's record; `architecture` replaces some of its dimensions."""
     model = catalog.load("models", name)
     if architecture:
         unknown = [k for k in architecture if k not in ARCHITECTURE]
@@ -176,13 +214,12 @@ def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Ce
             hint = did_you_mean(unknown[0], ARCHITECTURE, "dimensions")
             raise UserError([Diagnostic(f"unknown architecture key '{unknown[0]}'", hint=hint)])
         model["architecture"] = model["architecture"] | dict(architecture)
-    return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+    return model
 
 
 def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given: Sequence[int | None]) -> tuple[Scene, dict[str, float]]:
-    names = ("weight_bits", "kv_bits", "act_bits")
-    bits = {name: float(released[name] if value is None else value) for name, value in zip(names, given, strict=True)}
-    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in names))), bits
+    bits = {name: float(released[name] if value is None else value) for name, value in zip(BITS, given, strict=True)}
+    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in BITS))), bits
 
 
 _known_chip, _known_model, _known_mixing = lru_cache(256)(_chip), lru_cache(256)(_model), lru_cache(64)(engine_mixing)

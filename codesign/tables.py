@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from codesign import life_point
 from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.results import Run, load_results
@@ -222,6 +223,8 @@ def point_text(answer: dict[str, Any]) -> str:
         lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
+    if "quality" in answer:
+        lines += ["", life_point.text(answer)]
     return "\n".join(lines)
 
 
