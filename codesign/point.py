@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog, life_point
+from codesign import catalog, life_point, service_point
 from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
@@ -25,7 +25,7 @@ from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
 from codesign.units import serving
 
-PHASES = ("prefill", "decode", "train", "quality", "life")
+PHASES = ("prefill", "decode", "batching", "service", "train", "quality", "life")
 BITS = ("weight_bits", "kv_bits", "act_bits")
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "architecture": None,
-    "pretrain_tok": None, "rl_tok": None, "out_tok": None, "unique_tok": None, "of": "flop", "weight_format": None,
+    "pretrain_tok": None, "rl_tok": None, "out_tok": None, "isl_cv": 0.5, "osl_cv": 1.0, "unique_tok": None, "of": "flop", "weight_format": None,
 }  # fmt: skip
 
 
@@ -62,6 +62,10 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if "decode" in phases:
         pre = out.get("prefill")
         out["decode"] = _decode(scene, layout, s, pre, detail)
+    if "batching" in phases:
+        out["batching"] = service_point.batching_point(scene, layout, s, _mixing(s) == "chunked")
+    if "service" in phases:
+        out["service"] = service_point.service_point(s, out["prefill"], out["decode"], layout)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
     if {"quality", "life"} & {*phases}:
@@ -139,11 +143,12 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0)):
+    for key, low, high in (("isl_cv", 0.0, 5.0), ("osl_cv", 0.0, 5.0), ("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0)):
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
         found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
+    found += service_point.problems(str(s["phase"]).split(","))
     found += life_point.problems(s, str(s["phase"]).split(","))
     if found:
         raise UserError(found)

@@ -223,6 +223,10 @@ def point_text(answer: dict[str, Any]) -> str:
         lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
+    if "service" in answer:
+        lines += ["", "service   " + "   ".join(f"{k.removesuffix('_s')} {human(v, k)}" for k, v in answer["service"].items() if k.endswith("_s") and "per_s" not in k)]
+    if "batching" in answer:
+        lines += ["", table(answer["batching"], ["name", "sequences", "held_tok", "tok_per_s", "tpot_s", "usd_per_mtok", "fits"])]
     if "quality" in answer:
         lines += ["", life_point.text(answer)]
     return "\n".join(lines)

@@ -78,6 +78,8 @@ def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, pa
         queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
         rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
         rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
+        if "batch_wait_s" in rows:  # static batches: everybody waits for the batch
+            rows |= {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"]}
         rows["batch"] = lead * layout.n_dp
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
