@@ -249,7 +249,8 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "of", "weight_format"}
-    reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap"}
+    reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth",
+             "dp_overlap", "ep_overlap", "ep_once", "graphed"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
