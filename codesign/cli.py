@@ -356,8 +356,8 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
     """Fit a chip's constants to your own measurements and write them as an engine file."""
     from codesign.evidence import calibration_text, kernel_text
 
-    text = kernel_text if kind == "kernels" else calibration_text
-    found = kernel_text.run(data, output, chip, engine) if kind == "kernels" else calibration_text.run(data, kind, output, chip, engine)
+    text = kernel_text if kind == kernel_text.KIND else calibration_text
+    found = text.run(data, kind, output, chip, engine)
     _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
     click.echo(f"{output} written", err=True)
 
@@ -372,10 +372,7 @@ def measure(output, accelerator, kernels, quick) -> None:
     """Time kernels of the GPU at hand and write the table that `calibrate --kind kernels` fits (needs PyTorch)."""
     from codesign.evidence import measure as bench
 
-    rows, skipped = bench.run(output, accelerator, bench.chosen(kernels), quick, lambda text: click.echo(text, err=True))
-    for name, why in skipped:
-        click.echo(f"skipped  {name}: {why}", err=True)
-    click.echo(f"{output} written: {len(rows)} kernels\nnext  codesign calibrate {output} --kind kernels -o my-engine.yaml", err=True)
+    click.echo(bench.run(output, accelerator, bench.chosen(kernels), quick, lambda text: click.echo(text, err=True)), err=True)
 
 
 @main.command("list")

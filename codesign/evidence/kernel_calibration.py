@@ -61,9 +61,9 @@ class KernelCalibration:
     skipped: tuple[tuple[str, str], ...]
 
 
-def calibrate_kernels(path: str | Path, chip: str | None, engine: str | None) -> KernelCalibration:
+def calibrate_kernels(path: str | Path, chip: str | None = None, engine: str | None = None, kind: str = "kernels") -> KernelCalibration:
     """Fit every kernel that the rows can tell; refuses (UserError) where none is."""
-    rows = load(path, "kernels")
+    rows = load(path, kind)
     chip = _only(path, "accelerator", [catalog.find("accelerators", row.text("accelerator")).name for row in rows],
                  catalog.find("accelerators", chip).name if chip else None)  # fmt: skip
     rows = [row for row in rows if catalog.find("accelerators", row.text("accelerator")).name == chip]

@@ -13,13 +13,14 @@ from codesign.evidence.calibration_text import checked_target, digest, error_of,
 from codesign.evidence.kernel_calibration import Cell, KernelCalibration, calibrate_kernels
 from codesign.spec.units import show
 
+KIND = "kernels"
 HBM_RANGE = (0.6, 1.02)  # of the catalog's bandwidth: a copy outside says that chip or measurement are not what they seem
 
 
-def run(data: str, output: str, chip: str | None, engine: str | None) -> KernelCalibration:
+def run(data: str, kind: str, output: str, chip: str | None, engine: str | None) -> KernelCalibration:
     """Calibrate and write the engine file."""
     target = checked_target(output)
-    found = calibrate_kernels(data, chip, engine)
+    found = calibrate_kernels(data, chip, engine, kind)
     target.write_text(file_text(found, target), encoding="utf-8")
     catalog.load("engines", target)  # what was written must be what the tool reads
     return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,8 +126,14 @@ def chosen(text: str) -> tuple[str, ...]:
     return names or KERNELS
 
 
-def run(output: str, accelerator: str | None, kernels: Sequence[str], quick: bool, echo: Callable[[str], None], machine: Machine | None = None):
-    """Measure this machine and write the CSV; (rows, skipped).  An unusable file name or chip is refused before the work starts."""
+def report(output: str, rows: Sequence[dict], skipped: Sequence[tuple[str, str]]) -> str:
+    """What could not be timed and why, what was written, and the next command."""
+    left_out = [f"skipped  {name}: {why}" for name, why in skipped]
+    return "\n".join([*left_out, f"{output} written: {len(rows)} kernels", f"next  codesign calibrate {output} --kind kernels -o my-engine.yaml"])
+
+
+def run(output: str, accelerator: str | None, kernels: Sequence[str], quick: bool, echo: Callable[[str], None], machine: Machine | None = None) -> str:
+    """Measure this machine and write the CSV; what to say of it.  An unusable file name or chip is refused before the work starts."""
     target = Path(output)
     if target.suffix != ".csv":
         raise UserError(f"'{output}' must end in .csv: it is a table of measurements", hint=f"-o {target.with_suffix('.csv')}")
@@ -147,5 +152,5 @@ def run(output: str, accelerator: str | None, kernels: Sequence[str], quick: boo
         raise UserError(f"{machine.name} could run none of the kernels", hint="; ".join(sorted({why for _, why in skipped})) or "ask for others: --kernels")
     beside = target.with_name(target.name + ".part")
     beside.write_text(csv_text(rows), encoding="utf-8")
-    os.replace(beside, target)
-    return rows, skipped
+    beside.replace(target)
+    return report(output, rows, skipped)

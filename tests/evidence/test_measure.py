@@ -49,19 +49,18 @@ class FakeMachine:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """(CSV, rows, skipped) of the made-up machine."""
+    """(CSV, what the command said) of the made-up machine."""
     target = tmp_path_factory.mktemp("measured") / "h200.csv"
-    rows, skipped = measure.run(str(target), None, measure.KERNELS, False, lambda text: None, FakeMachine())
-    return target, rows, skipped
+    return target, measure.run(str(target), None, measure.KERNELS, False, lambda text: None, FakeMachine())
 
 
 def test_the_table_is_what_calibrate_reads(measured):
-    target, rows, skipped = measured
+    target, said = measured
     with target.open(encoding="utf-8") as file:
         found = list(csv.DictReader(file))
-    assert set(COLUMNS) <= set(READ["kernels"]) and len(found) == len(rows) and not target.with_name("h200.csv.part").exists()
+    assert set(COLUMNS) <= set(READ["kernels"]) and f"written: {len(found)} kernels" in said and not target.with_name("h200.csv.part").exists()
     assert {row["accelerator"] for row in found} == {"h200_sxm"} and len({row["id"] for row in found}) == len(found)
-    assert {why for _, why in skipped} == {"no fp8 here"} and all(0 < float(row["spread"]) < 0.3 for row in found)
+    assert "skipped  gemm-fp8-m1-n1024-k1024: no fp8 here" in said and "calibrate" in said and all(0 < float(row["spread"]) < 0.3 for row in found)
 
 
 def test_planted_kernels_are_found(measured):
@@ -87,7 +86,7 @@ def test_the_engine_file_carries_the_kernels_into_predictions(measured, tmp_path
     mine, base = (catalog.kernel_constants(engine, "h200_sxm") for engine in (target, "generic"))
     assert mine["gemm"]["bf16"]["t0"] == pytest.approx(9e-6, rel=0.05) and mine["gemm"]["fp8"] == base["gemm"]["fp8"]
     assert mine["all_reduce"][8]["two_shot"] == pytest.approx(base["all_reduce"][8]["two_shot"]) and mine["gemm"]["bf16"]["residual"] < 0.03
-    assert answer["warnings"] == [] and answer["n_rows"] == len(measured[1])
+    assert answer["warnings"] == [] and answer["n_rows"] > 50
     words = answer["next"].split()
     assert CliRunner().invoke(main, words[1:]).exit_code == 0
     shown = CliRunner().invoke(main, ["calibrate", str(measured[0]), "--kind", "kernels", "-o", str(target)])
