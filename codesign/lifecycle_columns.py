@@ -9,9 +9,13 @@ import numpy as np
 
 from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity
+from codesign.objectives import ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
+from codesign.units.energy import TOTAL
+from codesign.units.training import MORE
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
@@ -21,6 +25,7 @@ def violation_names(setting: Setting) -> tuple[str, ...]:
     """Violations after structure and memory: tokens, quality range, latency ceilings, balance, the study's limits."""
     names = [_token_reason(setting), REFUSED]
     names += [name for name, top in (("ttft", setting.max_ttft_s), ("tpot", setting.max_tpot_s)) if np.isfinite(top)]
+    names += [f"rack {limit}" for limit in LIMITS] if setting.pools[setting.roles[-1]].racks is not None else []
     names += ["full attention"] if setting.life.median_context_tok > 32768 and not setting.life.long_context_penalty else []
     names += ["balance"] if setting.life.max_ratio else []
     return (*names, *(limit.name for limit in setting.limits))
@@ -39,7 +44,7 @@ def fill(setting: Setting, designs, training, serving, rl_rate, rows):
     rates = rates_of(setting, designs, tr, sv, rl_rate, d)
     flop = flop_per_tok(setting, designs, d)
     tokens = solve(setting, designs, training, serving, rl_rate, rates, flop, tr, d)
-    columns = _quality(setting, designs, tokens, d)
+    columns = quality_columns(setting, designs, tokens.useful, d)
     columns |= _money(setting, designs, rates, tokens, tr, sv, d)
     columns |= _work(setting, designs, training, serving, rl_rate, tokens, flop, rates, d)
     columns["n_params"], columns["n_active_params"] = census.n_params + 0.0 * d, census.n_active_params + 0.0 * d
@@ -47,6 +52,7 @@ def fill(setting: Setting, designs, training, serving, rl_rate, rows):
     columns["kv_bytes_per_tok"] = np.broadcast_to(arch.kv_bytes_per_tok(designs.census, kv_bits), (designs.n,))[d]
     columns["tok_per_param"] = columns["pretrain_tok"] / census.n_active_params
     columns |= _layout_columns(setting, tr, sv)
+    columns |= {k: per_design(v, d) for k, v in designs.domain[0].items()} if designs.domain else {}
     violations = _violations(setting, designs, columns, tokens, d)
     return columns, violations
 
@@ -55,10 +61,10 @@ def _gather(values: dict, d):
     return {k: (np.ravel(v)[d] if np.size(v) > 1 else v) for k, v in values.items()}
 
 
-def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]:
-    """Quality columns and the refusal violation.  Where tokens are the same for all points of a design, computed once each."""
+def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarray]:
+    """Quality columns and the refusal violation of points that train on `useful` tokens (P,).  Where tokens are the same for all points of a design, computed once each."""
     n_active, n_total, design = design_quality(setting, designs)
-    tok = np.maximum(tokens.useful / per_design(designs.tok_per_text, d), 1.0)  # the law's tokens carry the base vocabulary's text
+    tok = np.maximum(useful / per_design(designs.tok_per_text, d), 1.0)  # the law's tokens carry the base vocabulary's text
     keys, first, back = np.unique(np.stack([d.astype(float), tok]), axis=1, return_index=True, return_inverse=True)
     u, tok = d[first], tok[first]
     del keys
@@ -73,7 +79,7 @@ def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]
     names = ("c_eq_flop", "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
-    none = tokens.useful[first] <= 0
+    none = useful[first] <= 0
     columns["c_eq_flop"] = np.where(none, 0.0, columns["c_eq_flop"])
     back = np.ravel(back)
     return {k: v[back] for k, v in columns.items()}
@@ -110,6 +116,9 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "rl_tok": tokens.rl,
         "global_batch_tok": tokens.batch_tok,
     }
+    columns |= {k: v for k, v in sv.items() if k in ENERGY_COLUMNS}
+    if TOTAL in tr:
+        columns["train_energy_used_j"] = tr[TOTAL] * tokens.spent
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
     served_tok = traffic.demand_tok_per_s * life.lifetime_s
     columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok
@@ -135,7 +144,8 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
     keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", "micro_batch", "recompute", "zero", "memory_bytes", "step_s")}
+    extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
+    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
     return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
@@ -146,6 +156,7 @@ def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str,
     for name, key, top in (("ttft", "ttft_s", setting.max_ttft_s), ("tpot", "tpot_s", setting.max_tpot_s)):
         if np.isfinite(top):
             out[name] = columns[key] / top - 1.0
+    out |= {k: per_design(v, d) for k, v in designs.domain[1].items()} if designs.domain else {}
     if "full attention" in violation_names(setting):
         shape = designs.shape
         full = shape["n_full_layers"] / shape["n_layers"]

@@ -6,12 +6,16 @@ The only room that knows both vocabularies.  Nothing is computed here but unit b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from codesign import catalog
+from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
+from codesign.physics.jitter import Jitter
+from codesign.physics.rack import Rack
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -88,7 +92,53 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         all_in_w=_f(_all_in(record)),
         usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
         reference_usd_per_s=_f(rent if rent is not None else usd_per_s if usd_per_s is not None else NO_PRICE),
+        host_bytes_per_s=_f((record.get("host") or {}).get("bandwidth") or np.inf),
+        host_memory_bytes=_f((record.get("host") or {}).get("memory") or np.inf),
     )
+
+
+def with_network(chip: Chip, network: Mapping[str, Any]) -> Chip:
+    """The chip under the delays and site links of a study's `network` section (plain data, SI)."""
+    jitters = {}
+    for tier in ("scale_up", "scale_out"):
+        given = network.get(tier)
+        if given:
+            jitters[tier] = Jitter(*(_f(given.get(key) or 0.0) for key in ("jitter", "stall", "stall_probability")))
+    site = network.get("site") or {}
+    return replace(
+        chip, **{tier: replace(getattr(chip, tier), jitter=jitter) for tier, jitter in jitters.items()},
+        site_bytes_per_s=_f(site.get("bandwidth") or np.inf), site_rtt_s=_f(site.get("rtt") or 0.0), site_max_devices=_f(site.get("max_devices") or np.inf),
+    )  # fmt: skip
+
+
+def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "joules") -> EnergyFit:
+    """Energy prices of an accelerator or system: one catalog entry for all chips, and the chip's kind of memory."""
+    record, fit = catalog.hardware(hardware), catalog.load("energy", energy)
+    kind = str(record.get("memory", {}).get("type", "")).upper()
+    named = [name for name in fit["memory"] if kind.startswith(name.upper())]  # the longest name that fits: HBM2e before HBM2
+    bits = fit["memory"][max(named, key=len)] if named else fit["memory"]["other"]
+    chip, link = fit["chip"], fit["link"]
+    pue = catalog.load("prices", "energy")["default"]["pue"]
+    return EnergyFit(*(_f(v) for v in (chip["idle"], chip["full_load"], chip["sustained"], chip["arithmetic"], fit["on_chip"], bits,
+                                       link["scale_up"], link["scale_out"], pue)))  # fmt: skip
+
+
+def make_rack(hardware: str | Mapping[str, Any], limits: Mapping[str, Any]) -> Rack:
+    """The rack of a study (`limits`: its section) around the devices of an accelerator or system."""
+    record, kind = catalog.hardware(hardware), catalog.load("racks", limits.get("use") or "oberon")
+    own = {k: v for k, v in limits.items() if v is not None and k in ("n_cables", "power", "weight")}
+    limit, switch, optics, device = kind["limit"] | own, kind["switch"], kind["optics"], kind["device"]
+    weight = device["weight"]
+    if record.get("server", {}).get("weight"):
+        weight = record["server"]["weight"] / record["server"]["devices"]
+    money, spare = catalog.load("prices", "energy")["default"], limits.get("n_spare")
+    values = (
+        limit["n_cables"], limit["power"], limit["air_power"], limit["weight"], limit["n_slots"], kind["cable"]["lane"], switch["n_ports"],
+        switch["port"], switch["per_tray"], switch["power"], switch["price"], switch["hop"], optics["bandwidth"], optics["power"],
+        optics["price"], kind["cooling"]["price"], weight, record.get("devices_per_tray") or device["per_tray"], kind["frame"]["weight"],
+        kind["repair"], catalog.load("prices", "capex")["life"], money["electricity"], money["pue"], -1.0 if spare is None else spare,
+    )  # fmt: skip
+    return Rack(*(_f(v) for v in values), is_copper=np.bool_(limits.get("medium") == "copper"))
 
 
 def engine_mixing(engine: str | Mapping[str, Any]) -> str:
