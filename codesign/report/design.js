@@ -37,11 +37,13 @@ function configuration(store, i, groups) {
   return figures(store.columns.filter(column => groups.includes(column.group) && column.raw[i] !== null), i, "config");
 }
 
-function layoutLines(detail) {
+function layoutLines(store, i, detail) {
+  const replicas = unit => (store.byName.get(`${unit}.n_replicas`) || {raw: []}).raw[i] || 0;
   if (!detail || !(detail.layout || []).length) return null;
   return el("ul", {class: "layout"}, detail.layout.map(({unit, text, n_devices, batch}) =>
     el("li", {}, el("b", {text: words(unit)}), " ", el("code", {text}),
-      ` on ${plural(n_devices, "device")}${isNumber(batch) ? `, batch ${show(batch)}` : ""}`)));
+      ` on ${plural(n_devices, "device")}${isNumber(batch) ? `, batch ${show(batch)}` : ""}`,
+      replicas(unit) > 1 && `, ${plural(replicas(unit), "replica")}`)));
 }
 
 // ---- time ------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ function drawDesign(store) {
     on: {click: () => { store.pin(chosen); byId("design-body").querySelector("[aria-pressed]").focus(); }}});
   byId("design-body").replaceChildren(...[
     el("p", {class: "lede"}, el("b", {text: `#${chosen}`}), ` ${pick ? `${pick.name}, ` : ""}${rank}. `, pin),
-    layoutLines(detail), headline(store, i),
+    layoutLines(store, i, detail), headline(store, i),
     configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
     el("details", {}, el("summary", {text: "Layout in full, and all metrics"}),
       configuration(store, i, ["deployment"]), configuration(store, i, ["metric"])),

@@ -42,7 +42,7 @@ function pickCard(store, pick) {
     headline(store, i),
     pick.reason && el("p", {text: pick.reason}),
     pick.gives_up && el("p", {}, el("b", {text: "Gives up: "}), pick.gives_up),
-    layoutLines(detail),
+    layoutLines(store, i, detail),
     configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
     el("details", {}, el("summary", {text: "Deployment and metrics"}), configuration(store, i, ["deployment", "metric"]), bounds),
     command(exportCommand(store, pick.id)));
