@@ -18,7 +18,8 @@ from codesign.spec.errors import SpecError
 from codesign.study import Study
 
 MAX_REASONS = 2  # why the front is outside the fitted range, in the note about it
-MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
+MAX_DETAILS = 250  # designs whose operators travel with the page (7.5 kB and 5 ms each), evenly over the front; picks always do
+MAX_ROWS, MAX_FRONT_ROWS = 10_000, 3_000  # of the page: a front row is ten times as wide as a sampled one; 6 MB in all
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
 LABELS = {  # what a column is called on the page; its name is in the tooltip, for --by and --where
@@ -40,8 +41,9 @@ SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro
 
 def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
-    manifest, table, front = run.manifest, run.table, run.front
+    manifest, front = run.manifest, run.front
     chosen = picks(front, run.objectives)
+    table = _page_rows(run.table, [pick["id"] for pick in chosen])
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
     shown = columns(run)
     visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in shown)]
@@ -62,6 +64,22 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
         "exports": list(exports), "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
+
+
+def _page_rows(table, ids: Sequence[int]):
+    """Rows of the page: the front and a sample of the rest, each evenly thinned where it is too long; designs of `ids` always."""
+    if len(table) <= MAX_FRONT_ROWS:
+        return table
+    best, named = table["on_front"].to_numpy(bool), table["id"].isin(ids).to_numpy()
+    front, rest = np.flatnonzero(best & ~named), np.flatnonzero(~best & ~named)
+    front = evenly(front, MAX_FRONT_ROWS - int(named.sum()))
+    rest = evenly(rest, MAX_ROWS - int(named.sum()) - len(front))
+    return table.iloc[np.concatenate([np.sort(np.concatenate([np.flatnonzero(named), front])), rest])]
+
+
+def evenly(rows: np.ndarray, n: int) -> np.ndarray:
+    """At most `n` of the rows, evenly spaced."""
+    return rows if len(rows) <= n else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def columns(run: Run) -> list[dict[str, Any]]:
@@ -124,11 +142,10 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
 def _details(study: Study, front, chosen) -> dict[str, Any]:
     if front.empty:
         return {}
-    ids = list(dict.fromkeys([p["id"] for p in chosen]))
-    step = max(len(front) // MAX_DETAILS, 1)
-    ids += [int(i) for i in front["id"].iloc[::step] if int(i) not in ids]
+    spread = evenly(front["id"].to_numpy(), MAX_DETAILS)
+    ids = dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)])
     by_id = front.set_index("id", drop=False)
-    return {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids[: MAX_DETAILS + len(chosen)]}
+    return {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids}
 
 
 def warnings(study: Study, front, manifest) -> list[str]:

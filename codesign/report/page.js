@@ -194,7 +194,8 @@ function buildExplorer(store) {
 }
 
 function boot() {
-  const data = JSON.parse(byId("data").textContent);
+  const data = JSON.parse(byId("data").textContent), n = data.rows.id.length;
+  for (const cells of Object.values(data.rows)) while (cells.length < n) cells.push(null);  // left out to keep the file small
   document.title = `${data.title} · codesign`;
   drawHeader(data);
   drawAssumptions(data);

@@ -209,13 +209,14 @@ def test_poor_data_still_opens(visit, folder, case):
             source["columns"] = [c for c in source["columns"] if c["group"] != "objective"]
         else:
             for name in ("tpot_s", "c_eq_flop", "usd_per_mtok"):
-                source["rows"][name] = [
-                    None if k % 3 else value for k, value in enumerate(source["rows"][name])
-                ]
+                source["rows"][name] = [None if k % 3 or k > 40 else value for k, value in enumerate(source["rows"][name])]
     page = visit(write(source, folder / f"{case.replace(' ', '-')}.html").as_uri())
     if case == "nothing feasible":
         assert "Nothing met every constraint" in page.inner_text("#answer")
         page.check("#infeasible")
         assert n_selected(page) == 60
+    elif case == "gaps":
+        assert n_selected(page) == sum(source["rows"]["feasible"])
+        assert page.evaluate("document.querySelectorAll('#selection tbody tr').length") == min(50, sum(source["rows"]["feasible"]))
     elif case == "empty":
         assert "No design was evaluated" in page.inner_text("#answer")
