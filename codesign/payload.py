@@ -9,6 +9,7 @@ import numpy as np
 
 from codesign import catalog
 from codesign.explain import explain_point, front_notes
+from codesign.intervals import intervals_of
 from codesign.meanings import LAYOUT, is_read
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
@@ -59,10 +60,10 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
                                             "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
         "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
-        "picks": chosen, "details": _details(study, front, chosen), "references": [],
+        "picks": chosen, "details": _details(study, run, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": list(exports), "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+        "exports": list(exports), "level": study.file.uncertainty.level, "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
 
 
@@ -139,13 +140,19 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
     return cells if read.all() else [v if r else None for v, r in zip(cells, np.broadcast_to(read, len(cells)), strict=True)]
 
 
-def _details(study: Study, front, chosen) -> dict[str, Any]:
+def _details(study: Study, run: Run, chosen) -> dict[str, Any]:
+    """Everything about the picks and an even selection of the front, with intervals."""
+    front = run.front
     if front.empty:
         return {}
     spread = evenly(front["id"].to_numpy(), MAX_DETAILS)
-    ids = dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)])
-    by_id = front.set_index("id", drop=False)
-    return {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids}
+    ids = list(dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)]))
+    by_id, doubt = front.set_index("id", drop=False), intervals_of(study, run, ids)
+    bounds = {column: np.stack(doubt.bounds(column)).T.tolist() for column in doubt.values}
+    found = {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids}
+    for row, detail in enumerate(found.values()):
+        detail["intervals"] = {column: dict(zip(("lower", "upper"), ends[row], strict=True)) for column, ends in bounds.items()}
+    return found
 
 
 def warnings(study: Study, front, manifest) -> list[str]:

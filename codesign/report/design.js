@@ -24,6 +24,9 @@ function intervalText(store, i, column) {
   return found ? `${column.tell(found.lower)} to ${column.tell(found.upper)}` : "";
 }
 
+const intervalNote = store => `The small print spans ${percent(store.data.level)} of the error of the model and of the quality law; `
+  + "prices and demand are taken as the study has them.";
+
 const tip = column => `${column.name}${column.meaning ? `: ${column.meaning}` : ""}`;
 
 function figures(columns, i, style, note = () => "") {
@@ -177,6 +180,7 @@ function drawDesign(store) {
   byId("design-body").replaceChildren(...[
     el("p", {class: "lede"}, el("b", {text: `#${chosen}`}), ` ${pick ? `${pick.name}, ` : ""}${rank}. `, pin),
     layoutLines(store, i, detail), headline(store, i),
+    detail && detail.intervals && el("p", {class: "fine", text: intervalNote(store)}),
     configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
     el("details", {}, el("summary", {text: "Layout in full, and all metrics"}),
       configuration(store, i, ["deployment"]), configuration(store, i, ["metric"])),

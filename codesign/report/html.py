@@ -42,6 +42,7 @@ DEFAULTS = {
     "details": {},
     "references": [],
     "exports": [],
+    "level": 0.8,
     "codesign": {},
     "warnings": [],
     "history": [],

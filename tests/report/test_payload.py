@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from codesign import payload
+from codesign.intervals import intervals_of
 from codesign.report import html, render
 from codesign.study import open_study
 
@@ -32,6 +33,17 @@ def test_columns_have_units_labels_and_groups(run):
 
 def test_every_design_of_a_small_front_has_its_details(run):
     assert set(page(run)["details"]) == {str(i) for i in run.front["id"]}
+
+
+def test_details_have_the_intervals_of_show(run):
+    data, study = page(run), open_study(run.path / "study.yaml")
+    doubt = intervals_of(study, run)
+    for row, i in enumerate(doubt.ids):
+        said = data["details"][str(i)]["intervals"]
+        assert set(said) == set(doubt.values) >= set(run.objectives)
+        for column, ends in doubt.record(row).items():
+            assert said[column] == pytest.approx({key: ends[key] for key in ("lower", "upper")})
+            assert ends["lower"] <= ends["value"] <= ends["upper"]
 
 
 def test_a_long_run_keeps_to_the_page(run):
