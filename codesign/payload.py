@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from codesign import catalog
+from codesign.decision import decide
 from codesign.explain import explain_point, front_notes
 from codesign.intervals import intervals_of
 from codesign.meanings import LAYOUT, is_read
@@ -20,10 +22,13 @@ from codesign.study import Study
 
 MAX_REASONS = 2  # why the front is outside the fitted range, in the note about it
 MAX_DETAILS = 250  # designs whose operators travel with the page (7.5 kB and 5 ms each), evenly over the front; picks always do
+N_SAMPLES, MAX_DECIDED = 256, 300  # of the page: about a second; `codesign decide` takes as many as the study says, and any front
+P_FRONT = "p_front"  # column of the page alone
 MAX_ROWS, MAX_FRONT_ROWS = 10_000, 3_000  # of the page: a front row is ten times as wide as a sampled one; 6 MB in all
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
 LABELS = {  # what a column is called on the page; its name is in the tooltip, for --by and --where
+    "p_front": "Share of samples on the front",
     "c_eq_flop": "Quality, c_eq", "n_eq": "Quality, n_eq", "n_eff": "Effective parameters", "loss": "Training loss",
     "q_mixed": "Mixed axis", "q_reason": "Reasoning axis", "q_know_bits": "Knowledge axis", "usd_per_mtok": "Cost of serving",
     "usd_per_mtok_input": "Cost of prompts", "usd_per_mtok_output": "Cost of decode", "usd_per_task": "Cost of a task",
@@ -43,7 +48,10 @@ SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro
 def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
     manifest, front = run.manifest, run.front
-    chosen = picks(front, run.objectives)
+    decision = decide(study, run, N_SAMPLES) if 0 < len(front) <= MAX_DECIDED else {}
+    chosen = decision.get("picks") or picks(front, run.objectives)
+    if decision:
+        run = _with_confidence(run, decision["points"])
     table = _page_rows(run.table, [pick["id"] for pick in chosen])
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
     shown = columns(run)
@@ -63,8 +71,15 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
         "picks": chosen, "details": _details(study, run, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": list(exports), "level": study.file.uncertainty.level, "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+        "exports": list(exports), "level": study.file.uncertainty.level,
+        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision}, "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
+
+
+def _with_confidence(run: Run, points: list[dict[str, Any]]) -> Run:
+    """The run with how often each point is on the front as a column of its table."""
+    shares = {point["id"]: point["p_front"] for point in points}
+    return replace(run, table=run.table.assign(**{P_FRONT: run.table["id"].map(shares).astype(float)}))
 
 
 def _page_rows(table, ids: Sequence[int]):
@@ -97,7 +112,7 @@ def _group(run: Run, name: str) -> str | None:
         return "objective"
     if dot:
         return GROUPS.get(head, "hardware" if name in run.variables else "deployment")
-    return "metric" if name in COLUMNS else None
+    return "metric" if name in COLUMNS or name == P_FRONT else None
 
 
 def _column(run: Run, name: str, group: str) -> dict[str, Any]:
@@ -109,12 +124,14 @@ def _column(run: Run, name: str, group: str) -> dict[str, Any]:
     wide = len(present) > 0 and bool((present > 0).all()) and float(present.max() / present.min()) > 50
     return {
         "name": name, "label": _label(name), "unit": unit, "group": group, "meaning": meaning,
-        "direction": {"min": "min", "max": "max"}.get(known.better) if known else None, "log": wide, "categorical": not numeric,
+        "direction": "max" if name == P_FRONT else {"min": "min", "max": "max"}.get(known.better) if known else None, "log": wide, "categorical": not numeric,
         "derived": name.partition(".")[0] in GROUPS and name not in (*run.variables, TIER),  # follows from others: on no axis
     }  # fmt: skip
 
 
 def _unit_and_meaning(name: str) -> tuple[str, str]:
+    if name == P_FRONT:
+        return "", "share of the samples of everything uncertain in which the design is on the front and within every limit"
     if name == TIER:
         return "s", "the speed tier that the design was laid out for: a target of tpot_s"
     return LAYOUT.get(name.rpartition(".")[2], ("", ""))

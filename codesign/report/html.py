@@ -22,6 +22,7 @@ SCRIPTS = (
     "parallel.js",
     "explorer.js",
     "design.js",
+    "sure.js",
     "page.js",
 )
 MAX_ROWS = 10_000
@@ -43,6 +44,7 @@ DEFAULTS = {
     "references": [],
     "exports": [],
     "level": 0.8,
+    "decision": {},
     "codesign": {},
     "warnings": [],
     "history": [],

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from codesign import payload
+from codesign.decision import decide
 from codesign.intervals import intervals_of
 from codesign.report import html, render
 from codesign.study import open_study
@@ -33,6 +34,15 @@ def test_columns_have_units_labels_and_groups(run):
 
 def test_every_design_of_a_small_front_has_its_details(run):
     assert set(page(run)["details"]) == {str(i) for i in run.front["id"]}
+
+
+def test_confidence_is_that_of_decide(run):
+    data, study = page(run), open_study(run.path / "study.yaml")
+    told = decide(study, run, payload.N_SAMPLES)
+    assert [pick["name"] for pick in data["picks"]] == [pick["name"] for pick in told["picks"]] and data["decision"]["samples"] == payload.N_SAMPLES
+    shares = dict(zip(data["rows"]["id"], data["rows"]["p_front"], strict=True))
+    assert all(shares[point["id"]] == pytest.approx(point["p_front"]) for point in told["points"])
+    assert all(shares[i] is None for i in run.table["id"][~run.table["on_front"]])
 
 
 def test_details_have_the_intervals_of_show(run):
