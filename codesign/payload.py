@@ -72,7 +72,8 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
         "exports": list(exports), "level": study.file.uncertainty.level,
-        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision}, "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision},
+        "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
 
 
@@ -124,7 +125,8 @@ def _column(run: Run, name: str, group: str) -> dict[str, Any]:
     wide = len(present) > 0 and bool((present > 0).all()) and float(present.max() / present.min()) > 50
     return {
         "name": name, "label": _label(name), "unit": unit, "group": group, "meaning": meaning,
-        "direction": "max" if name == P_FRONT else {"min": "min", "max": "max"}.get(known.better) if known else None, "log": wide, "categorical": not numeric,
+        "direction": "max" if name == P_FRONT else {"min": "min", "max": "max"}.get(known.better) if known else None,
+        "log": wide, "categorical": not numeric,
         "derived": name.partition(".")[0] in GROUPS and name not in (*run.variables, TIER),  # follows from others: on no axis
     }  # fmt: skip
 

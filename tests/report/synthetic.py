@@ -239,7 +239,8 @@ def _decision(picks: list[dict], rows: dict, mark: str) -> dict:
     sure = {"p_front": 0.62, "p_holds": 0.981, "leaves_front": False, "flips": [flip],
             "neighbours": [{"id": picks[2]["id"], "sentence": "3% more quality for 9% more cost" + mark}]}  # fmt: skip
     measure = {"source": "decode time" + mark, "how": "serve it for half a day" + mark, "usd": 290.0, "removes_frac": 0.18}
-    return {"samples": 256, "picks": [pick | sure | {"debiased": d} for pick, d in zip(picks, debiased, strict=True)], "measurements": [measure]}
+    told = [pick | sure | {"debiased": d} for pick, d in zip(picks, debiased, strict=True)]
+    return {"samples": 256, "picks": told, "measurements": [measure]}
 
 
 def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
@@ -277,6 +278,7 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
         for i, (name, reason, gives_up) in zip(best, PICKS, strict=True)
     ]
     return {
-        **_text(mark), "decision": _decision(picks, {**status, **shown}, mark), "seed": seed, "columns": columns, "rows": {**status, **shown}, "total_rows": 412_331,
+        **_text(mark), "decision": _decision(picks, {**status, **shown}, mark), "seed": seed, "columns": columns,
+        "rows": {**status, **shown}, "total_rows": 412_331,
         "picks": picks, "details": details,
     }
