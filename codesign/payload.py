@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
+from codesign.decision import quick
 from codesign.explain import explain_point, front_notes
+from codesign.intervals import intervals_of
 from codesign.meanings import LAYOUT, is_read
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
@@ -57,7 +59,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
                                             "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
         "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
-        "picks": chosen, "details": _details(study, front, chosen), "references": [],
+        "picks": _sure(study, run, chosen), "details": _details(study, run, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
         "exports": list(exports), "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
@@ -121,14 +123,28 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
     return cells if read.all() else [v if r else None for v, r in zip(cells, np.broadcast_to(read, len(cells)), strict=True)]
 
 
-def _details(study: Study, front, chosen) -> dict[str, Any]:
+def _sure(study: Study, run: Run, chosen) -> list[dict[str, Any]]:
+    """Picks with how often each stays on the front when all that is uncertain is drawn, as part of the reason."""
+    found = quick(study, run)
+    if found is None:
+        return chosen
+    mark = {p["id"]: f"on the front in {found.share[p['id']]:.0%} of {found.n_samples} draws of what is uncertain" for p in chosen}
+    return [p | {"p_front": found.share[p["id"]], "reason": f"{p['reason']}; {mark[p['id']]}"} for p in chosen]
+
+
+def _details(study: Study, run: Run, chosen) -> dict[str, Any]:
+    front = run.front
     if front.empty:
         return {}
     ids = list(dict.fromkeys([p["id"] for p in chosen]))
     step = max(len(front) // MAX_DETAILS, 1)
     ids += [int(i) for i in front["id"].iloc[::step] if int(i) not in ids]
     by_id = front.set_index("id", drop=False)
-    return {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids[: MAX_DETAILS + len(chosen)]}
+    ids = ids[: MAX_DETAILS + len(chosen)]
+    doubt = intervals_of(study, run, ids)
+    return {
+        str(i): explain_point(study.problem, by_id.loc[i].to_dict()) | {"intervals": doubt.record(row)} for row, i in enumerate(ids)
+    }
 
 
 def warnings(study: Study, front, manifest) -> list[str]:
