@@ -236,10 +236,11 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
-    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
-    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed"}
+    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload"}
+    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt",
+             "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
-             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
+             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
         kind = str if name in texts else float if name in reals else int
         evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))

@@ -24,6 +24,7 @@ from codesign.problem import StudyProblem
 from codesign.service import traffic as service
 from codesign.units import serving
 from codesign.units.serve_unit import DEGREES
+from codesign.units.training import MORE
 
 LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
 
@@ -104,6 +105,7 @@ def _train(setting, designs, point, out) -> None:
         np.float64(setting.life.seq_tok), np.float64(point["train.micro_batch"]),
         np.float64(round(point["global_batch_tok"] / setting.life.seq_tok)),
         np.float64(point["train.recompute"]), np.float64(point["train.zero"]),
+        **{k: np.float64(point[f"train.{k}"]) for k in MORE if f"train.{k}" in point},
     )  # fmt: skip
     result = train.step(scene, layout, job, detail=True)
     _add(out, "train", "micro-batch", result.ledger)

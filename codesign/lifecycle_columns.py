@@ -15,6 +15,7 @@ from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
 from codesign.units.energy import TOTAL
+from codesign.units.training import MORE
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
@@ -143,7 +144,8 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
     keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", "micro_batch", "recompute", "zero", "memory_bytes", "step_s")}
+    extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
+    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
     return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.physics.arrays import Arrays
+from codesign.physics.jitter import Jitter
 from codesign.physics.kernels import Rate
 from codesign.physics.precision import Precision, compute_bits
 
@@ -43,6 +44,7 @@ class Link(Arrays):
     all_to_all: np.ndarray
     all_to_all_t0_s: np.ndarray
     p2p_t0_s: np.ndarray
+    jitter: Jitter | None = None  # None: every message takes its fixed time, no more
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class Chip(Arrays):
     all_in_w: np.ndarray
     usd_per_s: np.ndarray
     reference_usd_per_s: np.ndarray  # the catalog's price: balance is valued at it, so that no what-if price buys tokens
+    site_bytes_per_s: np.ndarray | float = np.inf  # from one site to the others, all its devices together, one direction
+    site_rtt_s: np.ndarray | float = 0.0
+    site_max_devices: np.ndarray | float = np.inf
+    host_bytes_per_s: np.ndarray | float = np.inf  # from a device to its host's memory, one direction
+    host_memory_bytes: np.ndarray | float = np.inf  # a device's share of it
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pydantic import (
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
     Bounds,
+    BytesPerSecond,
     Degrees,
     Demand,
     Divided,
@@ -27,6 +28,7 @@ from codesign.spec.fields import (
     Keys,
     Kilograms,
     Number,
+    Offload,
     Overrides,
     Recompute,
     Seconds,
@@ -140,7 +142,13 @@ class LayoutChoices(Keys):
     micro_batch: Degrees | None = None
     """Sequences per micro-batch of training."""
     recompute: Recompute | None = None
-    """Activation recomputation in training: `none`, `selective`, `full`."""
+    """Activation recomputation in training: `none`, `selective`, `full`; `reversible` takes an architecture of reversible blocks."""
+    offload: Offload | None = None
+    """State of training kept in the host's memory: `none`, `optimizer`, `activations`, `both`."""
+    n_sites: Degrees | None = None
+    """Sites over which the data-parallel copies of training are spread (`network.site` joins them)."""
+    sync_every: Degrees | None = None
+    """Optimizer steps between exchanges of the sites: 1 is ordinary data parallelism, hundreds is DiLoCo."""
     zero: Degrees | None = None
     """ZeRO stages, 0 to 3."""
 
@@ -221,6 +229,39 @@ class RackLimits(Keys):
     """Copper cables that fit behind one rack."""
     n_spare: Annotated[Integer, Field(ge=0)] | None = None
     """Devices of a domain kept idle for repairs; as many as make a working device cheapest if absent."""
+
+
+class Tier(Keys):
+    """Delay of messages on one tier of the network, beyond their fixed time: every exchange waits for its slowest member."""
+
+    jitter: Seconds | None = None
+    """Mean of each member's exponential delay."""
+    stall: Seconds | None = None
+    """Length of a rare long stall of a member."""
+    stall_probability: Share | None = None
+    """Probability that a member stalls in one exchange."""
+
+
+class SiteLink(Keys):
+    """Link between training sites."""
+
+    bandwidth: BytesPerSecond
+    """From one site to the others, all its devices together, one direction."""
+    rtt: Seconds | None = None
+    """Round trip between sites; 0 if absent."""
+    max_devices: Annotated[Integer, Field(ge=1)] | None = None
+    """Training devices that one site can hold."""
+
+
+class Network(Keys):
+    """What the network does beyond its bandwidth and fixed times."""
+
+    scale_up: Tier | None = None
+    """Links inside a scale-up domain."""
+    scale_out: Tier | None = None
+    """Links between domains."""
+    site: SiteLink | None = None
+    """Links between the sites of `layout.train.n_sites`."""
 
 
 class Quality(Keys):
@@ -309,6 +350,8 @@ class Study(Keys):
     """Tokens, budget and balance over the life of the model."""
     rack: RackLimits | None = None
     """Racks of scale-up domains: cables, power, weight, switches, optics and spares limit and price a domain of any size."""
+    network: Network = Network()
+    """Jitter of links, and links between sites."""
     quality: Quality = Quality()
     """How quality is predicted."""
     objectives: dict[str, Literal["minimize", "maximize"]]
