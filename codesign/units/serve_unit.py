@@ -40,7 +40,7 @@ class Timer:
         self.pairs = serving.feasible_pairs(scene, grid, n, paired)
         tables = not paired
         self._decode = serving.decode_table(scene, grid, traffic) if tables else None
-        self._prefill = serving.prefill_table(scene, grid, traffic) if tables else None
+        self._prefill = serving.prefill_table(scene, grid, traffic) if tables and np.size(traffic.prefix_tok) == 1 else None
 
     def chunks(self, size: int = CHUNK):
         """(design, pair, scene, layout, leading) of up to `size` pairs at a time."""
@@ -54,29 +54,36 @@ class Timer:
         if self._prefill is not None:
             touched = self._prefill.rows(design, pair)[0]
         else:
-            touched = prefill.fullest_experts(scene, layout, serving.prompt_of(self.traffic))
-        return serving.time_prefill(scene, layout, self.traffic, touched)
+            touched = prefill.fullest_experts(scene, layout, serving.prompt_of(self.traffic.take(design)))
+        return serving.time_prefill(scene, layout, self.traffic.take(design), touched)
 
     def decode(self, design, pair, scene, layout, lead, pre=None) -> dict[str, np.ndarray]:
         if self._decode is not None:
             touched = self._decode.rows(design, pair)
         else:
             touched = decode.fullest_experts(scene, layout, decode.Load(lead * layout.n_dp, 0.0, self.traffic.q_tok))
-        return serving.time_decode(scene, layout, lead, self.traffic, touched, pre)
+        return serving.time_decode(scene, layout, lead, self.traffic.take(design), touched, pre)
 
     def joules(self, design, layout, lead, n_devices, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Energy columns of the pairs; none unless the study reads one."""
         if self.meter is None:
             return {}
-        meter, parts = self.meter.take(design), []
+        meter, traffic, parts = self.meter.take(design), self.traffic.take(design), []
         if "decode" in phases:
-            parts.append(energy.decode_joules(meter, layout, lead, self.traffic))
+            parts.append(energy.decode_joules(meter, layout, lead, traffic))
         if "prefill" in phases:
-            parts.append(energy.prefill_joules(meter, layout, self.traffic, transfers="decode" not in phases))
+            parts.append(energy.prefill_joules(meter, layout, traffic, transfers="decode" not in phases))
         return energy.serving_columns(meter, parts, n_devices, self.traffic.demand_tok_per_s)
 
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
+
+    def keep(self, rows, design, scene, layout) -> None:
+        """Add what prefixes cost while they wait, and the time to load them, where the study says when they are used again."""
+        if np.any(np.asarray(self.traffic.reuse_s) > 0):
+            usd, reference_usd, load_s = serving.kept_prefix(scene, layout, self.traffic.take(design))
+            rows["usd_per_tok"], rows["reference_usd_per_tok"] = rows["usd_per_tok"] + usd, rows["reference_usd_per_tok"] + reference_usd
+            rows["ttft_s"] = rows["ttft_s"] + load_s
 
 
 def colocated(
@@ -95,6 +102,7 @@ def colocated(
         if "batch_wait_s" in rows:  # static batches: everybody waits for the batch
             rows |= {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"]}
         rows["batch"] = lead * layout.n_dp
+        timer.keep(rows, design, sc, layout)
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
@@ -114,6 +122,7 @@ def prefill_pool(
         busy = traffic.demand_tok_per_s * sc.tok_per_text / (rows["n_replicas"] * rows["tok_per_s"])
         queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
         rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
+        timer.keep(rows, design, sc, layout)
         rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
