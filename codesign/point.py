@@ -21,7 +21,7 @@ from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
 from codesign.point_check import PRECISION, SHARES, TIMED, TRAIN_BITS, checked
-from codesign.scenario import engine_mixing, make_chip, make_energy
+from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, did_you_mean
@@ -113,7 +113,8 @@ def _per_s(usd_per_h: float | None) -> float | None:
     return None if usd_per_h is None else usd_per_h / 3600.0
 
 
-SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *SHARES, "weight_bits", "kv_bits", "act_bits")
+NETWORK = ("scale_up_jitter", "scale_out_jitter", "site_bandwidth", "site_rtt")
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *NETWORK, *SHARES, "weight_bits", "kv_bits", "act_bits")
 
 
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
@@ -139,10 +140,16 @@ def _is_known(kind: str, name: str) -> bool:
 
 
 def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_per_h: float | None = None,
-          scale_out_bandwidth: float | None = None, *shares: float | None) -> Chip:  # fmt: skip
+          scale_out_bandwidth: float | None = None, *rest: float | None) -> Chip:  # fmt: skip
+    """Chip of a scenario; `rest`: NETWORK, then SHARES."""
+    network, shares = rest[: len(NETWORK)], rest[len(NETWORK) :]
     chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
+    if any(network):
+        near, far, bandwidth, rtt = network
+        tiers = {name: {"jitter": jitter} for name, jitter in (("scale_up", near), ("scale_out", far)) if jitter}
+        chip = with_network(chip, tiers | {"site": {"bandwidth": bandwidth, "rtt": rtt}})
     stated = {k: np.float64(v) for k, v in zip(SHARES, shares, strict=False) if v is not None}
     if not stated:
         return chip
@@ -260,7 +267,7 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
     """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
     hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"]), make_energy(hardware)
     width = np.float64(TRAIN_BITS[s["train_precision"]])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
     scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
@@ -341,7 +348,8 @@ def _traffic(s: Mapping[str, Any], osl: int | None = None) -> Traffic:
 def _job(s: Mapping[str, Any], layout: Layout) -> train.Job:
     global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
     zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
-    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+    rest = (np.float64(v) for v in (s["n_interleave"], train.OFFLOAD.index(s["offload"]), s["n_sites"], s["sync_every"]))
+    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, *rest)
 
 
 def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codesign import catalog
-from codesign.physics.arrays import stack
 from codesign.physics.architecture import census, fill, kv_bytes_per_tok
+from codesign.physics.arrays import stack
 from codesign.physics.operators import make_scene
 from codesign.physics.precision import Precision
 from codesign.scenario import make_chip, make_tier

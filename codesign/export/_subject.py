@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, uncertainty
 from codesign import evaluate as pipeline
 from codesign.explain import explain_point
 from codesign.physics.hardware import Chip
@@ -21,6 +21,7 @@ from codesign.setting import Setting
 from codesign.spec.errors import UserError
 from codesign.study import Study
 from codesign.units.serve_unit import DEGREES
+from codesign.units.training import MORE
 
 HINT = "open the study.yaml of the run"
 
@@ -77,6 +78,16 @@ class Subject:
         """Catalog record of the hardware that the design uses in a role."""
         return catalog.hardware(str(plain(self.values[f"hardware.{role}"])))
 
+    def within(self, role: str, phase: str, predicted: float) -> tuple[float, float]:
+        """80 % interval of a predicted time of a pool: train, prefill or decode on the design's chip."""
+        file = self.study.file
+        own = file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine
+        engine = file.engine if file.engine == "ideal" else own or "generic"
+        chips = uncertainty.chip_class(str(plain(self.values[f"hardware.{role}"])), engine)
+        kind, is_moe = "training" if role == "train" else "inference", self.shape["n_experts"] > 0
+        low, high = uncertainty.interval(kind, phase, chips, is_moe, predicted)
+        return float(low), float(high)
+
     @property
     def train_bits(self) -> float:
         return float(plain(self.values.get("precision.train_bits", self.setting.life.train_bits)))
@@ -91,7 +102,8 @@ class Subject:
         seq_tok = self.setting.life.seq_tok
         batch = round(self.number("global_batch_tok") / seq_tok)
         fixed = (self.number(f"train.{name}") for name in ("recompute", "zero"))
-        return Job(np.float64(seq_tok), np.float64(self.number("train.micro_batch")), np.float64(batch), *map(np.float64, fixed))
+        more = {k: np.float64(self.number(f"train.{k}")) for k in MORE if f"train.{k}" in self.point}
+        return Job(np.float64(seq_tok), np.float64(self.number("train.micro_batch")), np.float64(batch), *map(np.float64, fixed), **more)
 
 
 def subject(study: Study, run: Run, point_id: int) -> Subject:

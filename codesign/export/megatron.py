@@ -29,7 +29,8 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     s = subject(study, run, point_id)
     _checks.same_constants(s)
     job = _training.layout(s)
-    refuse("Megatron-LM", [*((hf.FEATURES[name][0], ELSEWHERE) for name in sorted(hf.features(s.shape) - HAS)), *_unlaid(s, job)])
+    refuse("Megatron-LM", [*((hf.FEATURES[name][0], ELSEWHERE) for name in sorted(hf.features(s.shape) - HAS)), *_unlaid(s, job),
+                           *_training.unexpressed(s)])  # fmt: skip
     n_nodes, each = nodes_of(job["n_devices"], job["n_devices_per_node"])
     groups = {
         "architecture": _shape(s, job["n_tp"]), "attention": _attention(s.shape), "experts": _experts(s.shape),
@@ -165,8 +166,7 @@ def stages(n_layers: int, n_chunks: int, n_mtp: int = 0) -> str:
     >>> stages(7, 3, 1)
     'Et*3|t*2|t*2m*1L'
     """
-    each, longer = divmod(n_layers, n_chunks)
-    parts = [f"t*{each + (i < longer)}" for i in range(n_chunks)]
+    parts = [f"t*{n}" for n in _training.stage_layers(n_layers, n_chunks)]
     return "E" + "|".join(parts) + (f"m*{n_mtp}" if n_mtp else "") + "L"
 
 

@@ -66,24 +66,18 @@ class Timer:
 
     def joules(self, design, layout, lead, n_devices, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Energy columns of the pairs; none unless the study reads one."""
-        if self.meter is None:
-            return {}
-        meter, traffic, parts = self.meter.take(design), self.traffic.take(design), []
-        if "decode" in phases:
-            parts.append(energy.decode_joules(meter, layout, lead, traffic))
-        if "prefill" in phases:
-            parts.append(energy.prefill_joules(meter, layout, traffic, transfers="decode" not in phases))
-        return energy.serving_columns(meter, parts, n_devices, self.traffic.demand_tok_per_s)
+        return pool_joules(self.meter.take(design), layout, lead, n_devices, self.traffic.take(design), phases) if self.meter else {}
 
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
 
-    def keep(self, rows, design, scene, layout) -> None:
-        """Add what prefixes cost while they wait, and the time to load them, where the study says when they are used again."""
-        if np.any(np.asarray(self.traffic.reuse_s) > 0):
-            usd, reference_usd, load_s = serving.kept_prefix(scene, layout, self.traffic.take(design))
-            rows["usd_per_tok"], rows["reference_usd_per_tok"] = rows["usd_per_tok"] + usd, rows["reference_usd_per_tok"] + reference_usd
-            rows["ttft_s"] = rows["ttft_s"] + load_s
+
+def pool_joules(meter: Meter, layout, lead, n_devices, traffic: Traffic, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Energy columns of a pool that runs `phases`; prompts without answers beside them send their cache."""
+    parts = [energy.decode_joules(meter, layout, lead, traffic)] if "decode" in phases else []
+    if "prefill" in phases:
+        parts.append(energy.prefill_joules(meter, layout, traffic, transfers="decode" not in phases))
+    return energy.serving_columns(meter, parts, n_devices, traffic.demand_tok_per_s)
 
 
 def colocated(
@@ -95,17 +89,49 @@ def colocated(
         pre = timer.prefill(design, pair, sc, layout)
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # a prompt waits for half a running step and behind the other prompts of its rank
-        queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
-        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
-        rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
-        if "batch_wait_s" in rows:  # static batches: everybody waits for the batch
-            rows |= {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"]}
-        rows["batch"] = lead * layout.n_dp
-        timer.keep(rows, design, sc, layout)
+        rows |= shared_pool(pre, rows, layout, lead, traffic)
+        rows |= kept(rows, sc, layout, traffic.take(design))
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
+
+
+def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank."""
+    queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
+    out = {
+        "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,
+        "prefill_frac": 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok),
+        "batch": lead * layout.n_dp,
+    }
+    if "batch_wait_s" in rows:  # static batches: everybody waits for the batch
+        out |= {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"]}
+    return out
+
+
+def kept(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
+    """Cost and time to first token with what prefixes cost while they wait and are loaded; {} where nobody says for how long they wait."""
+    if not np.any(np.asarray(traffic.reuse_s) > 0):
+        return {}
+    usd, reference_usd, load_s = serving.kept_prefix(scene, layout, traffic)
+    more = {"usd_per_tok": usd, "reference_usd_per_tok": reference_usd, "ttft_s": load_s}
+    return {k: rows[k] + v for k, v in more.items()}
+
+
+def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand; then the cache is sent."""
+    tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
+    busy = traffic.demand_tok_per_s * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
+    queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
+    return {
+        "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
+        "step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp,
+    }  # fmt: skip
+
+
+def answer_pool(rows, layout, lead) -> dict[str, np.ndarray]:
+    """What follows for a pool of answers: the first token waits for half a running step."""
+    return {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
 
 
 def prefill_pool(
@@ -116,14 +142,9 @@ def prefill_pool(
     timer, parts = Timer(scene, one, traffic, n, paired, meter), []
     for design, pair, sc, layout, lead in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
-        rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
-        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # the pool's ranks share one queue, filled by the mean demand
-        busy = traffic.demand_tok_per_s * sc.tok_per_text / (rows["n_replicas"] * rows["tok_per_s"])
-        queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
-        rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
-        timer.keep(rows, design, sc, layout)
-        rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
+        rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
+        rows |= prompt_pool(rows, sc, layout, traffic)
+        rows |= kept(rows, sc, layout, traffic.take(design))
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
@@ -138,7 +159,7 @@ def decode_pool(
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
+        rows |= answer_pool(rows, layout, lead)
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
