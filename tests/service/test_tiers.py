@@ -103,7 +103,7 @@ def test_computing_again_takes_longer_and_more_arithmetic(tmp_path):
 
 @pytest.mark.parametrize("change", [{"serving": {"kv_tier": "dram9"}, "space": {"precision.kv_bits": [8, 16]}}, {"space": {"precision.kv_bits": [8, 16]}}])
 def test_places_without_a_name_or_a_time_are_refused(tmp_path, change):
-    with pytest.raises(UserError, match="no place for caches|where do prefixes wait"):
+    with pytest.raises(UserError, match=r"no place for caches|where do prefixes wait"):
         study(tmp_path, CHAT | change)
     with pytest.raises(UserError, match="for how long"):
         study(tmp_path, CHAT | {"workload": {k: v for k, v in CHAT["workload"].items() if k != "reuse"}})
