@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, point_parts
 from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
-from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
-from codesign.physics.phases import decode, prefill, train
+from codesign.physics.phases import decode, denoise, prefill, train
 from codesign.physics.precision import Precision, compute_bits
 from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
@@ -27,7 +26,7 @@ from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
 from codesign.units import energy, serving
 
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
-PHASES = ("prefill", "decode", "train")
+PHASES = ("prefill", "decode", "train", "denoise")
 SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
@@ -38,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
     "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
+    "n_tok": 75600, "text_tok": 512, "n_steps": 50, "guidance": 2,
 }  # fmt: skip
 
 
@@ -70,8 +70,10 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if "denoise" in phases:
+        out["denoise"] = _denoise(scene, layout, s, detail)
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
-        for phase in phases:
+        for phase in (p for p in phases if p != "denoise"):
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
 
@@ -99,8 +101,8 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic("no hardware given", hint="--accelerator NAME or --system NAME; `codesign list accelerators`"))
     unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
     if unknown:
-        found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, separated by commas"))
-    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every"):
+        found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, denoise, separated by commas"))
+    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every", "n_tok", "n_steps", "guidance"):
         least = 0 if key == "isl" and "prefill" not in str(s["phase"]) else 1  # decode from an empty context is a fair question
         if s[key] is not None and not (_is_count(s[key]) and s[key] >= least):
             found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
@@ -288,13 +290,12 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 
 
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
-    """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
-    hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"]), make_energy(hardware)
-    width = np.float64(TRAIN_BITS[s["train_precision"]])
+    """J per token of the phase by cause, and the power of a chip while it runs."""
+    hardware, width = s["system"] or s["accelerator"], np.float64(TRAIN_BITS[s["train_precision"]])
+    chip = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
-    scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
-    meter, n_devices = energy.Meter(*scenes, fit), float(layout.n_devices)
+    meter = point_parts.meter(counts, chip, make_energy(hardware), precision, training=phase == "train")
+    n_devices = float(layout.n_devices)
     if phase == "train":
         parts, tok_per_s = energy.training_parts(meter, layout, _job(s, layout)), timed["tok_per_s_per_device"] * n_devices
     elif phase == "prefill":
@@ -304,10 +305,7 @@ def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[
     else:
         per_rank = decode.sequences_per_rank(np.float64(s["batch"]), layout)
         parts, tok_per_s = energy.decode_joules(meter, layout, per_rank, _traffic(s)), timed["tok_per_s"]
-    columns = energy.serving_columns(meter, [parts], n_devices, tok_per_s)
-    joules = {k.removeprefix("energy_").removesuffix("_j_per_tok"): float(v) for k, v in columns.items()}
-    chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(fit.idle_frac * chip.tdp_w)
-    return {"j_per_tok": joules.pop("used"), "by_cause_j_per_tok": joules, "chip_w": chip_w, "tdp_w": float(chip.tdp_w)}
+    return point_parts.joules(meter, parts, n_devices, tok_per_s)
 
 
 def _usd_per_mtok(chip, n_devices, tok_per_s) -> float | None:
@@ -331,6 +329,13 @@ def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -
         **_verdict(prefill.memory_classes(scene, layout, prompt), scene, detail),
         **_explained(ledger, detail),
     }
+
+
+def _denoise(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
+    given = (np.float64(s[k]) for k in ("n_tok", "text_tok", "n_steps", "guidance"))
+    clip = denoise.Clip(*given, batch=np.ceil(np.float64(s["batch"]) / layout.n_dp))
+    numbers, classes, ledger = point_parts.denoised(scene, layout, clip)
+    return numbers | _verdict(classes, scene, detail) | _explained(ledger, detail)
 
 
 def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str, Any] | None, detail: bool) -> dict[str, Any]:

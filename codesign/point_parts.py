@@ -1,0 +1,51 @@
+"""Parts of one point's answer that few callers ask for: joules by cause, and the clips of a diffusion transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codesign.physics.architecture import Census
+from codesign.physics.energy import EnergyFit, in_joules
+from codesign.physics.hardware import Chip
+from codesign.physics.kernels import Ledger
+from codesign.physics.layout import Layout
+from codesign.physics.operators import Scene, make_scene
+from codesign.physics.phases import denoise
+from codesign.physics.precision import Precision
+from codesign.spec.errors import UserError
+from codesign.units import energy
+
+
+def meter(counts: Census, chip: Chip, fit: EnergyFit, precision: Precision, training: bool) -> energy.Meter:
+    """Scenes in joules of one model on one chip of the ideal engine."""
+    scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=training) for far in (False, True))
+    return energy.Meter(*scenes, fit)
+
+
+def joules(meter: energy.Meter, parts: Mapping[str, Any], n_devices: float, tok_per_s: float) -> dict[str, Any]:
+    """J per token at the wall by cause, and `chip_w`: what one chip draws while the phase runs."""
+    columns = energy.serving_columns(meter, [dict(parts)], n_devices, tok_per_s)
+    causes = {k.removeprefix("energy_").removesuffix("_j_per_tok"): float(v) for k, v in columns.items()}
+    tdp_w = float(meter.near.chip.tdp_w)
+    chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(meter.fit.idle_frac) * tdp_w
+    return {"j_per_tok": causes.pop("used"), "by_cause_j_per_tok": causes, "chip_w": chip_w, "tdp_w": tdp_w}
+
+
+def denoised(scene: Scene, layout: Layout, clip: denoise.Clip) -> tuple[dict[str, Any], dict[str, Any], Ledger]:
+    """(numbers, memory classes, ledger of one pass) of a diffusion transformer."""
+    if scene.has_moe() or np.any(scene.census.linear.n_layers > 0) or np.any(scene.census.window.n_layers > 0):
+        raise UserError("denoise takes dense models with full attention", hint="choose one, such as llama-2-13b, and replace its dimensions")
+    ledger = denoise.step(scene, layout, clip, detail=True)
+    seconds = float(denoise.clip_s(ledger.time_s, clip, layout))
+    ranks = float(np.maximum(layout.n_dp / clip.n_guidance, 1.0))  # data-parallel ranks take the passes of a clip first
+    clips_per_s = float(clip.batch) * ranks / seconds
+    matmul, attention = denoise.flop(scene, clip)
+    usd = float(scene.chip.usd_per_s * layout.n_devices / clips_per_s)
+    numbers = {
+        "step_s": float(ledger.time_s), "clip_s": seconds, "clips_per_s": clips_per_s, "usd_per_clip": usd if np.isfinite(usd) else None,
+        "flop_matmul": float(matmul), "flop_attention": float(attention),
+    }  # fmt: skip
+    return numbers, denoise.memory_classes(scene, layout, clip), ledger
