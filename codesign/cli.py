@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from codesign import review
 from codesign.shell import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded
 from codesign.shell import print_json as _print_json
 
@@ -83,7 +84,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
 @guarded
 def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json) -> None:
     """Search a study and write a run directory: front, report, Optuna storage."""
-    from codesign import payload, picks, progress, screen
+    from codesign import payload, picks, progress, screen, tables
     from codesign.run import run as run_study
     from codesign.study import open_study
 
@@ -102,7 +103,8 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
         points = {p["id"]: result.point(p["id"]) for p in chosen}
         value = picks.value_of_codesign(result.front, result.objectives)
         notes = payload.warnings(resolved, result.front, manifest)
-        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path)))
+        doubts = tables.doubts_of_picks(resolved, result, chosen)
+        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path), doubts))
     if manifest["interrupted"]:
         click.echo(f"interrupted; everything so far is saved. Continue with: codesign run {study} --resume --out {result.path}", err=True)
         sys.exit(INTERRUPTED)
@@ -126,35 +128,20 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
 
     result = load_results(path)
     rows = tables.select(result.front, by, condition, result.objectives).head(count)
-    if as_json:
-        return _print_json(tables.records(rows))
     if as_csv:
         return click.echo(rows.to_csv(index=False), nl=False)
-    records = [tables.without_unread(row) for row in tables.records(rows)]
-    for row in records:
-        row["layout"] = screen.serving_text(row, result.manifest["units"])
+    records, notes = tables.front_rows(result, rows)
+    if as_json:
+        return _print_json(records)
+    records = tables.with_intervals(result, records)
     columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
-    click.echo(f"{len(rows)} of {len(result.front)} points; codesign show {path} ID explains one", err=True)
+    for note in notes:
+        click.echo(note, err=True)
 
 
-@main.command()
-@click.argument("path", metavar="RUN")
-@click.argument("point_id", metavar="ID", type=int)
-@JSON_OPTION
-@guarded
-def show(path: str, point_id: int, as_json: bool) -> None:
-    """One design in full: time per operator and bound, memory, layout, cost, slack."""
-    from codesign import screen, tables
-    from codesign.explain import explain_point
-    from codesign.results import load_results
-
-    result = load_results(path)
-    point = result.point(point_id)
-    detail = explain_point(tables.study_of(result).problem, point)
-    if as_json:
-        return _print_json({"point": tables.clean(point), **detail})
-    click.echo(screen.point_screen(point, detail, result))
+for command in (review.show, review.sensitivity, review.decide):
+    main.add_command(command)
 
 
 @main.command()
@@ -192,12 +179,13 @@ def hypervolume(path: str, reference: str, as_json: bool) -> None:
 @guarded
 def report(path: str, target: str | None) -> None:
     """Write the report again: one HTML file that works offline."""
+    from codesign import export as room
     from codesign import payload, tables
     from codesign.report import html
     from codesign.results import load_results
 
     result = load_results(path)
-    file = html.write(payload.report_payload(tables.study_of(result), result), target or result.path / "report.html")
+    file = html.write(payload.report_payload(tables.study_of(result), result, room.targets()), target or result.path / "report.html")
     click.echo(file)
 
 
@@ -250,7 +238,7 @@ def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload"}
     reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt",
-             "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
+             "scale_up_jitter", "scale_out_jitter", "rack_power", "rack_weight", "rack_cables"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every",
              "n_tok", "text_tok", "n_steps", "guidance")  # fmt: skip

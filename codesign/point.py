@@ -37,14 +37,15 @@ DEFAULTS: dict[str, Any] = {
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
     "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
-    "n_tok": 75600, "text_tok": 512, "n_steps": 50, "guidance": 2,
+    "rack_power": None, "rack_weight": None, "rack_cables": None, "n_tok": 75600, "text_tok": 512, "n_steps": 50, "guidance": 2,
 }  # fmt: skip
 
 
 def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
     """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
 
-    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase.
+    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase,
+    and `rack`: what a domain of `scale_up_size` devices takes.
     """
     s = _checked(scenario)
     counts, scene, bits = _scene(s)
@@ -75,6 +76,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
         for phase in (p for p in phases if p != "denoise"):
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
+        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, {k: s[f"rack_{k}"] for k in ("power", "weight", "cables")})
     return out
 
 
@@ -121,6 +123,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
     seconds = [(key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")]
     bounds = [("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf), *((key, 0.0, 1.0) for key in SHARES), *seconds]
+    bounds += [(key, 1.0, np.inf) for key in ("rack_power", "rack_weight", "rack_cables")]
     for key, low, high in bounds:
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))

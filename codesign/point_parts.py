@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from codesign import catalog
+from codesign.physics import rack
 from codesign.physics.architecture import Census
 from codesign.physics.energy import EnergyFit, in_joules
 from codesign.physics.hardware import Chip
@@ -15,6 +17,7 @@ from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import denoise
 from codesign.physics.precision import Precision
+from codesign.scenario import make_rack
 from codesign.spec.errors import UserError
 from codesign.units import energy
 
@@ -32,6 +35,17 @@ def joules(meter: energy.Meter, parts: Mapping[str, Any], n_devices: float, tok_
     tdp_w = float(meter.near.chip.tdp_w)
     chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(meter.fit.idle_frac) * tdp_w
     return {"j_per_tok": causes.pop("used"), "by_cause_j_per_tok": causes, "chip_w": chip_w, "tdp_w": tdp_w}
+
+
+def racked(hardware: Any, chip: Chip, limits: Mapping[str, float | None]) -> dict[str, Any]:
+    """`{"rack": ...}`: the bill of one scale-up domain as the chip has it, and the largest that one copper rack holds; switched domains only."""
+    if catalog.hardware(hardware)["scale_up"].get("topology", "switch") != "switch" or not np.isfinite(chip.all_in_w):
+        return {}
+    kind = make_rack(hardware, {"power": limits["power"], "weight": limits["weight"], "n_cables": limits["cables"]})
+    size, ends = rack.largest_copper_domain(chip, kind)
+    allowed = {f"{name}_allows": float(n) for name, n in rack.device_limits(chip, kind).items()}
+    bill = {k: float(v) for k, v in vars(rack.domain(chip, kind, chip.scale_up_size)).items()}
+    return {"rack": bill | {"largest_copper": float(size), "ended_by": rack.LIMITS[int(ends)], **allowed}}
 
 
 def denoised(scene: Scene, layout: Layout, clip: denoise.Clip) -> tuple[dict[str, Any], dict[str, Any], Ledger]:

@@ -166,6 +166,31 @@ def in_training(chip: Chip) -> Chip:
     return replace(chip, scale_up=slower(chip.scale_up), scale_out=slower(chip.scale_out), usable_frac=chip.training.usable_frac)
 
 
+def stretched(chip: Chip, rates=1.0, times=1.0) -> Chip:
+    """The chip with all peaks and bandwidths times `rates` and all fixed times times `times` [1], scalars or (N,)."""
+
+    def scaled(value, scale):
+        return value.map(lambda v: v * scale) if isinstance(value, Arrays) else value * scale
+
+    def walk(structure):
+        changes = {}
+        for name, value in vars(structure).items():
+            if name.endswith(("bytes_per_s", "flop_per_s")):
+                changes[name] = scaled(value, rates)
+            elif name.endswith("_s") and not name.endswith("usd_per_s"):
+                changes[name] = scaled(value, times)
+            elif isinstance(value, Arrays):
+                changes[name] = walk(value)
+        return replace(structure, **changes)
+
+    return walk(chip)
+
+
+def slower(chip: Chip, factor) -> Chip:
+    """The chip at 1 / factor of its speed: every time in every ledger is `factor` times as long, nothing else changes."""
+    return stretched(chip, 1.0 / factor, factor)
+
+
 def _rate(fit: KernelFit, chip: Chip, math_bits, fit_bits=None) -> Rate:
     bits = math_bits if fit_bits is None else fit_bits
     return Rate(

@@ -293,12 +293,26 @@ class Search(Keys):
 
 
 class Uncertainty(Keys):
-    """How uncertain constants are carried into the results."""
+    """How uncertain what the study assumes is: one standard deviation of the natural logarithm (0.2 is about 20 %) unless said otherwise."""
 
-    samples: Annotated[Integer, Field(ge=2)] = 200
-    """Draws of the uncertain constants."""
+    samples: Annotated[Integer, Field(ge=2, le=100_000)] = 2000
+    """Draws of everything uncertain, for `codesign decide`."""
     level: Annotated[Number, Field(gt=0, lt=1)] = 0.8
     """Probability inside the printed intervals."""
+    model: Annotated[Number, Field(ge=0)] = 1.0
+    """Factor on the errors of predicted times, which are measured (docs/accuracy.md); 0 takes predictions as exact."""
+    quality: Annotated[Number, Field(ge=0)] = 1.0
+    """Factor on the errors of the quality law; 0 takes the law as exact."""
+    price: Annotated[Number, Field(ge=0)] = 0.2
+    """Rent of each accelerator: the spread of the catalog's dated 3-year rents of one chip."""
+    demand: Annotated[Number, Field(ge=0)] = 0.3
+    """Tokens per second that the service must carry; our estimate of what a forecast is worth."""
+    utilisation: Annotated[Number, Field(ge=0)] = 0.1
+    """Share of the capacity in use at peak; our estimate."""
+    drafts: Annotated[Number, Field(ge=0)] = 0.15
+    """Tokens gained per step by drafts (speculative decoding, MTP), where the study has them; our estimate."""
+    power: Annotated[Number, Field(ge=0)] = 0.1
+    """All-in power of each accelerator, where the study reads energy or power; our estimate."""
 
 
 class Study(Keys):

@@ -127,7 +127,7 @@ def test_activations_on_the_host():
     scene, layout = learner(), layout_of(n_tp=8, n_pp=2, n_dp=4)
     here, there = (train.memory_classes(scene, layout, job_of(recompute=0, offload=m)) for m in (0, 2))
     assert float(there["activations"]) < 0.2 * float(here["activations"])
-    kept = float(train.kept_bytes(scene, layout, job_of(recompute=0)))
+    kept = float(train.kept_bytes(scene, layout, job_of(recompute=0), scene.census.n_layers))
     fast, slow = (train.step(scene, layout, job_of(recompute=0, offload=m)) for m in (0, 2))
     per_micro = max(kept / (0.88 * float(scene.chip.host_bytes_per_s)) - float(fast.micro_s), 0.0)
     assert float(slow.step_s - fast.step_s) == pytest.approx(per_micro * 512 / 4, rel=1e-9, abs=1e-12)
@@ -146,7 +146,7 @@ def test_reversible_blocks_store_two_streams_and_cost_a_forward():
     scene, layout = learner(), layout_of(n_tp=8)
     memory = {mode: float(train.memory_classes(scene, layout, job_of(recompute=i))["activations"]) for i, mode in enumerate(train.RECOMPUTE)}
     assert memory["none"] > memory["selective"] > memory["full"] > memory["reversible"]
-    assert float(train.kept_bytes(scene, layout, job_of(recompute=3))) == pytest.approx(4096 * 2 * 2 * 8192 / 8)
+    assert float(train.kept_bytes(scene, layout, job_of(recompute=3), scene.census.n_layers)) == pytest.approx(4096 * 2 * 2 * 8192 / 8)
     full, reverse, none = (float(train.step(scene, layout, job_of(recompute=m)).micro_s) for m in (2, 3, 0))
     assert reverse == full and 1.15 < full / none < 1.4
 

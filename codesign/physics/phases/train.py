@@ -73,7 +73,7 @@ def step(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Step:
         total = total + sites.exposed_s(scene.census.n_params, job.n_sites, job.sync_every, micro_s, scene.chip)
     if np.any(np.asarray(job.offload) > 0):
         shard = dense / dense_ways + experts / expert_ways
-        total = total + offload.exposed_s(shard, kept_bytes(scene, layout, job), count, micro_s, update_s, job.offload, scene.chip)
+        total = total + offload.exposed_s(shard, kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout)), count, micro_s, update_s, job.offload, scene.chip)
     return Step(total, micro_s, bubble_s, exposed, update_s, ledger)
 
 
@@ -289,38 +289,75 @@ def _matrices(params, area):
 def memory_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
     """Bytes per class on the fullest device (the first stage holds the most micro-batches in flight); offloaded state is elsewhere."""
     held = state_classes(scene, layout, job)
-    if np.any(np.asarray(job.offload) > 0):
-        layers = np.ceil(scene.census.n_layers / layout.n_pp)
-        return offload.on_device(held, kept_bytes(scene, layout, job) / layers, job.offload)
-    return held
+    return _without_offloaded(held, scene, layout, job, fullest_stage_layers(scene, layout))
 
 
 def state_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
     """Bytes per class of the fullest device's state, wherever it waits."""
-    dense, experts = shard_params(scene, layout)
-    ways3, ways2, ways1 = (zero_ways(layout, job, at_stage=s) for s in (3, 2, 1))
     in_flight = np.minimum(layout.n_pp * (1.0 + (layout.n_pp - 1.0) / (layout.n_pp * job.n_interleave) * (job.n_interleave > 1)),
                            np.maximum(n_micro(job, layout), 1.0))  # fmt: skip
-    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
-    one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
-    logits = n_tok * scene.census.vocab / layout.n_tp * 6.0  # 16-bit logits and their fp32 softmax
+    kept = kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout))
+    state = _state_bytes(layout, job, *shard_params(scene, layout))
+    return state | {"activations": _held_bytes(scene, layout, job, in_flight * kept, 1.0), "reserve": scene.chip.reserve_bytes}
+
+
+def stage_memory_classes(scene: Scene, layout: Layout, job: Job, stage, n_layers) -> dict[str, np.ndarray]:
+    """Bytes per class on a device of each pipeline stage, with every layer taken as the model's mean layer.
+
+    stage: 0-based, n_layers: of that stage; both (n_pp,).  In flight are n_pp - stage micro-batches (1F1B), and interleaved over v chunks
+    (2 (n_pp - stage - 1) + (v - 1) n_pp + 1) / v (Megatron-LM, arXiv 2104.04473 section 2.2).  The embedding lies on the first stage, head
+    and logits on the last.
+    """
+    census, v = scene.census, job.n_interleave
+    is_first, is_last = stage == 0, stage == layout.n_pp - 1
+    interleaved = (2.0 * (layout.n_pp - stage - 1.0) + (v - 1.0) * layout.n_pp + 1.0) / v
+    in_flight = np.minimum(np.where(v > 1, interleaved, layout.n_pp - stage), np.maximum(n_micro(job, layout), 1.0))
+    ends = np.where(is_first, census.embedding_params, 0.0) + np.where(is_last, census.head_params, 0.0)
+    tables = np.where(is_first & is_last, memory.table_params(scene, layout), ends / layout.n_tp)
+    share = n_layers / census.n_layers
+    dense, experts = memory.block_params(scene, layout)
+    state = _state_bytes(layout, job, share * dense + tables, share * experts)
+    held = _held_bytes(scene, layout, job, in_flight * kept_bytes(scene, layout, job, n_layers), np.where(is_last, 1.0, 0.0))
+    state |= {"activations": held, "reserve": np.broadcast_to(scene.chip.reserve_bytes, np.shape(stage))}
+    return _without_offloaded(state, scene, layout, job, n_layers)
+
+
+def _without_offloaded(held, scene: Scene, layout: Layout, job: Job, n_layers):
+    if not np.any(np.asarray(job.offload) > 0):
+        return held
+    return offload.on_device(held, kept_bytes(scene, layout, job, n_layers) / n_layers, job.offload)
+
+
+def _state_bytes(layout: Layout, job: Job, dense, experts) -> dict[str, np.ndarray]:
+    """Weights, gradients and optimizer of (dense, expert) parameters under the job's ZeRO stage."""
+    ways3, ways2, ways1 = (zero_ways(layout, job, at_stage=s) for s in (3, 2, 1))
     return {
         "weights": ACT_BYTES * (dense / ways3[0] + experts / ways3[1]),
         "gradients": GRADIENT_BYTES * (dense / ways2[0] + experts / ways2[1]),
         "optimizer": OPTIMIZER_BYTES * (dense / ways1[0] + experts / ways1[1]),
-        "activations": in_flight * kept_bytes(scene, layout, job) + np.where(job.recompute > 0, one_layer, 0.0) + logits,
-        "reserve": scene.chip.reserve_bytes,
     }
 
 
-def kept_bytes(scene: Scene, layout: Layout, job: Job):
-    """Bytes of activations that one micro-batch leaves on its fullest stage until its backward pass.
+def _held_bytes(scene: Scene, layout: Layout, job: Job, kept, has_head):
+    """Activations: those kept for the backward pass, one layer being recomputed, 16-bit logits and their fp32 softmax."""
+    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
+    one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
+    logits = n_tok * scene.census.vocab / layout.n_tp * 6.0
+    return kept + np.where(job.recompute > 0, one_layer, 0.0) + has_head * logits
+
+
+def fullest_stage_layers(scene: Scene, layout: Layout):
+    return np.ceil(scene.census.n_layers / layout.n_pp)
+
+
+def kept_bytes(scene: Scene, layout: Layout, job: Job, n_layers):
+    """Bytes of activations that one micro-batch leaves on a stage of `n_layers` until its backward pass.
 
     Layers x tokens x `activation_bytes_per_tok_layer`; reversible blocks find their inputs from their outputs, so only the two streams at the
     end of the stage stay: 2 x 2 B x d / tp a token (arXiv 1707.04585), which takes an architecture built of such blocks.
     """
     n_tok = job.micro_batch * job.seq_tok / layout.n_cp
-    kept = np.ceil(scene.census.n_layers / layout.n_pp) * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
+    kept = n_layers * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
     if not np.any(np.asarray(job.recompute) == 3):
         return kept
     return np.where(job.recompute == 3, n_tok * 2.0 * ACT_BYTES * scene.census.d_model / layout.n_tp, kept)
