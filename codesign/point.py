@@ -15,7 +15,7 @@ from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
-from codesign.physics.layout import Layout, make_layout
+from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, denoise, prefill, train
 from codesign.physics.precision import Precision, compute_bits
@@ -36,7 +36,8 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
-    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
+    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0,
+    "scale_up_jitter": None, "scale_out_jitter": None,
     "rack_power": None, "rack_weight": None, "rack_cables": None, "n_tok": 75600, "text_tok": 512, "n_steps": 50, "guidance": 2,
 }  # fmt: skip
 
@@ -49,8 +50,8 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     """
     s = _checked(scenario)
     counts, scene, bits = _scene(s)
-    layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
-    _possible(layout, counts)
+    layout = point_parts.layout_of(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
+    point_parts.check_possible(layout, counts)
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
         "architecture": {
@@ -76,7 +77,8 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
         for phase in (p for p in phases if p != "denoise"):
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
-        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, {k: s[f"rack_{k}"] for k in ("power", "weight", "cables")})
+        limits = {k: s[f"rack_{k}"] for k in ("power", "weight", "cables")}
+        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, limits)
     return out
 
 
@@ -230,43 +232,6 @@ def _counts(model: Mapping[str, Any]):
     if broken:
         raise UserError(broken)
     return census(arch)
-
-
-def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
-    """Unset degrees are 1; for MoE an unset n_ep spreads the experts over the stage, a given n_ep implies n_dp."""
-    tp, cp, pp, etp = s["n_tp"], s["n_cp"], s["n_pp"], s["n_etp"]
-    dp, ep = s["n_dp"], s["n_ep"]
-    if not has_moe and max(ep or 1, etp) > 1:
-        key, value = ("n_ep", ep) if (ep or 1) > 1 else ("n_etp", etp)
-        flag = f"--{key.replace('_', '-')}"
-        raise UserError([Diagnostic(f"{key} = {value}, but the model has no experts", hint=f"it is a dense model: leave {flag} out")])
-    if ep is not None and dp is None and has_moe:
-        dp = max(1, (etp * ep) // (tp * cp))
-    dp = dp or 1
-    if ep is None:
-        ep = tp * cp * dp // etp if has_moe else 1
-    layout = make_layout(*(np.int64(v) for v in (tp, cp, dp, pp, etp, ep)))
-    if not bool(layout.is_consistent):
-        raise UserError([Diagnostic(
-            f"n_tp n_cp n_dp = {tp * cp * dp} is not a multiple of n_etp n_ep = {etp * ep}",
-            hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
-        )])  # fmt: skip
-    return Layout(*(np.float64(v) for v in vars(layout).values()))
-
-
-def _possible(layout: Layout, counts) -> None:
-    """Refuse degrees that the model cannot be cut into, each with its remedy."""
-    heads = max(float(m.n_heads) for m in (counts.full, counts.window, counts.linear) if float(m.n_layers) > 0)
-    moe, found = float(counts.ffn.n_moe_layers) > 0, []
-    divisor, n_layers, n_experts = "choose a degree that divides it", int(counts.n_layers), int(counts.ffn.n_experts)
-    rules = (
-        (heads % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads", divisor),
-        (float(layout.n_pp) > n_layers, f"n_pp = {int(layout.n_pp)} exceeds {n_layers} layers", f"a stage holds a layer at least: n_pp at most {n_layers}"),
-        (moe and n_experts % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {n_experts} experts", divisor),
-    )
-    found = [Diagnostic(text, hint=hint) for broken, text, hint in rules if broken]
-    if found:
-        raise UserError(found)
 
 
 def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str, Any]:

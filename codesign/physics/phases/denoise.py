@@ -1,4 +1,4 @@
-"""One step of a diffusion transformer (DiT): all latent tokens of an image or video pass the whole model, every token attends to every one."""
+"""One step of a diffusion transformer (DiT): all latent tokens of an image or video pass the model, each attends to all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codesign.physics.operators import ACT_BYTES, Scene
 
 @dataclass(frozen=True)
 class Clip(Arrays):
-    """What is generated: latent tokens, text tokens that each block attends to (0: none), steps, forward passes per step, clips at a time."""
+    """What is generated: latent tokens, text tokens that each block attends to (0: none), steps, passes per step, clips at a time."""
 
     n_tok: np.ndarray
     text_tok: np.ndarray | float = 0.0
