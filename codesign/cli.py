@@ -238,9 +238,11 @@ def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload", "of", "weight_format"}
     reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth",
-             "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt", "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
+             "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt", "scale_up_jitter", "scale_out_jitter",
+             "rack_power", "rack_weight", "rack_cables"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
-             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every")  # fmt: skip
+             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every",
+             "n_tok", "text_tok", "n_steps", "guidance")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
         kind = str if name in texts else float if name in reals else int
         evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog, life_point, service_point
+from codesign import catalog, life_point, point_parts, service_point
 from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
-from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
-from codesign.physics.layout import Layout, make_layout
+from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
-from codesign.physics.phases import decode, prefill, train
+from codesign.physics.phases import decode, denoise, prefill, train
 from codesign.physics.precision import Precision, compute_bits
 from codesign.point_check import PRECISION, SHARES, TIMED, TRAIN_BITS, checked
 from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
@@ -31,14 +30,15 @@ from codesign.units import energy, serving
 def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
     """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
 
-    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase.
+    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase,
+    and `rack`: what a domain of `scale_up_size` devices takes.
     """
     s = checked(scenario)
     if s["system"] is None and s["accelerator"] is None:
         return _without_hardware(s)
     counts, scene, bits = _scene(s)
-    layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
-    _possible(layout, counts)
+    layout = point_parts.layout_of(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
+    point_parts.check_possible(layout, counts)
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
         "architecture": _counted(counts, bits),
@@ -57,11 +57,15 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         out["service"] = service_point.service_point(s, out["prefill"], out["decode"], layout)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if "denoise" in phases:
+        out["denoise"] = _denoise(scene, layout, s, detail)
     if {"quality", "life"} & {*phases}:
         out |= _worth(s, bits, phases)
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
         for phase in {*phases} & {*TIMED}:
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
+        limits = {k: s[f"rack_{k}"] for k in ("power", "weight", "cables")}
+        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, limits)
     return out
 
 
@@ -204,43 +208,6 @@ def _counts(model: Mapping[str, Any]):
     return census(arch)
 
 
-def _layout(s: Mapping[str, Any], has_moe: bool) -> Layout:
-    """Unset degrees are 1; for MoE an unset n_ep spreads the experts over the stage, a given n_ep implies n_dp."""
-    tp, cp, pp, etp = s["n_tp"], s["n_cp"], s["n_pp"], s["n_etp"]
-    dp, ep = s["n_dp"], s["n_ep"]
-    if not has_moe and max(ep or 1, etp) > 1:
-        key, value = ("n_ep", ep) if (ep or 1) > 1 else ("n_etp", etp)
-        flag = f"--{key.replace('_', '-')}"
-        raise UserError([Diagnostic(f"{key} = {value}, but the model has no experts", hint=f"it is a dense model: leave {flag} out")])
-    if ep is not None and dp is None and has_moe:
-        dp = max(1, (etp * ep) // (tp * cp))
-    dp = dp or 1
-    if ep is None:
-        ep = tp * cp * dp // etp if has_moe else 1
-    layout = make_layout(*(np.int64(v) for v in (tp, cp, dp, pp, etp, ep)))
-    if not bool(layout.is_consistent):
-        raise UserError([Diagnostic(
-            f"n_tp n_cp n_dp = {tp * cp * dp} is not a multiple of n_etp n_ep = {etp * ep}",
-            hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
-        )])  # fmt: skip
-    return Layout(*(np.float64(v) for v in vars(layout).values()))
-
-
-def _possible(layout: Layout, counts) -> None:
-    """Refuse degrees that the model cannot be cut into, each with its remedy."""
-    heads = max(float(m.n_heads) for m in (counts.full, counts.window, counts.linear) if float(m.n_layers) > 0)
-    moe, found = float(counts.ffn.n_moe_layers) > 0, []
-    divisor, n_layers, n_experts = "choose a degree that divides it", int(counts.n_layers), int(counts.ffn.n_experts)
-    rules = (
-        (heads % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads", divisor),
-        (float(layout.n_pp) > n_layers, f"n_pp = {int(layout.n_pp)} exceeds {n_layers} layers", f"a stage holds a layer at least: n_pp at most {n_layers}"),
-        (moe and n_experts % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {n_experts} experts", divisor),
-    )
-    found = [Diagnostic(text, hint=hint) for broken, text, hint in rules if broken]
-    if found:
-        raise UserError(found)
-
-
 def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str, Any]:
     capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
     total, fits, overflow = memory.verdict(classes, capacity)
@@ -265,13 +232,12 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 
 
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
-    """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
-    hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"]), make_energy(hardware)
-    width = np.float64(TRAIN_BITS[s["train_precision"]])
+    """J per token of the phase by cause, and the power of a chip while it runs."""
+    hardware, width = s["system"] or s["accelerator"], np.float64(TRAIN_BITS[s["train_precision"]])
+    chip = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
-    scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
-    meter, n_devices = energy.Meter(*scenes, fit), float(layout.n_devices)
+    meter = point_parts.meter(counts, chip, make_energy(hardware), precision, training=phase == "train")
+    n_devices = float(layout.n_devices)
     if phase == "train":
         parts, tok_per_s = energy.training_parts(meter, layout, _job(s, layout)), timed["tok_per_s_per_device"] * n_devices
     elif phase == "prefill":
@@ -281,10 +247,7 @@ def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[
     else:
         per_rank = decode.sequences_per_rank(np.float64(s["batch"]), layout)
         parts, tok_per_s = energy.decode_joules(meter, layout, per_rank, _traffic(s)), timed["tok_per_s"]
-    columns = energy.serving_columns(meter, [parts], n_devices, tok_per_s)
-    joules = {k.removeprefix("energy_").removesuffix("_j_per_tok"): float(v) for k, v in columns.items()}
-    chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(fit.idle_frac * chip.tdp_w)
-    return {"j_per_tok": joules.pop("used"), "by_cause_j_per_tok": joules, "chip_w": chip_w, "tdp_w": float(chip.tdp_w)}
+    return point_parts.joules(meter, parts, n_devices, tok_per_s)
 
 
 def _usd_per_mtok(chip, n_devices, tok_per_s) -> float | None:
@@ -308,6 +271,13 @@ def _prefill(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -
         **_verdict(prefill.memory_classes(scene, layout, prompt), scene, detail),
         **_explained(ledger, detail),
     }
+
+
+def _denoise(scene: Scene, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
+    given = (np.float64(s[k]) for k in ("n_tok", "text_tok", "n_steps", "guidance"))
+    clip = denoise.Clip(*given, batch=np.ceil(np.float64(s["batch"]) / layout.n_dp))
+    numbers, classes, ledger = point_parts.denoised(scene, layout, clip)
+    return numbers | _verdict(classes, scene, detail) | _explained(ledger, detail)
 
 
 def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str, Any] | None, detail: bool) -> dict[str, Any]:

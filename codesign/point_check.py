@@ -11,7 +11,7 @@ from codesign import life_point, service_point
 from codesign.physics.phases import train
 from codesign.spec.errors import Diagnostic, UserError, nearest
 
-PHASES = ("prefill", "decode", "batching", "service", "train", "quality", "life")
+PHASES = ("prefill", "decode", "batching", "service", "train", "denoise", "quality", "life")
 TIMED = ("prefill", "decode", "train")
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
 SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
@@ -19,9 +19,11 @@ TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4
 RANGES = (
     ("isl_cv", 0.0, 5.0), ("osl_cv", 0.0, 5.0), ("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf),
     *((key, 0.0, 1.0) for key in SHARES), *((key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")),
+    *((key, 1.0, np.inf) for key in ("rack_power", "rack_weight", "rack_cables")),
 )  # fmt: skip
 COUNTS = (
     "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
+    "n_tok", "n_steps", "guidance",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -33,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "pretrain_tok": None, "rl_tok": None, "out_tok": None, "isl_cv": 0.5, "osl_cv": 1.0, "unique_tok": None, "of": "flop",
     "weight_format": None,
     "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
+    "rack_power": None, "rack_weight": None, "rack_cables": None, "n_tok": 75600, "text_tok": 512, "n_steps": 50, "guidance": 2,
 }  # fmt: skip
 
 

@@ -331,15 +331,16 @@ def point_text(answer: dict[str, Any]) -> str:
     """`evaluate` for people."""
     arch = answer["architecture"]
     lines = [f"parameters {show(arch['n_params'], '')}, active {show(arch['n_active_params'], '')}, KV cache {show(arch['kv_bytes_per_tok'], 'byte')} per token"]
-    for phase in ("prefill", "decode", "train"):
+    for phase in ("prefill", "decode", "train", "denoise"):
         if phase not in answer:
             continue
         part = answer[phase]
         main = {"prefill": ("ttft_s", "tok_per_s", "usd_per_mtok"), "decode": ("tpot_s", "step_s", "tok_per_s", "usd_per_mtok"),
-                "train": ("step_s", "tok_per_s_per_device", "mfu_frac", "usd_per_mtok")}[phase]  # fmt: skip
+                "train": ("step_s", "tok_per_s_per_device", "mfu_frac", "usd_per_mtok"),
+                "denoise": ("clip_s", "step_s", "usd_per_clip")}[phase]  # fmt: skip
         verdict = "fits" if part["fits"] else f"DOES NOT FIT: {part['overflow']} overflow{'s' if part['overflow'] == 'kv' else ''}"
         spent = {"estimate_s": sum(o["time_s"] for o in part["operators"]), "bound": part["bound"]} | part["causes"]
-        what = {"prefill": "one prompt", "decode": "one step", "train": "one micro-batch"}[phase]
+        what = {"prefill": "one prompt", "decode": "one step", "train": "one micro-batch", "denoise": "one pass"}[phase]
         lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]

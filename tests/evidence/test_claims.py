@@ -61,7 +61,7 @@ def test_examples(module):
         ("C03", "dense_floor", 1.0, 0.01), ("C04", "weights", 13.5e9, 0.01), ("C04", "flop", 13.2e9, 0.02), ("C04", "intensity", 1.0, 0.03),
         ("C07", "dense_decode", 2100, 0.03), ("C07", "latent_decode", 4600, 0.05), ("C07", "dense_prefill", 108e3, 0.05),
         ("C07", "latent_prefill", 30e3, 0.06), ("C14", "long", 0.83, 0.05 / 0.83), ("C18", "tpot", 1.0, 0.005), ("C18", "cache", 1.0, 0.001),
-        ("C19", "low", 32e9 / 1.64e12, 0.01),
+        ("C19", "low", 32e9 / 1.64e12, 0.01), ("C17", "cables", 5184, 1e-12), ("C17", "largest", 72, 1e-12), ("C20", "time", 4 / 3, 0.05),
     ],
 )  # fmt: skip
 def test_closed_forms(answers, claim, name, value, tolerance):
