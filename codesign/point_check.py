@@ -21,7 +21,8 @@ RANGES = (
     *((key, 0.0, 1.0) for key in SHARES), *((key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")),
 )  # fmt: skip
 COUNTS = (
-    "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
+    "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len",
+    "n_sites", "sync_every",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -32,7 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
     "pretrain_tok": None, "rl_tok": None, "out_tok": None, "isl_cv": 0.5, "osl_cv": 1.0, "unique_tok": None, "of": "flop",
     "weight_format": None,
-    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
+    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0,
+    "scale_up_jitter": None, "scale_out_jitter": None,
 }  # fmt: skip
 
 
@@ -54,7 +56,9 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
         found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
     if not 1.0 <= s["accepted"] <= 1 + s["n_draft"]:
-        found.append(Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft"))
+        found.append(
+            Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft")
+        )
     for key in ("weight_bits", "kv_bits", "act_bits"):
         if s[key] is not None and s[key] not in (4, 8, 16):
             found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))

@@ -75,7 +75,9 @@ class Scene(BaseModel):
 
     def _evaluate(self, case: Row, shift: Shift | None) -> list[Row]:
         given = {k: v for k, v in case.items() if k != NOTE}
-        return [_flat({k: v for k, v in case.items() if k != "study"}) | _flat(result) for result in EVALUATORS[self.evaluator](given, shift)]
+        return [
+            _flat({k: v for k, v in case.items() if k != "study"}) | _flat(result) for result in EVALUATORS[self.evaluator](given, shift)
+        ]
 
     def table(self, shift: Shift | None = None) -> Table:
         """All rows as columns; under a shift the cases that name its chip are evaluated again."""

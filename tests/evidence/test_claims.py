@@ -60,7 +60,8 @@ def test_examples(module):
         ("C02", "dense", 295.2, 0.01), ("C02", "low", 300, 0.03), ("C02", "high", 300, 0.03), ("C02", "smallest", 37, 0.02),
         ("C03", "dense_floor", 1.0, 0.01), ("C04", "weights", 13.5e9, 0.01), ("C04", "flop", 13.2e9, 0.02), ("C04", "intensity", 1.0, 0.03),
         ("C07", "dense_decode", 2100, 0.03), ("C07", "latent_decode", 4600, 0.05), ("C07", "dense_prefill", 108e3, 0.05),
-        ("C07", "latent_prefill", 30e3, 0.06), ("C14", "long", 0.83, 0.05 / 0.83), ("C18", "tpot", 1.0, 0.005), ("C18", "cache", 1.0, 0.001),
+        ("C07", "latent_prefill", 30e3, 0.06), ("C14", "long", 0.83, 0.05 / 0.83), ("C18", "tpot", 1.0, 0.005),
+        ("C18", "cache", 1.0, 0.001),
         ("C19", "low", 32e9 / 1.64e12, 0.01),
     ],
 )  # fmt: skip
@@ -106,7 +107,12 @@ def test_a_claim_of_ones_own_and_its_errors(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(MINE, encoding="utf-8")
     assert claims.judge(claims.load(str(file))).verdict == "holds"
-    for change, word in (("{if: gain > 1.9,", "{when: 1,"), ("a.decode.tok_per_s", "a.nothing"), ("sweep:", "swep:"), ("phase: decode", "phase: lunch")):
+    for change, word in (
+        ("{if: gain > 1.9,", "{when: 1,"),
+        ("a.decode.tok_per_s", "a.nothing"),
+        ("sweep:", "swep:"),
+        ("phase: decode", "phase: lunch"),
+    ):
         file.write_text(MINE.replace(change, word), encoding="utf-8")
         result = CliRunner().invoke(main, ["claims", str(file)])
         assert result.exit_code == 2 and "Traceback" not in result.output, change
@@ -159,7 +165,8 @@ scenarios:
         layout: {train: {n_devices: [64], n_tp: [1], n_pp: [1]}, serve: {n_tp: [1], batch: [8, 64]}}
         objectives: {usd_per_mtok: minimize, tpot: minimize}
     rows: [{hardware.serve: h100_sxm_node}, {hardware.serve: h200_sxm_node}]
-quantities: [{name: ratio, value: "lowest(pick(pools.usd_per_mtok, pools.hardware.serve == 'h100_sxm_node')) / lowest(pools.usd_per_mtok)", meaning: ratio}]
+quantities: [{name: ratio, value: "lowest(pick(pools.usd_per_mtok, pools.hardware.serve == 'h100_sxm_node')) / lowest(pools.usd_per_mtok)",
+              meaning: ratio}]
 verdict: [{if: ratio >= 1, then: holds, because: "{ratio}"}, {then: does not hold, because: "{ratio}"}]
 """
 
