@@ -1,7 +1,7 @@
 """Quality and life of one model without a study: what the law says about it, and what its size should have been.
 
-    codesign evaluate --phase quality --model deepseek-v3 --pretrain-tok 14.8e12
-    codesign evaluate --phase quality,life --model llama-3.1-70b --pretrain-tok 15e12 --out-tok 1e13 --rl-tok 1e11
+codesign evaluate --phase quality --model deepseek-v3 --pretrain-tok 14.8e12
+codesign evaluate --phase quality,life --model llama-3.1-70b --pretrain-tok 15e12 --out-tok 1e13 --rl-tok 1e11
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from codesign.spec.units import show
 from codesign.tokens import necessary_flop
 from codesign.units.train_unit import RlJob
 
-COLUMNS = ("n_eff", "c_eq_flop", "n_eq", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_n_eff", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
+COLUMNS = (
+    "n_eff",
+    "c_eq_flop",
+    "n_eq",
+    "loss",
+    "q_mixed",
+    "q_reason",
+    "q_know_bits",
+    "sigma_ln_n_eff",
+    "sigma_ln_c_eq",
+    "sigma_ln_c_eq_own",
+)
 PHASES = ("pretrain", "rl", "inference")
 LENGTHS = ("n_layers", "d_model", "d_ff", "d_expert", "n_heads", "n_kv_heads", "d_shared")  # what grows when a model is scaled
 MOST_SPREAD = 2.0  # of ln c_eq: beyond a factor 7 either way nothing is compared
@@ -43,7 +54,9 @@ def problems(s: Mapping[str, Any], phases: list[str]) -> list[Diagnostic]:
     if s["of"] not in ("flop", "usd"):
         found.append(Diagnostic(f"of = {s['of']!r} is neither flop nor usd"))
     if "life" in phases and s["of"] == "usd" and not {"train", "prefill", "decode"} <= {*phases}:
-        found.append(Diagnostic("a life in USD needs the phases train, prefill and decode too", hint="--phase quality,train,prefill,decode,life"))
+        found.append(
+            Diagnostic("a life in USD needs the phases train, prefill and decode too", hint="--phase quality,train,prefill,decode,life")
+        )
     return found
 
 
@@ -61,7 +74,18 @@ def quality_point(architecture: Mapping[str, Any], bits: Mapping[str, float], s:
     refused = quality_validity.refusals(n_active, n_total, tok, unique_tok=unique, head_width_ratio=width, **{k: design[k] for k in keys})
     why = [sentence for sentence, mask in refused.items() if np.any(mask)]
     why += ["error bar wider than a factor 7 of equivalent compute"] if float(found["sigma_ln_c_eq_own"]) > MOST_SPREAD else []
-    keys = ("granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits")
+    keys = (
+        "granularity",
+        "aspect_ratio",
+        "attention",
+        "n_heads",
+        "n_kv_heads",
+        "kv_lora_rank",
+        "context_tok",
+        "weight_bits",
+        "c_fmt",
+        "kv_bits",
+    )
     doubts = quality_validity.warnings(
         n_active, n_total, tok, n_eff=found["n_eff"], c_eq_flop=found["c_eq_flop"], unique_tok=unique, **{k: design[k] for k in keys}
     )
@@ -167,7 +191,8 @@ def text(answer: Mapping[str, Any]) -> str:
     q, lines = answer["quality"], []
     if q["can_rank"]:
         own = np.exp(q["sigma_ln_c_eq"])
-        lines.append(f"quality   {q['c_eq_flop']:.2e} FLOP-equivalents (1 sigma: factor {own:.2g})   effective parameters {show(q['n_eff'], '')}"
+        lines.append(f"quality   {q['c_eq_flop']:.2e} FLOP-equivalents (1 sigma: factor {own:.2g})"
+                     f"   effective parameters {show(q['n_eff'], '')}"
                      f"   {q['tok_per_param']:,.0f} tokens per active parameter")  # fmt: skip
         lines.append("  factors " + "   ".join(f"{k} {v:.3g}" for k, v in q["factors"].items() if v != 1.0))
     lines += [f"quality   cannot rank: {why}" for why in q["cannot_rank"]] + [f"  warning {text}" for text in q["warnings"]]
@@ -177,7 +202,10 @@ def text(answer: Mapping[str, Any]) -> str:
         for name in ("own", "optimum", "balanced"):
             lines.append(f"  {name:<11}{_row(life[name])}")
         best = life["optimum"]
-        lines.append(f"  equal pretraining and inference cost {_percent(life['regret'])} more than the optimum, this model {_percent(life['own_regret'])}")
+        lines.append(
+            f"  equal pretraining and inference cost {_percent(life['regret'])} more than the optimum, "
+            f"this model {_percent(life['own_regret'])}"
+        )
         if best["n_over_compute_optimal"]:
             lines.append(f"  optimum against compute-optimal: size x {best['n_over_compute_optimal']:.2g}, tokens per parameter x "
                          f"{best['tok_per_param_over_compute_optimal']:.3g}")  # fmt: skip
@@ -188,7 +216,8 @@ def _row(point: Mapping[str, float | None]) -> str:
     if point["total"] is None:
         return "out of reach: no tokens bring a smaller or larger model to this quality"
     parts = [f"{point[f'{k}_share']:.0%}" for k in PHASES]
-    return f"{point['n_scale']:9.3g}  {show(point['tok'], 'tok'):>9}{point['tok_per_param']:11,.0f}{parts[0]:>14}{parts[1]:>8}{parts[2]:>12}{point['total']:12.2e}"
+    shares = f"{parts[0]:>14}{parts[1]:>8}{parts[2]:>12}"
+    return f"{point['n_scale']:9.3g}  {show(point['tok'], 'tok'):>9}{point['tok_per_param']:11,.0f}{shares}{point['total']:12.2e}"
 
 
 def _percent(share: float | None) -> str:

@@ -57,7 +57,9 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
         found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
     if not 1.0 <= s["accepted"] <= 1 + s["n_draft"]:
-        found.append(Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft"))
+        found.append(
+            Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft")
+        )
     for key in ("weight_bits", "kv_bits", "act_bits"):
         if s[key] is not None and s[key] not in (4, 8, 16):
             found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))

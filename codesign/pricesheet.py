@@ -63,11 +63,15 @@ class Subject:
         shape = fill(record["architecture"])
         self.counts, self.chip = census(shape), make_chip(system, engine)
         if not np.isfinite(self.chip.usd_per_s):
-            raise UserError([Diagnostic(f"no price is known for '{system}'", hint="name a system with a price: codesign list accelerators")])
+            raise UserError(
+                [Diagnostic(f"no price is known for '{system}'", hint="name a system with a price: codesign list accelerators")]
+            )
         released = {"weight_bits": 16, "kv_bits": 16, "act_bits": 16} | dict(record.get("precision") or {})
         narrow = {k: min(v, 8) if self.chip.has_8_bit else v for k, v in released.items()}  # what providers serve where the chip has fp8
         self.bits = narrow | {k: v for k, v in (bits or {}).items() if v}
-        self.scene = make_scene(self.counts, self.chip, Precision(*(np.float64(self.bits[k]) for k in ("weight_bits", "kv_bits", "act_bits"))))
+        self.scene = make_scene(
+            self.counts, self.chip, Precision(*(np.float64(self.bits[k]) for k in ("weight_bits", "kv_bits", "act_bits")))
+        )
         self.grid = serving_grid(self.scene.has_moe(), int(max(64, min(float(self.chip.scale_up_size), 128))))
         self.drafts = float(np.max(shape["n_mtp_layers"])) > 0
 
@@ -139,7 +143,9 @@ def sheet(model: str, system: str, engine: str = "generic", bits: Mapping[str, f
     subject = Subject(model, system, engine, bits)
     contexts = [c for c in CONTEXTS if c <= subject.context_tok]
     if not np.isfinite(subject.input_usd(contexts[0]).usd_per_mtok):
-        raise UserError([Diagnostic(f"'{subject.name}' fits no layout of up to {subject.grid.layout.n_devices.max():.0f} devices of {system}")])
+        raise UserError(
+            [Diagnostic(f"'{subject.name}' fits no layout of up to {subject.grid.layout.n_devices.max():.0f} devices of {system}")]
+        )
     base = contexts[0]
     rows = [_context_row(subject, c, peak) for c in contexts]
     standard = next(r for r in rows if r["context_tok"] == base)
@@ -167,7 +173,8 @@ def _plain(value: Any) -> Any:
 def _context_row(subject: Subject, context: int, peak: float) -> dict[str, Any]:
     prompt, answer = subject.input_usd(context), subject.output_usd(context, STANDARD)
     cached, tier = subject.cached_usd(context, REUSE["min_5"])
-    return {"name": f"{context // 1024}k", "context_tok": context, "input": peak * prompt.usd_per_mtok, "cached": peak * cached, "output": peak * answer.usd_per_mtok,
+    return {"name": f"{context // 1024}k", "context_tok": context, "input": peak * prompt.usd_per_mtok, "cached": peak * cached,
+            "output": peak * answer.usd_per_mtok,
             "prefill": prompt.layout, "decode": answer.layout, "tier": tier}  # fmt: skip
 
 
@@ -204,7 +211,17 @@ def _lists(model: str, standard: Mapping[str, float]) -> list[dict[str, Any]]:
     for row in price_lists(model):
         asked = {k: row[f"{k}_usd_per_mtok"] for k in KEYS}
         deviation = {f"{k}_deviation": standard[k] / v - 1.0 if v else None for k, v in asked.items()}
-        out.append({"name": row["offer"], "offer": row["offer"], "provider": row["provider"], "date": row["date"], "source": row["source"], **asked, **deviation})
+        out.append(
+            {
+                "name": row["offer"],
+                "offer": row["offer"],
+                "provider": row["provider"],
+                "date": row["date"],
+                "source": row["source"],
+                **asked,
+                **deviation,
+            }
+        )
     return out
 
 

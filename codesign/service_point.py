@@ -1,7 +1,7 @@
 """What users of one replica feel: ways to fill a batch, and percentiles of the time to first token and per output token.
 
-    codesign evaluate --phase batching --model llama-2-13b --accelerator a100_40g_sxm --isl 161 --osl 338
-    codesign evaluate --phase prefill,decode,service --model llama-3.1-70b --accelerator h200_sxm --n-tp 4 --batch 64
+codesign evaluate --phase batching --model llama-2-13b --accelerator a100_40g_sxm --isl 161 --osl 338
+codesign evaluate --phase prefill,decode,service --model llama-3.1-70b --accelerator h200_sxm --n-tp 4 --batch 64
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +21,7 @@ from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction
 from codesign.point import evaluate_point
 from codesign.scenario import make_chip
 from codesign.spec import expressions
+from codesign.study import open_study
 
 Table = dict[str, np.ndarray]
 Row = dict[str, Any]
@@ -71,7 +75,9 @@ class Scene(BaseModel):
 
     def _evaluate(self, case: Row, shift: Shift | None) -> list[Row]:
         given = {k: v for k, v in case.items() if k != NOTE}
-        return [_flat(case) | _flat(result) for result in EVALUATORS[self.evaluator](given, shift)]
+        return [
+            _flat({k: v for k, v in case.items() if k != "study"}) | _flat(result) for result in EVALUATORS[self.evaluator](given, shift)
+        ]
 
     def table(self, shift: Shift | None = None) -> Table:
         """All rows as columns; under a shift the cases that name its chip are evaluated again."""
@@ -118,7 +124,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Row:
     """Nested results as dotted columns; lists of named mappings (operators, memory classes) by name."""
     out: Row = {}
     for key, value in tree.items():
-        name = f"{prefix}{_word(key)}"
+        name = prefix + ".".join(map(_word, str(key).split(".")))
         if isinstance(value, Mapping):
             out |= _flat(value, f"{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], Mapping) and {"name", "class", "phase"} & {*value[0]}:
@@ -199,5 +205,19 @@ def prices(case: Row, shift: Shift | None) -> list[Row]:
     return [pricesheet.sheet(case["model"], case["system"], case.get("engine", "generic"), bits, case.get("peak", pricesheet.PEAK))]
 
 
-EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point, "prices": prices}
+def study(case: Row, shift: Shift | None) -> list[Row]:
+    """Every non-dominated point of every design of a small study: `study` is its file, other keys are as `--set` takes them."""
+    changes = [f"{key}={json.dumps(value)}" for key, value in _flat({k: v for k, v in case.items() if k != "study"}).items()]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.yaml"
+        file.write_text(json.dumps({"version": 1, "name": "claim", "question": "claim"} | case["study"]), encoding="utf-8")
+        problem = open_study(file, changes).problem
+    index = np.array(list(product(*(range(len(v.choices)) for v in problem.space.variables))))
+    index = np.unique(problem.space.canonical(index), axis=0)
+    batch = problem.evaluate(index[problem.valid(index)])
+    columns = {k: np.broadcast_to(v, (batch.design.size,)) for k, v in batch.points.items()}
+    return [{k: v[i].item() for k, v in columns.items()} for i in range(batch.design.size)]
+
+
+EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point, "prices": prices, "study": study}
 FITTED = {"point"}  # evaluators whose numbers stand on fitted constants

@@ -11,7 +11,8 @@ import numpy as np
 
 PAGED, CONTIGUOUS, STATIC = 0.0, 1.0, 2.0
 KINDS = {"paged": PAGED, "contiguous": CONTIGUOUS, "static": STATIC}
-RESERVED_FOR = 100.0  # a contiguous cache is sized for the longest of so many requests: ShareGPT's 500 tokens reserve about the 2,048 of Orca (arXiv 2309.06180)
+# A contiguous cache is sized for the longest of so many requests: ShareGPT's 500 tokens then reserve Orca's 2,048 (arXiv 2309.06180).
+RESERVED_FOR = 100.0
 _Z = np.linspace(-8.0, 12.0, 401)  # standard normal grid of the integral below
 
 

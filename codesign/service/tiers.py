@@ -116,7 +116,9 @@ def kept_in(traffic: Traffic, tiers: Mapping[str, Tier], names) -> Traffic:
     names = np.atleast_1d(np.asarray(names, dtype=str))
     one = {RECOMPUTE: Tier(*np.zeros(1), np.inf, 0.0), HBM: Tier(*np.zeros(1), np.inf, 0.0), **tiers}
     found = [one[name] for name in names.tolist()]
-    hold, speed, latency = (np.array([float(getattr(tier, k)) for tier in found]) for k in ("hold_usd_per_byte_s", "bytes_per_s", "latency_s"))
+    hold, speed, latency = (
+        np.array([float(getattr(tier, k)) for tier in found]) for k in ("hold_usd_per_byte_s", "bytes_per_s", "latency_s")
+    )
     return replace(
         traffic, prefix_tok=np.where(names == RECOMPUTE, 0.0, traffic.prefix_tok), keep_usd_per_byte_s=hold,
         keep_in_hbm=(names == HBM).astype(float), keep_bytes_per_s=speed, keep_latency_s=latency,

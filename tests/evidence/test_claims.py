@@ -106,7 +106,12 @@ def test_a_claim_of_ones_own_and_its_errors(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(MINE, encoding="utf-8")
     assert claims.judge(claims.load(str(file))).verdict == "holds"
-    for change, word in (("{if: gain > 1.9,", "{when: 1,"), ("a.decode.tok_per_s", "a.nothing"), ("sweep:", "swep:"), ("phase: decode", "phase: lunch")):
+    for change, word in (
+        ("{if: gain > 1.9,", "{when: 1,"),
+        ("a.decode.tok_per_s", "a.nothing"),
+        ("sweep:", "swep:"),
+        ("phase: decode", "phase: lunch"),
+    ):
         file.write_text(MINE.replace(change, word), encoding="utf-8")
         result = CliRunner().invoke(main, ["claims", str(file)])
         assert result.exit_code == 2 and "Traceback" not in result.output, change
@@ -139,3 +144,34 @@ def test_command_shows_writes_and_refuses(tmp_path):
     assert unknown.exit_code == 2 and "unknown claim" in unknown.output
     with pytest.raises(UserError, match="KEY=VALUE"):
         claims.changes_of(["accelerator"])
+
+
+STUDY = """
+id: MINE
+title: a test
+statement: a test
+source: a test
+scenarios:
+  pools:
+    evaluator: study
+    given:
+      study:
+        base: {model: llama-3.1-8b}
+        hardware: {train: h100_sxm_node, serve: h200_sxm_node}
+        space: {precision.weight_bits: [8, 16]}
+        workload: {use: chat, demand: 1e5 tok/s, lifetime: 1 yr}
+        lifecycle: {pretrain_tok: 1 Ttok}
+        layout: {train: {n_devices: [64], n_tp: [1], n_pp: [1]}, serve: {n_tp: [1], batch: [8, 64]}}
+        objectives: {usd_per_mtok: minimize, tpot: minimize}
+    rows: [{hardware.serve: h100_sxm_node}, {hardware.serve: h200_sxm_node}]
+quantities: [{name: ratio, value: "lowest(pick(pools.usd_per_mtok, pools.hardware.serve == 'h100_sxm_node')) / lowest(pools.usd_per_mtok)",
+              meaning: ratio}]
+verdict: [{if: ratio >= 1, then: holds, because: "{ratio}"}, {then: does not hold, because: "{ratio}"}]
+"""
+
+
+def test_a_study_is_a_scenario_too(tmp_path):
+    answer = claims.judge(claims.load(_written(tmp_path / "mine.yaml", STUDY)))
+    assert answer.verdict == "holds" and set(answer.tables["pools"]["precision.weight_bits"]) <= {8.0, 16.0}
+    with pytest.raises(UserError, match="nothing"):
+        claims.judge(claims.load(_written(tmp_path / "mine.yaml", STUDY.replace("base: {model: llama-3.1-8b}", "base: {model: nothing}"))))

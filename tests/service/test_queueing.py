@@ -107,7 +107,15 @@ def test_paged_serves_more_than_contiguous_more_than_static():
 
 
 def test_service_phase_reports_percentiles_in_order():
-    asked = {"model": "llama-3.1-70b", "accelerator": "h200_sxm", "n_tp": 4, "batch": 64, "isl": 2048, "osl": 512, "phase": "prefill,decode,service"}
+    asked = {
+        "model": "llama-3.1-70b",
+        "accelerator": "h200_sxm",
+        "n_tp": 4,
+        "batch": 64,
+        "isl": 2048,
+        "osl": 512,
+        "phase": "prefill,decode,service",
+    }
     found = evaluate_point(asked)["service"]
     assert found["ttft_p50_s"] < found["ttft_p90_s"] < found["ttft_p99_s"] and found["tpot_p50_s"] < found["tpot_p99_s"]
     more = evaluate_point(asked | {"batch": 128})["service"]

@@ -19,7 +19,9 @@ NAMES = ("host_dram", "nvme", "remote_flash", "hdd")
 def all_tiers() -> tiers.Tier:
     records = [catalog.load("memory", n) for n in NAMES]
     hold = [tiers.hbm_holding_price(USD_PER_S, 141e9), *(tiers.holding_price(r["price"]) for r in records)]
-    return tiers.Tier(np.array(hold), np.array([np.inf, *(r["bandwidth"] for r in records)]), np.array([0.0, *(r["latency"] for r in records)]))
+    return tiers.Tier(
+        np.array(hold), np.array([np.inf, *(r["bandwidth"] for r in records)]), np.array([0.0, *(r["latency"] for r in records)])
+    )
 
 
 def plain(n_bytes: float, reuse_s: float, recompute_usd: float) -> tuple[str, float]:
@@ -60,7 +62,9 @@ def test_break_even_is_where_keeping_costs_as_much_as_computing():
 def test_loads_in_parallel_are_shorter_and_never_below_the_latency():
     flash = all_tiers().take(np.array([2]))
     seconds = [tiers.load_s(1e9, flash, n).item() for n in (1, 2, 8)]
-    assert seconds == sorted(seconds, reverse=True) and min(seconds) > flash.latency_s.item() and math.isclose(seconds[0], 1e9 / 10e9 + 100e-6)
+    assert (
+        seconds == sorted(seconds, reverse=True) and min(seconds) > flash.latency_s.item() and math.isclose(seconds[0], 1e9 / 10e9 + 100e-6)
+    )
 
 
 CHAT = {
@@ -91,7 +95,9 @@ def test_a_place_in_a_study_costs_holding_moving_and_loading(tmp_path):
         more = (later[place]["usd_per_mtok"] - now[place]["usd_per_mtok"]) / 1e6 * 400
         assert more == pytest.approx(n_bytes * float(hold) * 300.0, rel=1e-6), place
     assert now["host_dram"]["ttft_s"] - now["hbm"]["ttft_s"] == pytest.approx(n_bytes / 55e9 + 10e-6, rel=1e-6)
-    moved = 2 * n_bytes * USD_PER_S * (1 / 10e9 - 1 / 55e9) + n_bytes * 300.0 * float(tiers.holding_price(0.14e-9) - tiers.holding_price(18.8e-9))
+    moved = 2 * n_bytes * USD_PER_S * (1 / 10e9 - 1 / 55e9) + n_bytes * 300.0 * float(
+        tiers.holding_price(0.14e-9) - tiers.holding_price(18.8e-9)
+    )
     assert (now["nvme"]["usd_per_mtok"] - now["host_dram"]["usd_per_mtok"]) / 1e6 * 400 == pytest.approx(moved, rel=1e-6)
 
 
@@ -101,7 +107,9 @@ def test_computing_again_takes_longer_and_more_arithmetic(tmp_path):
     assert by_place(tmp_path, reuse="100 h")["none"]["usd_per_mtok"] == pytest.approx(found["none"]["usd_per_mtok"])
 
 
-@pytest.mark.parametrize("change", [{"serving": {"kv_tier": "dram9"}, "space": {"precision.kv_bits": [8, 16]}}, {"space": {"precision.kv_bits": [8, 16]}}])
+@pytest.mark.parametrize(
+    "change", [{"serving": {"kv_tier": "dram9"}, "space": {"precision.kv_bits": [8, 16]}}, {"space": {"precision.kv_bits": [8, 16]}}]
+)
 def test_places_without_a_name_or_a_time_are_refused(tmp_path, change):
     with pytest.raises(UserError, match=r"no place for caches|where do prefixes wait"):
         study(tmp_path, CHAT | change)
