@@ -16,10 +16,11 @@ import numpy as np
 from codesign.constraints import in_words
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, Run, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested, pareto
+from codesign.search import exhaustive, joint, nested, pareto, samplers
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
 from codesign.spec.errors import SpecError, UserError
+from codesign.starts import warm_start
 from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS = 48
@@ -88,8 +89,9 @@ def run(
     _claim(folder, study)
     if announce is not None:
         announce(chosen)
-    problem = replace(study.problem, sampled=chosen.method != "exhaustive", flat=chosen.method == "joint")
-    outcome = _search(problem, chosen.method, folder, Settings(search.sampler, trials=trials, seed=seed, batch=search.batch), progress, storage)
+    problem = searched_problem(study, chosen.method, storage is not None)
+    settings = Settings(search.sampler, trials=trials, seed=seed, batch=search.batch, flat_gain=search.flat_gain or None)
+    outcome = _search(problem, chosen.method, folder, settings, progress, storage)
     table = tabulate(problem, outcome, folder)
     note = _write_journal(problem, outcome, folder, study.name)
     wall = time.perf_counter() - start
@@ -98,11 +100,19 @@ def run(
     return load_results(folder)
 
 
+def searched_problem(study: Study, method: str, stored: bool) -> StudyProblem:
+    """The study's problem in the form of a method: layouts are variables in `joint`; a trial of an Optuna sampler in `nested`
+    carries a speed tier, because it can report only one point.  Our own algorithm learns from all points of a design."""
+    one_vector = stored or not samplers.has_engine(study.file.search.sampler)
+    return replace(study.problem, sampled=method == "nested" and one_vector, flat=method == "joint")
+
+
 def _search(problem: StudyProblem, method: str, folder: Path, settings: Settings, progress, storage) -> SearchOutcome:
     checkpoint = folder / CHECKPOINT
     if method == "exhaustive":
         return exhaustive.run(problem, progress=progress, checkpoint=checkpoint)
-    hooks = Hooks(progress=progress, checkpoint=checkpoint, storage=storage)
+    start = warm_start(problem) if method == "nested" else None
+    hooks = Hooks(progress=progress, checkpoint=checkpoint, storage=storage, warm_start=start)
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
 
 
@@ -135,7 +145,7 @@ def _differences(theirs: str, mine: str) -> list[str]:
     from codesign.spec import yamlio
 
     flat = [_flat(yamlio.parse(text).data) for text in (theirs, mine)]
-    free = {"search.trials", "search.time_limit", "question"}
+    free = {"search.trials", "search.time_limit", "search.flat_gain", "question"}
     keys = sorted({*flat[0], *flat[1]} - free)
     return [key for key in keys if flat[0].get(key) != flat[1].get(key)]
 
@@ -233,7 +243,7 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, 
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
         "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
-        "rows_covered": outcome.n_designs * study.problem.rows_per_design,
+        "rows_covered": _rows_covered(outcome, study.problem, chosen.space_rows),
         "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
@@ -265,6 +275,17 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
     broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
     limits = problem.setting.limits
     return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
+
+
+def _rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int) -> int:
+    """Layout rows that were tried or excluded before.  Designs count once, although trials may repeat one at another speed tier."""
+    if outcome.exact:
+        return space_rows
+    if outcome.method == "joint":
+        return min(outcome.n_designs * len(problem.layout_grids), space_rows)
+    whole = outcome.method == "exhaustive" or outcome.sampled
+    n = outcome.n_designs if whole else len(np.unique(outcome.designs.index[:, : len(problem.variables)], axis=0))
+    return n * problem.rows_per_design
 
 
 def _version(package: str) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from codesign.search import samplers
 from codesign.search.checkpoint import Checkpoint
 from codesign.search.designs import Known, Table
-from codesign.search.evaluation import Part, evaluate, group, n_cores, pack, unpack
+from codesign.search.evaluation import INDEX, VALUES, VIOLATIONS, Part, evaluate, group, n_cores, pack, unpack
 from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
 from codesign.search.pareto import Scaling
-from codesign.search.problem import Index, Problem, fingerprint, sizes
+from codesign.search.problem import Index, Problem, Told, fingerprint, sizes
 
 _BARREN_BATCHES, _BARREN_TRIALS = 5, 200  # so many without a new design, and more will not bring one
 _NONE_VALUE = 0.0  # told where nothing fits and no value was ever seen; the violation is what ranks it
@@ -46,6 +46,7 @@ class Hooks:
     checkpoint: str | Path | None = None  # file to continue from and to save to
     storage: str | None = None  # Optuna storage used directly instead of memory and checkpoint
     study_name: str = "codesign"
+    proposer: Any = None  # takes the place of the sampler: ask, tell, enqueue, n_batch (scripts/bench_search.py compares others so)
 
 
 def search(problem: Problem, settings: Settings, hooks: Hooks, method: str) -> SearchOutcome:
@@ -64,6 +65,16 @@ def search(problem: Problem, settings: Settings, hooks: Hooks, method: str) -> S
     return run.outcome(method, reason)
 
 
+def _with_points(told: Told, parts: list[Part]) -> Told:
+    """What is told of designs, and a row more for each further point of theirs that no other of the batch beats."""
+    rows = [told]
+    for part in parts:
+        if len(part.objectives):
+            more = (part.objectives != part.columns[VALUES]).any(axis=1)
+            rows.append((part.columns[INDEX][more], part.objectives[more], part.columns[VIOLATIONS][more]))
+    return tuple(np.concatenate(columns) for columns in zip(*rows, strict=True))
+
+
 class _Run:
     """One search in progress."""
 
@@ -76,7 +87,7 @@ class _Run:
         self._known = Known(sizes(problem), len(problem.objectives), len(self._tracker.constraint_names))
         self._worst = np.full(len(problem.objectives), -np.inf)  # of each objective, minimised
         self._sign = np.where(self._tracker.maximise, -1.0, 1.0)
-        self.proposer = samplers.proposer(
+        self.proposer = hooks.proposer or samplers.proposer(
             problem, settings, self._tracker.constraint_names, hooks.storage, hooks.study_name
         )
         self._shared = hooks.storage is not None
@@ -128,6 +139,8 @@ class _Run:
             return
         parts = self._evaluate(index, numbers)
         told = (index, *self._values(index))
+        if getattr(self.proposer, "takes_points", False):
+            told = _with_points(told, parts)
         self.proposer.tell(*told)
         self.n_trials += len(index)
         n_new = sum(len(part.rows) for part in parts)
