@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +20,8 @@ from codesign.constraints import in_words
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, Run, load_results, write_atomically
 from codesign.search import exhaustive, joint, nested, pareto, samplers
+from codesign.search.lock import NAME as LOCK
+from codesign.search.lock import locked
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
 from codesign.spec.errors import SpecError, UserError
@@ -41,8 +46,8 @@ class Plan:
     feasible_share: float
 
 
-def plan(study: Study, seed: int = 0) -> Plan:
-    """Count the space, time a pilot of random designs, and choose: exhaustive when it fits the time limit, else nested."""
+def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
+    """Count the space, time a pilot, and choose: exhaustive when it fits the time limit and no storage asks for trials, else nested."""
     problem, search = study.problem, study.file.search
     count = problem.space.n_designs()
     valid = problem.space.n_valid()
@@ -62,6 +67,8 @@ def plan(study: Study, seed: int = 0) -> Plan:
         method = "exhaustive" if fits else "nested"
         size = f"{valid.n:,} designs" if valid.is_exact else "too many designs to count"
         reason = f"{size}, about {_duration(seconds)} to evaluate all, time limit {_duration(search.time_limit)}"
+        if stored:
+            method, reason = "nested", "the trials of a storage are sampled"
     if problems := list(sampler_problems(study.file, method != "exhaustive")):
         raise SpecError(map(study.file.place, problems))
     return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
@@ -76,28 +83,48 @@ def _duration(seconds: float) -> str:
 
 def run(
     study: Study, out: str | Path | None = None, *, trials: int | None = None, seed: int | None = None,
-    storage: str | None = None, resume: bool = False, progress: Callable[..., None] | None = None, announce: Callable[[Plan], None] | None = None,
+    storage: str | None = None, workers: int | None = None, dask: str | None = None, resume: bool = False,
+    progress: Callable[..., None] | None = None, announce: Callable[[Plan], None] | None = None,
 ) -> Run:  # fmt: skip
-    """Search and save.  An identical study continues in its directory; another study there is an error that names the difference."""
+    """Search and save.  An identical study continues in its directory; another study there is an error that names the difference.
+
+    workers: processes that score designs, instead of threads; dask: a scheduler whose workers do; storage: an Optuna storage that
+    other processes join with `work`.
+    """
     start = time.perf_counter()
-    search = study.file.search
-    seed = search.seed if seed is None else seed
-    trials = trials or search.trials
     folder = Path(out) if out is not None else Path("runs") / study.name
     _refuse_foreign(folder, study, resume)
-    chosen = plan(study, seed)
-    _claim(folder, study)
-    if announce is not None:
-        announce(chosen)
-    problem = searched_problem(study, chosen.method, storage is not None)
-    settings = Settings(search.sampler, trials=trials, seed=seed, batch=search.batch, flat_gain=search.flat_gain or None)
-    outcome = _search(problem, chosen.method, folder, settings, progress, storage)
-    table = tabulate(problem, outcome, folder)
-    note = _write_journal(problem, outcome, folder, study.name)
-    wall = time.perf_counter() - start
-    manifest = _manifest(study, problem, outcome, folder, chosen, table, seed, trials, wall, note)
-    save(folder, study, table, manifest)
-    return load_results(folder)
+    chosen = plan(study, study.file.search.seed if seed is None else seed, storage is not None)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _refuse_foreign(folder, study, resume)
+        _claim(folder, study)
+        if announce is not None:
+            announce(chosen)
+        settings = _settings(study, trials, seed)
+        problem = searched_problem(study, chosen.method, storage is not None)
+        hooks = Hooks(progress=progress, checkpoint=folder / CHECKPOINT, storage=storage, study_name=study.name, workers=workers, dask=dask)
+        outcome = _search(problem, chosen.method, settings, hooks)
+        table = tabulate(study, problem, outcome, folder)
+        note = _write_journal(problem, outcome, folder, study.name)
+        wall = time.perf_counter() - start
+        save(folder, study, table, _manifest(study, problem, outcome, folder, chosen, table, settings, wall, note))
+        return load_results(folder)
+
+
+def work(study: Study, storage: str, trials: int | None = None, seed: int | None = None, progress: Callable[..., None] | None = None) -> SearchOutcome:
+    """Join the sampled search of a study in a storage until its trials are done.  Writes no directory: the run that began it does."""
+    method = "nested" if study.file.search.method == "auto" else study.file.search.method
+    settings = _settings(study, trials, seed)
+    own = np.random.SeedSequence([settings.seed, os.getpid(), zlib.crc32(socket.gethostname().encode())])  # not the designs of another worker
+    settings = replace(settings, seed=int(own.generate_state(1)[0]), flat_gain=None)  # one process decides when the front is flat
+    return _search(searched_problem(study, method, True), method, settings, Hooks(progress=progress, storage=storage, study_name=study.name, joins=True))
+
+
+def _settings(study: Study, trials: int | None, seed: int | None) -> Settings:
+    search = study.file.search
+    seed = search.seed if seed is None else seed
+    return Settings(search.sampler, trials=trials or search.trials, seed=seed, batch=search.batch, flat_gain=search.flat_gain or None)
 
 
 def searched_problem(study: Study, method: str, stored: bool) -> StudyProblem:
@@ -107,12 +134,13 @@ def searched_problem(study: Study, method: str, stored: bool) -> StudyProblem:
     return replace(study.problem, sampled=method == "nested" and one_vector, flat=method == "joint")
 
 
-def _search(problem: StudyProblem, method: str, folder: Path, settings: Settings, progress, storage) -> SearchOutcome:
-    checkpoint = folder / CHECKPOINT
+def _search(problem: StudyProblem, method: str, settings: Settings, hooks: Hooks) -> SearchOutcome:
     if method == "exhaustive":
-        return exhaustive.run(problem, progress=progress, checkpoint=checkpoint)
-    start = warm_start(problem) if method == "nested" else None
-    hooks = Hooks(progress=progress, checkpoint=checkpoint, storage=storage, warm_start=start)
+        if hooks.storage:
+            raise UserError("a storage holds the trials of a sampled search, and this one is exhaustive", hint="add --set search.method=nested; or use --workers or --dask")
+        return exhaustive.run(problem, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask)
+    if method == "nested":
+        hooks = replace(hooks, warm_start=warm_start(problem))
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
 
 
@@ -126,7 +154,7 @@ def _refuse_foreign(folder: Path, study: Study, resume: bool) -> None:
                 f"{folder} holds the results of another study; different: {', '.join(different[:6])}",
                 hint="choose another directory with --out, or delete this one",
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(p.name != LOCK for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run directory", hint="choose another directory with --out")
     elif resume:
         raise UserError(f"{folder}: nothing to resume", hint="leave --resume out to start")
@@ -134,7 +162,6 @@ def _refuse_foreign(folder: Path, study: Study, resume: bool) -> None:
 
 def _claim(folder: Path, study: Study) -> None:
     """Take the directory for this study."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "study.yaml"
     if not path.is_file():
         write_atomically(path, lambda part: part.write_text(study.file.resolved_yaml(), encoding="utf-8"))
@@ -229,14 +256,14 @@ def _write_journal(problem: StudyProblem, outcome: SearchOutcome, folder: Path, 
     return dashboard.write_journal(problem, outcome, folder / JOURNAL, name)
 
 
-def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, trials, wall, note) -> dict[str, Any]:
+def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settings: Settings, wall, note) -> dict[str, Any]:
     scale, hypervolume = _scaled(outcome, problem, folder)
     front = int(table["on_front"].sum()) if len(table) else 0
     return {
         "format": FORMAT, "name": study.name, "question": study.file.question, "study_path": str(study.file.path),
         "version": _version("codesign"), "python": platform.python_version(),
         "packages": {p: _version(p) for p in ("numpy", "optuna", "moocore", "pandas")},
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": seed, "trials": trials,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": settings.seed, "trials": settings.trials,
         "method": outcome.method, "method_reason": chosen.reason, "exact": bool(outcome.exact), "stop_reason": outcome.stop_reason,
         "interrupted": outcome.interrupted, "sampler": None if outcome.method == "exhaustive" else study.file.search.sampler,
         "n_designs": outcome.n_designs, "n_layouts": outcome.n_layouts, "n_candidates": outcome.n_candidates,

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from studies import study
 
 from codesign import starts
 from codesign.search import exhaustive, nested, pareto
 from codesign.search.loop import Hooks, Settings
 from codesign.search.problem import maximised
+from studies import study
 
 
 def test_warm_start_rows_are_valid_designs_near_published_models(tmp_path):
