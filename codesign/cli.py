@@ -5,76 +5,14 @@ Exit codes: 0 ok, 1 finished but nothing feasible, 2 the user's error, 3 interna
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-NOTHING_FEASIBLE, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 2, 3, 130
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON (SI units) instead of a table.")
-
-
-class Commands(click.Group):
-    """Lists commands in the order in which people meet them, and suggests the nearest one for a typo."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from codesign.spec.errors import nearest
-
-            close = nearest(args[0], self.commands)
-            if close and "Did you mean" not in error.message:  # newer click says so itself
-                error.message += f" Did you mean '{close}'?"
-            raise
-
-
-def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """User errors become one clear message and exit 2; a full disk and Ctrl-C say what was kept; bugs exit 3."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        from codesign.spec.errors import UserError
-
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(USER_ERROR)
-        except BrokenPipeError:
-            sys.exit(0)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {place}{error.strerror or error}\n  hint: what was written before is intact; free space or choose another place and run again", err=True)
-            sys.exit(USER_ERROR)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:  # a bug: nobody but its finder can do anything about it
-            _internal_error(error)
-            sys.exit(INTERNAL_ERROR)
-
-    return run
-
-
-def _internal_error(error: Exception) -> None:
-    if os.environ.get("CODESIGN_TRACEBACK"):
-        import traceback
-
-        traceback.print_exc()
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    remedy = "" if os.environ.get("CODESIGN_TRACEBACK") else "rerun with CODESIGN_TRACEBACK=1 to see the traceback, and "
-    click.echo(f"internal error: {what}; {remedy}please report it", err=True)
+from codesign.shell import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded
+from codesign.shell import print_json as _print_json
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -333,7 +271,7 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
     texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
-    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap"}
+    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed"}
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
@@ -383,6 +321,27 @@ def calibrate(data, kind, output, chip, engine, as_json) -> None:
     click.echo(f"{output} written", err=True)
 
 
+@main.command()
+@click.argument("ids", nargs=-1, metavar="[ID | CLAIM.yaml ...]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Pin a key, such as accelerator=mi300x; repeatable.")
+@click.option("-o", "target", metavar="FILE.md", help="Write the page with every claim.")
+@JSON_OPTION
+@guarded
+def claims(ids, changes, target, as_json) -> None:
+    """Public statements put to the test by the evaluator: claimed and computed figures, and a verdict."""
+    from codesign.evidence import claims as room
+    from codesign.evidence import claims_text as text
+
+    answers = room.judge_all(ids, room.changes_of(changes))
+    if target:
+        Path(target).write_text(text.page(answers), encoding="utf-8")
+        click.echo(f"{target} written", err=True)
+    if as_json:
+        return _print_json([text.as_json(a) for a in answers])
+    click.echo("\n\n\n".join(map(text.one, answers)) if ids else text.screen(answers))
+    click.echo(f"{text.summary(answers)}; codesign claims {answers[0].claim.id} shows one with its numbers", err=True)
+
+
 @main.command("list")
 @click.argument("kind")
 @JSON_OPTION
@@ -414,14 +373,6 @@ def schema() -> None:
     from codesign.spec import json_schema
 
     _print_json(json_schema())
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, default=_plain, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 if __name__ == "__main__":

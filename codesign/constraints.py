@@ -44,13 +44,18 @@ REASONS = {
     "speed tier": "slower than the time per output token that this trial asked of the design (`slo.tpot` as a variable)",
     "fleet devices": "needs more devices than the fleet of `lifecycle.budget` has",
     "fleet days": "needs more days than the fleet of `lifecycle.budget` is available",
+    "rack cables": "the scale-up domain needs more copper cables than one rack holds",
+    "rack power": "its devices draw more than one rack may",
+    "rack weight": "its devices weigh more than the floor carries under one rack",
+    "rack slots": "its compute and switch trays are more than one rack has slots",
+    "rack radix": "one tier of switches does not have ports for all its devices",
     "where": "breaks one of the study's `where` conditions",
     "valid": "breaks one of the study's `where` conditions, or nothing fits",
     "full attention": "too few full-attention layers for a median context above 32k tokens",
     "quality refused": "outside the range in which the quality law may rank designs",
 }
 
-RATIOS = ("ttft", "tpot", "balance", "speed tier")  # reasons whose violation is value / limit - 1, as that of a `<=`
+RATIOS = ("ttft", "tpot", "balance", "speed tier", "rack cables", "rack power", "rack weight", "rack slots", "rack radix")  # reasons whose violation is value / limit - 1, as that of a `<=`
 
 
 def in_words(name: str, violation: float, limits: Iterable[Limit] = ()) -> str:

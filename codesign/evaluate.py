@@ -10,18 +10,19 @@ import numpy as np
 from codesign import lifecycle_columns, tokens
 from codesign.constraints import WORST
 from codesign.lifecycle.vocabulary import tok_per_base_tok
-from codesign.objectives import COST_COLUMNS
+from codesign.objectives import COST_COLUMNS, ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics import rack
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
 from codesign.results import Batch
 from codesign.setting import Setting
 from codesign.units import serve_unit, train_unit
+from codesign.units.energy import TOTAL, Meter
 from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
-LAYOUT_KEYS = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp", "batch", "n_replicas", "n_devices", "memory_bytes")
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Designs:
     chips: dict[str, object]
     tok_per_text: np.ndarray  # tokens of the design's vocabulary per token of the base vocabulary
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
+    domain: tuple[dict, dict] | None  # columns and violations of racks
 
 
 def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None) -> Batch:
@@ -77,20 +79,59 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
     }
     varied = values.get("architecture.vocab")
     tok_per_text = np.float64(1.0) if varied is None else tok_per_base_tok(varied, setting.base["architecture.vocab"])
-    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups)
+    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups, _domain(setting, merged))
 
 
 def _chip(setting: Setting, merged, role: str):
     """Chip of a role per design (A,): the chosen hardware, and a scale-up domain cut or extended where the study varies it."""
-    pool = setting.pools[role]
-    name = merged.get(f"hardware.{role}")
-    index = {n: i for i, n in enumerate(pool.names)}
-    code = np.array([index[str(v)] for v in np.atleast_1d(name)]) if name is not None and len(pool.names) > 1 else 0
-    chip = pool.chips.take(code) if len(pool.names) > 1 else pool.chips.compact()
-    size = merged.get(f"{role}.scale_up_size")
+    return _sized(setting, merged, role, _chosen(setting, merged, role, setting.pools[role].chips))
+
+
+def _chosen(setting: Setting, merged, role: str, records):
+    """What `records` (H,) say about the hardware that each design has chosen for a role (A,)."""
+    names, name = setting.pools[role].names, merged.get(f"hardware.{role}")
+    if len(names) == 1 or name is None:
+        return records.compact() if len(names) == 1 else records.take(0)
+    index = {n: i for i, n in enumerate(names)}
+    return records.take(np.array([index[str(v)] for v in np.atleast_1d(name)]))
+
+
+def _sized(setting: Setting, merged, role: str, chip):
+    """The chip in the domain that the study gives it: as it is sold, cut, or built from racks."""
+    size, racks = merged.get(f"{role}.scale_up_size"), setting.pools[role].racks
     if size is None:
         return chip
-    return replace(chip, scale_up_size=np.asarray(size, dtype=float))
+    size = np.asarray(size, dtype=float)
+    if racks is None:
+        return replace(chip, scale_up_size=size)
+    kind = _chosen(setting, merged, role, racks)
+    return rack.with_domain(chip, kind, rack.domain(chip, kind, size), rack.domain(chip, kind, chip.scale_up_size))
+
+
+def _domain(setting: Setting, merged) -> tuple[dict, dict] | None:
+    """(columns (A,), violations (A,)) of the serving (or decode) pool's scale-up domains; None where the study has no racks."""
+    role = setting.roles[-1]
+    pool, size = setting.pools[role], merged.get(f"{role}.scale_up_size")
+    if pool.racks is None or size is None:
+        return None
+    chip, kind = (_chosen(setting, merged, role, records) for records in (pool.chips, pool.racks))
+    size = np.asarray(size, dtype=float)
+    what = vars(rack.domain(chip, kind, size))
+    columns = {f"rack_{k}": v for k, v in what.items() if k not in ("n_devices", "extra_w")}
+    return columns, {f"rack {k}": v for k, v in rack.violations(chip, kind, size).items()}
+
+
+def _meter(setting: Setting, designs: Designs, role: str, rows, precision: Precision, training=False) -> Meter | None:
+    """The scenes of the designs `rows` in joules; None where the study reads no energy."""
+    records = setting.pools[role].joules
+    if records is None:
+        return None
+    merged = setting.base | designs.values
+    chosen = _chosen(setting, merged, role, records)
+    parts = designs.census.take(rows), precision.take(rows)
+    near, far = (_sized(setting, merged, role, chip).take(rows) for chip in (chosen.near, chosen.far))
+    scenes = (make_scene(parts[0], chip, parts[1], training=training) for chip in (near, far))
+    return Meter(*scenes, chosen.fit.take(rows))
 
 
 def _group(codes, n: int, prefixes, share: bool):
@@ -115,18 +156,21 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     first, back = designs.groups["train"]
     bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
     bits = np.broadcast_to(bits, (designs.n,))
-    scene = _scene(designs, "train", first, Precision(bits, np.float64(16.0), bits), training=True)
+    precision = Precision(bits, np.float64(16.0), bits)
+    scene = _scene(designs, "train", first, precision, training=True)
     read = setting.columns_read
     quantities = ["device_s_per_tok"]
     if read & {"train_s", "rl_s"}:
         quantities.append("s_per_tok")
     if "train_devices" in {g.column for g in setting.goals}:
         quantities.append("n_devices")
+    meter = _meter(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
+    quantities += [TOTAL] if meter is not None else []
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
     batch = tokens.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
-    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired)
+    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired, meter)
     return out.expand(back)
 
 
@@ -143,13 +187,15 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("j_per_tok")
     if read & {"serve_devices", "serve_power_w"}:
         quantities.append("n_devices")
+    quantities += [c for c in ENERGY_COLUMNS & read if c != "train_energy_used_j"]
     quantities += [q for q, name in (("usd_in", "usd_per_mtok_input"), ("usd_out", "usd_per_mtok_output")) if name in read]
     need = serve_unit.Need(tuple(quantities), setting.max_tpot_s, setting.max_ttft_s)
     paired = layouts is not None
 
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
-        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, len(first), paired
+        meter = _meter(setting, designs, role, first, designs.precision)
+        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, len(first), paired, meter
 
     if not setting.disaggregated:
         return serve_unit.colocated(*pool("serve")).expand(back)

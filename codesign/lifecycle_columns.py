@@ -9,9 +9,12 @@ import numpy as np
 
 from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity
+from codesign.objectives import ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
+from codesign.units.energy import TOTAL
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
@@ -21,6 +24,7 @@ def violation_names(setting: Setting) -> tuple[str, ...]:
     """Violations after structure and memory: tokens, quality range, latency ceilings, balance, the study's limits."""
     names = [_token_reason(setting), REFUSED]
     names += [name for name, top in (("ttft", setting.max_ttft_s), ("tpot", setting.max_tpot_s)) if np.isfinite(top)]
+    names += [f"rack {limit}" for limit in LIMITS] if setting.pools[setting.roles[-1]].racks is not None else []
     names += ["full attention"] if setting.life.median_context_tok > 32768 and not setting.life.long_context_penalty else []
     names += ["balance"] if setting.life.max_ratio else []
     return (*names, *(limit.name for limit in setting.limits))
@@ -47,6 +51,7 @@ def fill(setting: Setting, designs, training, serving, rl_rate, rows):
     columns["kv_bytes_per_tok"] = np.broadcast_to(arch.kv_bytes_per_tok(designs.census, kv_bits), (designs.n,))[d]
     columns["tok_per_param"] = columns["pretrain_tok"] / census.n_active_params
     columns |= _layout_columns(setting, tr, sv)
+    columns |= {k: per_design(v, d) for k, v in designs.domain[0].items()} if designs.domain else {}
     violations = _violations(setting, designs, columns, tokens, d)
     return columns, violations
 
@@ -110,6 +115,9 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "rl_tok": tokens.rl,
         "global_batch_tok": tokens.batch_tok,
     }
+    columns |= {k: v for k, v in sv.items() if k in ENERGY_COLUMNS}
+    if TOTAL in tr:
+        columns["train_energy_used_j"] = tr[TOTAL] * tokens.spent
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
     served_tok = traffic.demand_tok_per_s * life.lifetime_s
     columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok
@@ -146,6 +154,7 @@ def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str,
     for name, key, top in (("ttft", "ttft_s", setting.max_ttft_s), ("tpot", "tpot_s", setting.max_tpot_s)):
         if np.isfinite(top):
             out[name] = columns[key] / top - 1.0
+    out |= {k: per_design(v, d) for k, v in designs.domain[1].items()} if designs.domain else {}
     if "full attention" in violation_names(setting):
         shape = designs.shape
         full = shape["n_full_layers"] / shape["n_layers"]

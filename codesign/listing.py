@@ -109,6 +109,13 @@ def _exports() -> Rows:
     return [{"name": t, "about": export.describe(t)} for t in export.targets()], ["name", "about"]
 
 
+def _claims() -> Rows:
+    from codesign.evidence import claims
+
+    found = [claims.load(name) for name in claims.names()]
+    return [{"name": c.id, "about": c.title, "claimed": c.claimed, "needs": c.needs} for c in found], ["name", "about", "claimed", "needs"]
+
+
 def _constants() -> Rows:
     from codesign.evidence import constants
 
@@ -118,5 +125,5 @@ def _constants() -> Rows:
 KINDS: dict[str, Callable[[], Rows]] = {
     "accelerators": _accelerators, "systems": _systems, "engines": _catalog("engines"), "models": _models, "workloads": _catalog("workloads"),
     "memory": _catalog("memory"), "attention": _attention, "samplers": _samplers, "objectives": _objectives, "constraints": _constraints,
-    "exports": _exports, "constants": _constants,
+    "exports": _exports, "constants": _constants, "claims": _claims,
 }  # fmt: skip

@@ -36,10 +36,35 @@ COLUMNS: dict[str, Column] = {
     "tpot_s": Column("s", "min", "time per output token of one request, prefill interference included", "(step + stall) / accepted tokens"),
     "ttft_s": Column("s", "min", "time to first token: wait behind other prompts and for half the running step, prefill, KV transfer"),
     "tok_per_s_per_user": Column("tok/s", "max", "speed one user sees", "1 / tpot"),
-    "energy_j_per_tok": Column("J/tok", "min", "all-in energy of serving per output token", "charged devices x all-in W / (mean output tok/s)"),
+    "energy_j_per_tok": Column("J/tok", "min", "provisioned energy of serving per output token: what the fleet may draw at full load",
+        "charged devices x all-in W / (mean output tok/s)"),
+    "energy_used_j_per_tok": Column("J/tok", "min", "energy that serving draws per output token: activity, idle power, host and facility",
+        "PUE x (FLOP x J/FLOP + bytes x J/byte by where they go + (idle + host) W x charged devices / demand)", "catalog/energy"),
+    "energy_arithmetic_j_per_tok": Column("J/tok", "min", "its part in multipliers and adders"),
+    "energy_on_chip_j_per_tok": Column("J/tok", "min", "its part in SRAM, registers and wires of the chip"),
+    "energy_hbm_j_per_tok": Column("J/tok", "min", "its part in HBM and its interface"),
+    "energy_scale_up_j_per_tok": Column("J/tok", "min", "its part in links inside the scale-up domain"),
+    "energy_scale_out_j_per_tok": Column("J/tok", "min", "its part in links between domains"),
+    "energy_idle_j_per_tok": Column("J/tok", "min", "its part that chips draw whatever they do", "idle W x charged devices / demand"),
+    "energy_host_j_per_tok": Column("J/tok", "min", "its part in hosts, switches and fans",
+        "(all-in W / PUE - TDP) x charged devices / demand"),
+    "energy_facility_j_per_tok": Column("J/tok", "min", "its part in cooling and conversion", "(PUE - 1) x the other parts"),
+    "train_energy_used_j": Column("J", "min", "energy that pretraining draws: activity, lost work, idle power, host and facility",
+        "", "catalog/energy"),
     "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),
     "serve_power_w": Column("W", "min", "all-in power of the serving fleet"),
     "serve_usd": Column("USD", "min", "serving cost over the product's lifetime"),
+    "rack_n_cables": Column("", "min", "copper cables of one scale-up domain of the serving (or decode) pool", "n x 2 x link / lane",
+        "SemiAnalysis, GB200 Hardware Architecture (2024-07)"),
+    "rack_n_racks": Column("", "min", "racks that one such domain spans"),
+    "rack_n_tiers": Column("", "min", "tiers of switches inside it"),
+    "rack_n_switches": Column("", "min", "switches inside it", "(2 tiers - 1) n links / ports"),
+    "rack_n_optics": Column("", "min", "transceivers on its links between racks"),
+    "rack_power_w": Column("W", "min", "power of the fullest rack"),
+    "rack_weight_kg": Column("kg", "min", "weight of the fullest rack"),
+    "rack_extra_usd": Column("USD", "min", "parts per device beyond one tier of copper: switches, optics, liquid cooling"),
+    "rack_n_spare": Column("", "min", "devices of a domain kept idle for repairs"),
+    "rack_availability_frac": Column("", "max", "share of time in which enough devices of a domain work", "P(failed trays <= spare trays)"),
     "train_s": Column("s", "min", "pretraining wall-clock time, failures and checkpoints included", "tokens x seconds per token / goodput"),
     "train_devices": Column("", "min", "devices of the pretraining job"),
     "train_usd": Column("USD", "min", "pretraining cost"),
@@ -74,6 +99,9 @@ def canonical(name: str) -> str:
     """The column that a study's name means; the name itself when it is no alias."""
     return ALIASES.get(name, name)
 
+
+# Columns that are computed only where an objective or a constraint reads one of them.
+ENERGY_COLUMNS = frozenset({name for name in COLUMNS if name.startswith("energy_") and name != "energy_j_per_tok"} | {"train_energy_used_j"})
 
 # Columns that fall with the serving or training rate of a layout: choosing a cheaper layout can only improve them.
 COST_COLUMNS = frozenset({"usd_per_mtok", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_task", "serve_usd", "lifecycle_usd"})

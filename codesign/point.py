@@ -11,20 +11,24 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics import memory
+from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
+from codesign.physics.energy import in_joules
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
-from codesign.scenario import engine_mixing, make_chip
+from codesign.scenario import engine_mixing, make_chip, make_energy
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
-from codesign.spec.errors import Diagnostic, UserError, nearest
-from codesign.units import serving
+from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
+from codesign.units import energy, serving
 
+PRECISION = ("weight_bits", "kv_bits", "act_bits")
 PHASES = ("prefill", "decode", "train")
+SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -32,14 +36,14 @@ DEFAULTS: dict[str, Any] = {
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
-    "scale_out_bandwidth": None, "dp_overlap": None,
+    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
 }  # fmt: skip
 
 
 def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
     """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
 
-    `detail` adds `operators` (time by cause, bound) and `memory` (bytes by class) to every phase.
+    `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase.
     """
     s = _checked(scenario)
     counts, scene, bits = _scene(s)
@@ -56,6 +60,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         },
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
+        "hardware": _hardware(scene.chip, bits),
     }
     if "prefill" in phases:
         out["prefill"] = _prefill(scene, layout, s, detail)
@@ -64,7 +69,23 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
         out["decode"] = _decode(scene, layout, s, pre, detail)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if detail and not isinstance(s["system"] or s["accelerator"], Chip):
+        for phase in phases:
+            out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
+
+
+def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
+    """The chip as this precision finds it: nominal figures, per device, links per direction."""
+    peak = chip.peak_flop_per_s.pick(compute_bits(bits["weight_bits"], bits["act_bits"], chip.has_8_bit, chip.has_4_bit))
+    values = {
+        "peak_flop_per_s": peak, "hbm_bytes": chip.hbm_bytes, "hbm_bytes_per_s": chip.hbm_bytes_per_s,
+        "ridge_flop_per_byte": peak / chip.hbm_bytes_per_s, "drain_s": chip.hbm_bytes / chip.hbm_bytes_per_s,
+        "scale_up_size": chip.scale_up_size, "scale_up_bytes_per_s": chip.scale_up.bytes_per_s,
+        "scale_out_bytes_per_s": chip.scale_out.bytes_per_s, "tdp_w": chip.tdp_w, "all_in_w": chip.all_in_w,
+        "usd_per_h": chip.usd_per_s * 3600.0,
+    }  # fmt: skip
+    return {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
 
 
 def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +114,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), ("dp_overlap", 0.0, 1.0)):
+    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), *((key, 0.0, 1.0) for key in SHARES)):
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
@@ -116,17 +137,20 @@ def _did_you_mean(key: str) -> str | None:
     return f"did you mean '{close}'?" if close else None
 
 
-SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "weight_bits", "kv_bits", "act_bits")
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *SHARES, "weight_bits", "kv_bits", "act_bits")
 
 
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
     """Census, scene and bits of a scenario.  What the catalog names is built once: reading it costs more than an evaluation."""
     hardware, rest = s["system"] or s["accelerator"], tuple(s[k] for k in SCENE)
-    known = _is_shipped("models", s["model"]), _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"])
-    counts, released = (_known_model if known[0] else _model)(s["model"])
+    known = (
+        _is_shipped("models", s["model"]) and not s["architecture"],
+        _is_shipped("hardware", hardware) and _is_shipped("engines", s["engine"]),
+    )
+    counts, released = _known_model(s["model"]) if known[0] else _model(s["model"], s["architecture"])
     if all(known):
         return counts, *_known_scene(s["model"], hardware, *rest)
-    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:5]), rest[5:])
+    return counts, *_make_scene(counts, released, (_known_chip if known[1] else _chip)(hardware, *rest[:-3]), rest[-3:])
 
 
 def _is_shipped(kind: str, name: Any) -> bool:
@@ -138,27 +162,35 @@ def _is_known(kind: str, name: str) -> bool:
     return any(catalog.known(k, name) for k in (("systems", "accelerators") if kind == "hardware" else (kind,)))
 
 
-def _chip(hardware: Any, engine: Any, scale_up_size: float | None, usd_per_h: float | None, scale_out_bandwidth: float | None,
-          dp_overlap: float | None) -> Chip:  # fmt: skip
+def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_per_h: float | None = None,
+          scale_out_bandwidth: float | None = None, *shares: float | None) -> Chip:  # fmt: skip
     chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
-    if dp_overlap is None:
+    stated = {k: np.float64(v) for k, v in zip(SHARES, shares, strict=False) if v is not None}
+    if not stated:
         return chip
-    hidden = chip.training.tp_overlap if dp_overlap > 0 else np.float64(0.0)  # a run without overlap overlaps nothing
-    return replace(chip, dp_overlap=np.float64(dp_overlap), training=replace(chip.training, tp_overlap=hidden))
+    if stated.get("dp_overlap") == 0.0:
+        stated = {"tp_overlap": np.float64(0.0)} | stated  # a run without overlap overlaps nothing
+    dp_overlap = stated.pop("dp_overlap", chip.dp_overlap)
+    return replace(chip, dp_overlap=dp_overlap, training=replace(chip.training, **stated))
 
 
-def _model(name: Any) -> tuple[Census, Mapping[str, float]]:
-    """(census, precision in which the model was released)."""
+def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Census, Mapping[str, float]]:
+    """(census, precision in which the model was released); `architecture` replaces some of its dimensions."""
     model = catalog.load("models", name)
+    if architecture:
+        unknown = [k for k in architecture if k not in ARCHITECTURE]
+        if unknown:
+            hint = did_you_mean(unknown[0], ARCHITECTURE, "dimensions")
+            raise UserError([Diagnostic(f"unknown architecture key '{unknown[0]}'", hint=hint)])
+        model["architecture"] = model["architecture"] | dict(architecture)
     return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
 
 
 def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given: Sequence[int | None]) -> tuple[Scene, dict[str, float]]:
-    names = ("weight_bits", "kv_bits", "act_bits")
-    bits = {name: float(released[name] if value is None else value) for name, value in zip(names, given, strict=True)}
-    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in names))), bits
+    bits = {name: float(released[name] if value is None else value) for name, value in zip(PRECISION, given, strict=True)}
+    return make_scene(counts, chip, Precision(*(np.float64(bits[name]) for name in PRECISION))), bits
 
 
 _known_chip, _known_model, _known_mixing = lru_cache(256)(_chip), lru_cache(256)(_model), lru_cache(64)(engine_mixing)
@@ -170,7 +202,7 @@ def _mixing(s: Mapping[str, Any]) -> str:
 
 @lru_cache(1024)
 def _known_scene(model: str, hardware: str, *rest: Any) -> tuple[Scene, dict[str, float]]:
-    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:5]), rest[5:])
+    return _make_scene(*_known_model(model), _known_chip(hardware, *rest[:-3]), rest[-3:])
 
 
 def _counts(model: Mapping[str, Any]):
@@ -232,6 +264,7 @@ def _verdict(classes: Mapping[str, Any], scene: Scene, detail: bool) -> dict[str
 def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
     causes = {k: float(v) for k, v in ledger.totals().items()}
     out: dict[str, Any] = {"bound": str(dominant({k: v for k, v in causes.items()})), "causes": causes}
+    out |= {f"device_{k}": float(sum(float(getattr(op, k)) for op in ledger.ops)) for k in ("flop", "bytes")}
     if detail:
         keys = ("compute_s", "memory_s", "network_s", "fixed_s", "time_s", "flop", "bytes")
         out["operators"] = [
@@ -240,6 +273,29 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
             if float(op.time_s) > 0
         ]
     return out
+
+
+def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
+    """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
+    hardware = s["system"] or s["accelerator"]
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
+    width = np.float64(TRAIN_BITS[s["train_precision"]])
+    precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
+    scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
+    meter, n_devices = energy.Meter(*scenes, fit), float(layout.n_devices)
+    if phase == "train":
+        parts, tok_per_s = energy.training_parts(meter, layout, _job(s, layout)), timed["tok_per_s_per_device"] * n_devices
+    elif phase == "prefill":
+        per_tok = 1.0 / (s["isl"] - s["prefix"])
+        parts = {k: v * per_tok for k, v in energy.prefill_joules(meter, layout, _traffic(s, osl=1)).items()}
+        tok_per_s = timed["tok_per_s"]
+    else:
+        per_rank = decode.sequences_per_rank(np.float64(s["batch"]), layout)
+        parts, tok_per_s = energy.decode_joules(meter, layout, per_rank, _traffic(s)), timed["tok_per_s"]
+    columns = energy.serving_columns(meter, [parts], n_devices, tok_per_s)
+    joules = {k.removeprefix("energy_").removesuffix("_j_per_tok"): float(v) for k, v in columns.items()}
+    chip_w = float(sum(parts.values())) * tok_per_s / n_devices + float(fit.idle_frac * chip.tdp_w)
+    return {"j_per_tok": joules.pop("used"), "by_cause_j_per_tok": joules, "chip_w": chip_w, "tdp_w": float(chip.tdp_w)}
 
 
 def _usd_per_mtok(chip, n_devices, tok_per_s) -> float | None:
@@ -272,10 +328,9 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     per_rank = decode.sequences_per_rank(load.batch, layout)
     stall_s = 0.0
     if pre is not None:
-        traffic = Traffic(*(np.float64(v) for v in (s["isl"], s["osl"], 0, 0, s["prefix"], s["accepted"], load.q_tok, 1, 1)),
-                          chunked=np.bool_(_mixing(s) == "chunked"))  # fmt: skip
-        times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
-        stall_s = service.interference(per_rank, traffic, *times, ledger.slack_s, serving.prompt_of(traffic).n_chunks)
+        traffic = _traffic(s)
+        n_chunks = serving.prompt_of(traffic).n_chunks
+        stall_s = service.interference(per_rank / layout.n_pp, traffic, pre["forward_s"], pre["fixed_s"], ledger.slack_s, n_chunks)
     drafting_s = serving.draft_s(scene, layout, load.q_tok, ledger.time_s)
     tpot_s = float((ledger.time_s + drafting_s + stall_s) / s["accepted"])
     tok_per_s = s["batch"] / tpot_s
@@ -295,12 +350,23 @@ def _decode(scene: Scene, layout: Layout, s: Mapping[str, Any], pre: Mapping[str
     }
 
 
+def _traffic(s: Mapping[str, Any], osl: int | None = None) -> Traffic:
+    """Requests that are all alike."""
+    values = (s["isl"], osl or s["osl"], 0, 0, s["prefix"], s["accepted"], 1 + s["n_draft"], 1, 1)
+    return Traffic(*(np.float64(v) for v in values), chunked=np.bool_(_mixing(s) == "chunked"))
+
+
+def _job(s: Mapping[str, Any], layout: Layout) -> train.Job:
+    global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
+    zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
+    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+
+
 def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:
     bits = np.float64(TRAIN_BITS[s["train_precision"]])
     scene = make_scene(counts, chip, Precision(bits, np.float64(16.0), bits), training=True)
-    global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
-    zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
-    job = train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+    job = _job(s, layout)
+    global_batch = int(job.global_batch)
     micro = float(train.n_micro(job, layout))
     if micro < 1 or not micro.is_integer():
         raise UserError([Diagnostic(
@@ -318,7 +384,7 @@ def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> 
         "tok_per_s_per_device": tok_per_s / n_devices,
         "mfu_frac": flop / (step_s * n_devices * peak),
         "flop": flop,
-        "global_batch": int(global_batch),
+        "global_batch": global_batch,
         "n_micro": int(micro),
         "parts_s": {
             "micro_batches": micro * float(result.micro_s),

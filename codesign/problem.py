@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -123,8 +123,3 @@ def layout_names(grid: Grid) -> list[str]:
 
 def _variable(name: str, choices: tuple, ordered: bool) -> Variable:
     return Variable(name, choices, ordered, n_active=len(choices))
-
-
-def with_setting(problem: StudyProblem, **changes) -> StudyProblem:
-    """The same problem under a changed setting."""
-    return replace(problem, setting=replace(problem.setting, **changes))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
+from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
-from codesign.physics.precision import Precision
+from codesign.physics.rack import Rack
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -92,13 +93,39 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     )
 
 
+def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "joules") -> EnergyFit:
+    """Energy prices of an accelerator or system: one catalog entry for all chips, and the chip's kind of memory."""
+    record, fit = catalog.hardware(hardware), catalog.load("energy", energy)
+    kind = str(record.get("memory", {}).get("type", "")).upper()
+    named = [name for name in fit["memory"] if kind.startswith(name.upper())]  # the longest name that fits: HBM2e before HBM2
+    bits = fit["memory"][max(named, key=len)] if named else fit["memory"]["other"]
+    chip, link = fit["chip"], fit["link"]
+    pue = catalog.load("prices", "energy")["default"]["pue"]
+    return EnergyFit(*(_f(v) for v in (chip["idle"], chip["full_load"], chip["sustained"], chip["arithmetic"], fit["on_chip"], bits,
+                                       link["scale_up"], link["scale_out"], pue)))  # fmt: skip
+
+
+def make_rack(hardware: str | Mapping[str, Any], limits: Mapping[str, Any]) -> Rack:
+    """The rack of a study (`limits`: its section) around the devices of an accelerator or system."""
+    record, kind = catalog.hardware(hardware), catalog.load("racks", limits.get("use") or "oberon")
+    own = {k: v for k, v in limits.items() if v is not None and k in ("n_cables", "power", "weight")}
+    limit, switch, optics, device = kind["limit"] | own, kind["switch"], kind["optics"], kind["device"]
+    weight = device["weight"]
+    if record.get("server", {}).get("weight"):
+        weight = record["server"]["weight"] / record["server"]["devices"]
+    money, spare = catalog.load("prices", "energy")["default"], limits.get("n_spare")
+    values = (
+        limit["n_cables"], limit["power"], limit["air_power"], limit["weight"], limit["n_slots"], kind["cable"]["lane"], switch["n_ports"],
+        switch["port"], switch["per_tray"], switch["power"], switch["price"], switch["hop"], optics["bandwidth"], optics["power"],
+        optics["price"], kind["cooling"]["price"], weight, record.get("devices_per_tray") or device["per_tray"], kind["frame"]["weight"],
+        kind["repair"], catalog.load("prices", "capex")["life"], money["electricity"], money["pue"], -1.0 if spare is None else spare,
+    )  # fmt: skip
+    return Rack(*(_f(v) for v in values), is_copper=np.bool_(limits.get("medium") == "copper"))
+
+
 def engine_mixing(engine: str | Mapping[str, Any]) -> str:
     """How an engine mixes prefill with decode unless told otherwise: `alternating` or `chunked`."""
     return catalog.load("engines", engine).get("scheduler", {}).get("mixing", "alternating")
-
-
-def make_precision(precision: Mapping[str, Any]) -> Precision:
-    return Precision(*(np.asarray(precision[key], dtype=float) for key in ("weight_bits", "kv_bits", "act_bits")))
 
 
 def make_traffic(
@@ -155,8 +182,8 @@ def _weight_only(cells: Mapping[str, Any]) -> KernelFit:
 
 
 STACK = (
-    "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "ep_overlap",
-    "sync", "host", "host_moe", "usable", "step",
+    "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "ep_overlap", "ep_hidden",
+    "ep_once", "graphed", "sync", "host", "host_moe", "usable", "step",
 )  # fmt: skip
 BARE = dict.fromkeys(("sustained", "sustained_narrow", "attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
 

@@ -8,10 +8,22 @@ import numpy as np
 
 from codesign.constraints import Limit
 from codesign.lifecycle.scaling_law import CENTRAL, POOLED, QualityLaw
+from codesign.physics.arrays import Arrays
+from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import Chip
+from codesign.physics.rack import Rack
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
 from codesign.units.train_unit import RlJob
+
+
+@dataclass(frozen=True)
+class Joules(Arrays):
+    """The hardware choices priced in joules (`physics.energy.in_joules`), (H,)."""
+
+    near: Chip
+    far: Chip
+    fit: EnergyFit
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,8 @@ class Pool:
 
     names: tuple[str, ...]
     chips: Chip
+    joules: Joules | None = None  # only where the study reads energy
+    racks: Rack | None = None  # (H,), only where the study gives domains a rack
 
 
 @dataclass(frozen=True)

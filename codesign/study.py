@@ -16,19 +16,20 @@ from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
 from codesign.physics import architecture as arch
 from codesign.physics import attention
 from codesign.physics.arrays import stack
+from codesign.physics.energy import in_joules
 from codesign.physics.phases.train import RECOMPUTE
+from codesign.physics.rack import device_limits
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
-from codesign.scenario import make_chip
+from codesign.scenario import make_chip, make_energy, make_rack
 from codesign.search import samplers
-from codesign.setting import Goal, Pool, Setting
+from codesign.setting import Goal, Joules, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
 
-ROLES = ("train", "rl", "serve", "prefill", "decode")
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
 
@@ -64,7 +65,7 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     yield from _columns(file)
     yield from _lifecycle(file)
     yield from sampler_problems(file, file.search.method in ("nested", "joint"))
-    if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",)) for p in names):
+    if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",), ("rack",)) for p in names):
         yield from _variables(file)
         yield from _domains(file)
 
@@ -95,6 +96,8 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
         yield ("lifecycle", "train_engine"), "engines", file.lifecycle.train_engine
     if file.serving.engine:
         yield ("serving", "engine"), "engines", file.serving.engine
+    if file.rack and file.rack.use:
+        yield ("rack", "use"), "racks", file.rack.use
     for role, name in file.hardware:
         if name is not None:
             yield ("hardware", role), "hardware", name
@@ -135,16 +138,35 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
 
 
 def _domains(file: StudyFile) -> Iterator[Problem]:
-    """A domain larger than the hardware's is other hardware, with a price of its own."""
-    legal = legal_variables(file)
-    for role in _roles(file):
-        key = f"{role}.scale_up_size"
+    """A domain larger than the hardware's is other hardware: racks say what it takes, or it has a price of its own."""
+    legal, varied = legal_variables(file), [f"{role}.scale_up_size" for role in _roles(file)]
+    if file.rack and not set(varied) & set(file.space):
+        yield Problem(("rack",), "no scale-up domain is varied, so racks have nothing to build", f"add '{varied[-1]}: [8, 72, 144]' to the space", True)
+    for role, key in zip(_roles(file), varied, strict=True):
         names = file.choices(f"hardware.{role}", legal[f"hardware.{role}"]) or (dict(file.hardware).get(role) or file.hardware.serve,)
         for name in names if key in file.space and all(names) else ():
+            if file.rack:
+                yield from _rack(file, str(name), key, max(file.choices(key, legal[key]), default=0))
+                continue
             size = catalog.hardware(str(name))["scale_up"]["size"]
             if max(file.choices(key, legal[key]), default=0) > size:
                 yield Problem(("space", key), f"'{name}' has a scale-up domain of {size} devices; larger ones cannot be had",
-                              "a larger domain is a system file of your own: {accelerator: ..., scale_up: {size: ...}, price: {rent: ...}}")  # fmt: skip
+                              "add 'rack: {}' to build them from racks, or write a system file: {accelerator: ..., scale_up: {size: ...}, price: {rent: ...}}")  # fmt: skip
+
+
+def _rack(file: StudyFile, name: str, key: str, largest: float) -> Iterator[Problem]:
+    """Racks that cannot exist around this hardware."""
+    topology = catalog.hardware(name)["scale_up"].get("topology", "switch")
+    if topology != "switch":
+        yield Problem(("rack",), f"'{name}' joins its devices as a {topology}; racks are modelled for switched domains", "leave 'rack' out", True)
+        return
+    rack, chip = make_rack(name, file.rack.model_dump()), make_chip(name)
+    for limit, n in device_limits(chip, rack).items():
+        if n < 1:
+            yield Problem(("rack",), f"not one device of '{name}' fits the rack: its {limit} allow {float(n):g}", f"raise the limit of {limit}", True)
+    most = float(rack.n_ports**3 / 4)
+    if largest > most:
+        yield Problem(("space", key), f"three tiers of {rack.n_ports:g}-port switches reach {most:g} devices", "choose smaller domains")
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
@@ -265,6 +287,7 @@ def late_columns(base: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> 
 def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
     pools = {}
     varied = {v.name: v.choices for v in space.variables}
+    reads_energy = bool({objectives.canonical(n) for n in (*file.objectives, *file.constraints)} & objectives.ENERGY_COLUMNS)
     for role in _roles(file):
         given = {role_: name for role_, name in file.hardware if name is not None}
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
@@ -276,8 +299,16 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
         if unpriced:
             hint = f"add 'prices: {{{unpriced[0]}: 2.00 USD/h}}' to the study"
             raise SpecError([file.place(Problem(("hardware", role), f"no price is known for '{unpriced[0]}'", hint))])
-        pools[role] = Pool(names, stack(chips))
+        racks = [make_rack(name, file.rack.model_dump()) for name in names] if file.rack and f"{role}.scale_up_size" in varied else None
+        pools[role] = Pool(names, stack(chips), _joules(names) if reads_energy else None, stack(racks) if racks else None)
     return pools
+
+
+def _joules(names: Iterable[str]) -> Joules:
+    """Hardware choices priced in joules."""
+    chips, fits = [make_chip(name, "ideal") for name in names], [make_energy(name) for name in names]
+    near, far = (stack([in_joules(c, f, far=far) for c, f in zip(chips, fits, strict=True)]) for far in (False, True))
+    return Joules(near, far, stack(fits))
 
 
 def _own_price(file: StudyFile, name: str) -> float | None:

@@ -222,7 +222,16 @@ def point_text(answer: dict[str, Any]) -> str:
         lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
+        lines += [energy_text(part["energy"])] if "energy" in part else []
     return "\n".join(lines)
+
+
+def energy_text(energy: dict[str, Any]) -> str:
+    """J per token at the wall, its largest causes, and the power of a chip while the phase runs."""
+    total = energy["j_per_tok"]
+    causes = sorted(energy["by_cause_j_per_tok"].items(), key=lambda item: -item[1])[:4]
+    shares = ", ".join(f"{name.replace('_', ' ')} {joules / total:.0%}" for name, joules in causes)
+    return f"  {'energy':<24}{show(total, 'J/tok')} at the wall: {shares};  a chip draws {energy['chip_w']:.0f} of {energy['tdp_w']:.0f} W"
 
 
 def serve_dashboard(path: str, port: int) -> None:

@@ -27,7 +27,6 @@ class Rates:
     rl_usd_per_tok: np.ndarray
     rl_device_s_per_tok: np.ndarray
     serve_usd: np.ndarray
-    serve_device_s: np.ndarray
     in_tok: np.ndarray
     out_tok: np.ndarray
 
@@ -44,7 +43,6 @@ def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
         rl_usd_per_tok=rate * rl_price,
         rl_device_s_per_tok=rate,
         serve_usd=sv["usd_per_tok"] * out_tok,
-        serve_device_s=sv["n_devices"] * life.lifetime_s,
         in_tok=out_tok * fresh * per_design(designs.tok_per_text, d),
         out_tok=out_tok * per_design(designs.tok_per_text, d),
     )

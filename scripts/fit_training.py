@@ -28,7 +28,7 @@ from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import make_scene
 from codesign.physics.phases import train
 from codesign.physics.precision import Precision
-from codesign.point import TRAIN_BITS, _chip, _model
+from codesign.point import SHARES, TRAIN_BITS, _chip, _model
 
 HELD_OUT = Path(codesign.__file__).parent / "evidence" / "data" / "training_held_out.json"
 SCALE = 0.1  # residual at which soft-L1 turns linear
@@ -37,7 +37,7 @@ CHIPS = ("a100", "h100", "b200", "gb200", "tpu_v4", "tpu_v5e", "tpu_v6e")
 PRIORS = {
     "sustained": (0.9, 0.1), "sustained_narrow": (0.95, 0.08), "attention": (0.9, 0.2), "attention_backward": (0.75, 0.2),
     "attention_s0": (200.0, 0.7), "attention_half": (28.0, 0.2), "experts_16": (0.75, 0.2), "experts_8": (0.55, 0.2), "expert_m0": (64.0, 0.3),
-    "traffic": (1.0, 0.4), "network": (1.0, 0.15), "sync": (250e-6, 0.3), "host": (0.65e-3, 0.25), "host_moe": (1.5e-3, 0.12), "step": (10e-3, 1.0),
+    "traffic": (1.0, 0.4), "network": (1.0, 0.15), "sync": (250e-6, 0.3), "host": (0.65e-3, 0.25), "host_moe": (2.5e-3, 0.3), "ep_hidden": (0.5, 0.3), "step": (10e-3, 1.0),
     "fsdp attention on Hopper": (0.75, 0.25), "megatron traffic": (0.8, 0.25), "megatron tp_overlap": (0.7, 0.15), "google traffic": (0.9, 0.2),
     **{f"sustained {chip}": (1.0, 0.08) for chip in CHIPS},
 }  # fmt: skip
@@ -91,7 +91,7 @@ class Runs:
 
     @staticmethod
     def _hardware(o):
-        return (o.get("system") or o.get("accelerator"), o["engine"], None, None, o["scale_out_bandwidth"], o.get("dp_overlap"))
+        return (o.get("system") or o.get("accelerator"), o["engine"], None, None, o["scale_out_bandwidth"], *(o.get(k) for k in SHARES))
 
     @staticmethod
     def _family(chip: str) -> str:
@@ -131,7 +131,7 @@ class Runs:
             attention_half=p["attention_half"], experts=ByBits(p["experts_16"], p["experts_8"], p["experts_8"]), expert_m0_tok=p["expert_m0"],
             traffic=p["traffic"] * np.where(megatron, p["megatron traffic"], np.where(google, p["google traffic"], 1.0)),
             network=p["network"], tp_overlap=np.where(megatron & (self.chip.dp_overlap > 0), min(p["megatron tp_overlap"], 1.0), 0.0),
-            sync_s=p["sync"] * ~google, host_s=p["host"] * ~google, host_moe_s=p["host_moe"] * ~google, step_s=p["step"],
+            sync_s=p["sync"] * ~google, host_s=p["host"] * ~google, host_moe_s=p["host_moe"] * ~google, ep_hidden=min(p["ep_hidden"], 1.0), step_s=p["step"],
         ))  # fmt: skip
 
     def errors(self, x):
@@ -156,7 +156,7 @@ class Runs:
         return float(np.median([np.median(np.abs(errors[rows & (self.group == g)])) for g in np.unique(self.group[rows])]))
 
 
-ATTENTION = 0.875  # `training.attention` in the catalog now
+ATTENTION = 0.883  # `training.attention` in the catalog now
 
 
 def main() -> None:

@@ -36,6 +36,12 @@ positive bias = predicted higher than measured (training and throughput: too fas
   they are worth on sources and chips that the fit has not seen. No constant belongs to a model or a row. The width of the intervals is fitted
   here too, and checked with whole groups left out.
 * A few served rows of 16 devices (MiniMax-M2 on H100, TP4 EP16 DP4) have the times of the TP4 EP4 rows to 1 %: probably mislabelled, kept.
+* DeepSeek-R1 and V3 are one architecture; nine R1 rows (TensorRT-LLM 1.2.0rc6.post3, SGLang 0.5.9) are 1.2 to 2.0 times as fast as the V3 row of
+  the same chip, engine, layout and load: probably multi-token prediction, which the source does not state; kept. Without R1, P90 of TPOT is 30 %.
+* Training rows name what their public recipe sets (dispatcher, CUDA graphs, overlap, recomputation) in `notes`, with the file and commit; a row
+  that does not say runs by the habit of its stack. With all of these settings hidden, the MoE median is 12 %.
+* The micro-batch contrast that fails (vTrain, TP8, 2 -> 32): its slow row takes 277 ms a micro-batch at TP8 and the same source 210 ms at TP16
+  across two nodes, where every collective is slower, so no cost that grows with TP explains it.
 
 Follow any row to its operators with `codesign validate --explain ID`; see all of them with `codesign validate --plot FILE.html`.
 """

@@ -20,6 +20,12 @@ CASES = {
         "objectives": {"c_eq_flop": "maximize", "energy_j_per_tok": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize"},
         "constraints": {"serve_power": "<= 300 kW", "train_days": "<= 200 day"},
     },
+    "energy by cause": {
+        "objectives": {
+            "energy_used_j_per_tok": "minimize", "train_energy_used_j": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize",
+        },
+        "lifecycle": {"pretrain_tok": "2 Ttok", "rl_tok": 0},
+    },
     "training time and devices as objectives": {
         "objectives": {"c_eq_flop": "maximize", "train_days": "minimize", "train_devices": "minimize", "lifecycle_usd": "minimize"},
         "lifecycle": {"pretrain_tok": "2 Ttok", "rl_tok": 0},
@@ -37,7 +43,7 @@ CASES = {
             "prefill": {"n_tp": [1, 2], "n_dp": [1, 2], "n_pp": [1]}, "decode": {"n_tp": [1, 2], "n_dp": [1, 4], "n_pp": [1], "batch": [4, 64]},
         },
         "lifecycle": {"pretrain_tok": "2 Ttok"},
-        "objectives": {"ttft": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize"},
+        "objectives": {"ttft": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize", "energy_used_j_per_tok": "minimize"},
     },
 }  # fmt: skip
 

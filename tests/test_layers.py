@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "codesign"
 ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
     "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "given", "study", "starts", "sensitivity", "picks", "explain", "screen", "evidence",
-    "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "cli", "__init__", "__main__",
+    "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}

@@ -18,11 +18,11 @@ _FACTORS: dict[tuple[str, str], tuple[float, float]] = {  # (multiply, divide); 
     ("KiB", "byte"): (1024, 1), ("TB", "byte"): (1e12, 1), ("PB", "byte"): (1e15, 1),
     ("GB/s", "byte/s"): (1e9, 1), ("TB/s", "byte/s"): (1e12, 1),
     ("TFLOP/s", "FLOP/s"): (1e12, 1), ("PFLOP/s", "FLOP/s"): (1e15, 1),
-    ("W", "W"): (1, 1), ("kW", "W"): (1e3, 1), ("s", "s"): (1, 1), ("ms", "s"): (1, 1e3), ("us", "s"): (1, 1e6),
+    ("W", "W"): (1, 1), ("kW", "W"): (1e3, 1), ("h", "s"): (3600, 1), ("ns", "s"): (1, 1e9), ("s", "s"): (1, 1), ("ms", "s"): (1, 1e3), ("us", "s"): (1, 1e6),
     ("USD", "USD"): (1, 1), ("MUSD", "USD"): (1e6, 1), ("GUSD", "USD"): (1e9, 1),
     ("USD/h", "USD/s"): (1, 3600), ("USD/GB", "USD/byte"): (1, 1e9),
     ("USD/kWh", "USD/J"): (1, 3.6e6), ("USD/kW/month", "USD/s/W"): (1, 2629800e3), ("tok", "tok"): (1, 1), ("Ttok", "tok"): (1e12, 1),
-    ("yr", "s"): (31557600, 1), ("kg", "kg"): (1, 1),
+    ("yr", "s"): (31557600, 1), ("kg", "kg"): (1, 1), ("pJ/bit", "J/byte"): (8, 1e12),
 }  # fmt: skip
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ([A-Za-z/]+)")
 

@@ -70,7 +70,8 @@ OPS: dict[str, dict[str, str]] = {  # constants of a cell; cells are keyed by dt
 }
 _STACK = {  # constants of a training stack
     "sustained": "", "sustained_narrow": "", "attention": "", "attention_backward": "", "attention_s0": "tok", "attention_half": "", "experts_16": "", "experts_8": "", "expert_m0": "tok",
-    "traffic": "", "casts": "", "network": "", "tp_overlap": "", "ep_overlap": "", "dp_overlap": "", "sync": "s", "host": "s", "host_moe": "s", "usable": "", "step": "s",
+    "traffic": "", "casts": "", "network": "", "tp_overlap": "", "ep_overlap": "", "ep_hidden": "", "ep_once": "", "graphed": "", "dp_overlap": "",
+    "sync": "s", "host": "s", "host_moe": "s", "usable": "", "step": "s",
 }  # fmt: skip
 _TABLE = {"*": {op: {"*": cell} for op, cell in OPS.items()}}
 
@@ -110,6 +111,24 @@ def _between(unit: str, **more: Any) -> dict[str, Any]:
     return {"*": {"value": unit, "low": unit, "high": unit, **more}}
 
 
+ENERGY = {
+    "chip": {"idle": "", "full_load": "", "sustained": "", "arithmetic": ""},
+    "on_chip": "J/byte",
+    "memory": {"*": "J/byte"},
+    "link": {"scale_up": "J/byte", "scale_out": "J/byte"},
+}
+
+RACK = {
+    "limit": {"n_cables": "int", "power": "W", "air_power": "W", "weight": "kg", "n_slots": "int"},
+    "cable": {"lane": "byte/s"},
+    "switch": {"n_ports": "int", "port": "byte/s", "per_tray": "int", "power": "W", "price": "USD", "hop": "s"},
+    "optics": {"bandwidth": "byte/s", "power": "W", "price": "USD"},
+    "cooling": {"price": "USD"},
+    "device": {"weight": "kg", "per_tray": "int"},
+    "frame": {"weight": "kg"},
+    "repair": "s",
+}
+
 PRICE = {
     "rates": {"*": {"own": "USD/s", "own_neocloud": "USD/s", "rent_3yr": "USD/s", "all_in": "W", "kind": "text"}},
     "rentals": {"*": {"accelerator": "text", "term": "term", "price": "USD/s", "low": "USD/s", "high": "USD/s", "place": "text"}},
@@ -147,15 +166,20 @@ FIELDS: dict[str, dict[str, Any]] = {
     kind: {**_ALL, **fields}
     for kind, fields in {
         "accelerators": ACCELERATOR, "systems": SYSTEM, "engines": ENGINE, "models": MODEL, "prices": PRICE,
-        "workloads": WORKLOAD, "memory": MEMORY,
+        "workloads": WORKLOAD, "memory": MEMORY, "energy": ENERGY, "racks": RACK,
     }.items()
 }  # fmt: skip
+_RACK_NEEDS = [f"{block}.{key}" if isinstance(keys, dict) else block for block, keys in RACK.items() for key in keys]
 REQUIRED: dict[str, tuple[str, ...]] = {  # of entries that can be evaluated
     # the least that physics cannot do without; a chip file of one's own should stay short
     "accelerators": ("peak", "hbm.capacity", "hbm.bandwidth", "scale_up.bandwidth", "scale_up.size"),
     "systems": ("accelerator",),
     "workloads": ("isl.mean", "osl.mean"),
     "memory": ("bandwidth",),
+    "racks": tuple(dict.fromkeys(_RACK_NEEDS)),
+    "energy": (
+        "chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "on_chip", "memory.other", "link.scale_up", "link.scale_out",
+    ),
 }  # fmt: skip
 KINDS = tuple(FIELDS)
 OVERRIDES = tuple(_CHIP)  # what a system may say differently about its accelerator

@@ -86,10 +86,6 @@ class Calibration:
     def mapping(self) -> dict[str, Any]:
         return engine_mapping(self.engine, self.chip, [(t, x) for t, x, _ in self.moved])
 
-    @property
-    def first_scenario(self) -> Mapping[str, Any]:
-        return self.cases[0].options[0]
-
 
 def calibrate(path: str | Path, kind: str, chip: str | None = None, engine: str | None = None) -> Calibration:
     """Fit the constants of one chip and engine to a CSV; refuses (UserError) what it cannot identify."""

@@ -25,7 +25,13 @@ INTERLEAVINGS = (1, 2, 4)
 STACKS = {"nemo": "megatron", "megatron-core": "megatron", "megatron-bridge": "megatron", "megatron-moe": "megatron", "mcore": "megatron",
           "llm-foundry": "fsdp", "fsdp": "fsdp", "torchtitan": "fsdp"}  # fmt: skip
 METRICS = ("tokens_per_s_per_gpu", "step_time_s")
-NO_OVERLAP = ("overlap features off", "gradient bucketing off")
+# Settings of the run that its notes name; the first mark that stands there counts, a row without one runs by the habit of its stack.
+SETTINGS: dict[str, tuple[tuple[str, float], ...]] = {
+    "dp_overlap": (("overlap features off", 0.0), ("gradient bucketing off", 0.0)),
+    "ep_overlap": (("a2a overlap", 1.0), ("all-to-all overlap", 1.0)),
+    "ep_once": (("deepep", 1.0), ("hybridep", 1.0), ("plain all-to-all", 0.0), ("nccl all-to-all", 0.0)),
+    "graphed": (("no cuda graphs", 0.0), ("full-iteration cuda graphs", 1.0), ("cuda graphs of router", 0.25), ("cuda graphs", 0.5)),
+}
 
 
 def case(row: Row) -> Case:
@@ -48,12 +54,17 @@ def case(row: Row) -> Case:
         "scale_out_bandwidth": node_network(row),
     }  # fmt: skip
     base["engine"] = stack = _stack(row)
-    if any(mark in row.text("notes").lower() for mark in NO_OVERLAP):
-        base["dp_overlap"] = 0.0
+    base |= _settings(row.text("notes").lower())
     assumed, options = _options(row, base)
     if row.text("routing") == "balanced":
         notes.append("forced-balanced routing")
     return Case(row, "train", model_name, chip_name, stack, precision, is_moe, options, measured, tuple(notes), assumed)
+
+
+def _settings(notes: str) -> dict[str, float]:
+    """Shares of overlap, of deduplicated expert traffic and of graphed launches that the notes state."""
+    found = {key: next((value for mark, value in marks if mark in notes), None) for key, marks in SETTINGS.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _stack(row: Row) -> str:

@@ -82,11 +82,12 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     hops = np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
     near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
     far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
-    if once_per_domain:
+    if np.any(once_per_domain):
         sent = np.maximum(np.minimum(n_active, n), 1.0)
-        far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
+        once_far = far * np.minimum(_places(n_active, n / inside) / sent, 1.0)
         # whatever enters a domain is passed on inside it: (inside - 1)/inside of the copies, not (inside - 1)/n
-        near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
+        once_near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
+        near, far = np.where(once_per_domain, once_near, near), np.where(once_per_domain, once_far, far)
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return latency, np.maximum(near, far)
 

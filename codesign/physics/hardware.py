@@ -90,7 +90,10 @@ class TrainingFit(Arrays):
     casts: np.ndarray  # share of the operand casts that are kernels of their own (compilers fuse them)
     network: np.ndarray  # bandwidth of collectives beside running kernels / that of collectives alone
     tp_overlap: np.ndarray  # share of TP transfers that hides behind the GEMMs beside them
-    ep_overlap: np.ndarray  # share of dispatch and combine that hides behind the other micro-batch
+    ep_overlap: np.ndarray  # 1: dispatch and combine run behind the other micro-batch; 0: in its way
+    ep_hidden: np.ndarray  # share of them that such a schedule hides
+    ep_once: np.ndarray  # 1: a token crosses once to each domain that needs it (DeepEP, HybridEP); 0: to every expert's rank (NCCL)
+    graphed: np.ndarray  # share of the host's launches that CUDA graphs replay
     sync_s: np.ndarray  # start-up and skew of a TP or EP collective between ranks that launch apart
     host_s: np.ndarray  # host time to launch one pass of one layer (Python, dispatcher, launch)
     host_moe_s: np.ndarray  # the same for an MoE block: routing, permutation, grouped GEMMs

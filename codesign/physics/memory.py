@@ -7,8 +7,6 @@ import numpy as np
 from codesign.physics.layout import Layout
 from codesign.physics.operators import ACT_BYTES, Scene, attention_weights, index_key_bytes
 
-CLASSES = ("weights", "kv", "gradients", "optimizer", "activations", "reserve")
-
 
 def stage_share(census, layout: Layout):
     """Share of the layers on the fullest pipeline stage: ceil(L / pp) / L."""

@@ -58,7 +58,7 @@ def held_tokens(traffic: Traffic, n_seq):
 
 
 def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n_chunks=1.0):
-    """Seconds by which prefill lengthens the mean decode step of a colocated rank.
+    """Seconds by which prefill lengthens the mean decode step of a colocated rank (of one micro-batch, where stages form a pipeline).
 
     n_seq accepted / osl prompts arrive per step (each of the n_seq sequences ends after osl / accepted steps).
     alternating:  (C / OSL) T_prefill, the prompts stop the decode;

@@ -23,6 +23,7 @@ MAX_DEPTH = 100
 MAX_EXPONENT = 64
 Run = Callable[[Mapping[str, Value]], Value]
 Names = Iterable[str] | Mapping[str, type] | None
+Functions = Mapping[str, tuple[Callable[..., Value], int, float]]  # action, least and most arguments
 
 
 class ExpressionError(SpecError):
@@ -61,8 +62,8 @@ class Expression:
         return compile, (self.text, self.names)
 
 
-def compile(text: str, names: Names = None, *, strict: bool = True) -> Expression:
-    """Parse `text`.  `names`: the dotted names it may use, optionally with their types.
+def compile(text: str, names: Names = None, *, strict: bool = True, more: Functions | None = None) -> Expression:
+    """Parse `text`.  `names`: the dotted names it may use, optionally with their types; `more`: functions beyond the usual ones.
 
     Without `names`, or where `strict` is off, a name that is not known is taken as it stands.
     """
@@ -74,7 +75,7 @@ def compile(text: str, names: Names = None, *, strict: bool = True) -> Expressio
         raise ExpressionError(text, 1, "the expression is empty")
     if len(text) > MAX_CHARS:
         raise ExpressionError(text[:80], 1, f"the expression is longer than {MAX_CHARS} characters")
-    builder = _Builder(text, names, strict and names is not None)
+    builder = _Builder(text, names, strict and names is not None, FUNCTIONS | (more or {}))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,8 +106,8 @@ class _Built(NamedTuple):
 class _Builder:
     """Turns a syntax tree into nested closures, refusing everything that is not listed."""
 
-    def __init__(self, text: str, names: Names, strict: bool) -> None:
-        self.text, self.strict = text, strict
+    def __init__(self, text: str, names: Names, strict: bool, functions: Functions) -> None:
+        self.text, self.strict, self.functions = text, strict, functions
         self.source = "".join(" " if c in "\n\t\r" else c for c in text)
         indent = len(self.source) - len(self.source.lstrip())
         self.source, self.indent = self.source.strip(), indent
@@ -185,7 +186,7 @@ class _Builder:
         return _Built(lambda env: _leaf(env[full]), kind)
 
     def _hint(self, name: str) -> str:
-        if name in FUNCTIONS:
+        if name in self.functions:
             return f"'{name}' is a function: write {name}(...)"
         leaves = [full.rpartition(".")[2] for full in self.names]
         close = nearest(name, [*self.names, *leaves])
@@ -279,15 +280,15 @@ class _Builder:
         )
 
     def _call(self, node: ast.Call) -> _Built:
-        if not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS:
+        if not isinstance(node.func, ast.Name) or node.func.id not in self.functions:
             if not isinstance(node.func, ast.Name):
                 raise self.error(node, "only the functions of expressions can be called")
             name = node.func.id
-            close = nearest(name, FUNCTIONS)
-            hint = f"did you mean '{close}'?" if close else "functions: " + ", ".join(sorted(FUNCTIONS))
+            close = nearest(name, self.functions)
+            hint = f"did you mean '{close}'?" if close else "functions: " + ", ".join(sorted(self.functions))
             raise self.error(node, f"'{name}' is not one of the functions of expressions", hint)
         name = node.func.id
-        action, least, most = FUNCTIONS[name]
+        action, least, most = self.functions[name]
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
             raise self.error(node, f"{name}() takes plain values only")
         if not least <= len(node.args) <= most:

@@ -61,9 +61,10 @@ def _number(value: Any) -> Any:
 Seconds = _quantity("s", "30 ms")
 Tokens = _quantity("tok", "8 ktok")
 TokensOrNone = _quantity("tok", "0 tok", above=False)
-TokensPerSecond = _quantity("tok/s", "2e6 tok/s")
 Flop = _quantity("FLOP", "1e25 FLOP")
 Usd = _quantity("USD", "200 MUSD")
+Watts = _quantity("W", "130 kW")
+Kilograms = _quantity("kg", "1.4 Mg")
 UsdPerSecond = _quantity("USD/s", "2.00 USD/h")
 Integer = Annotated[int, BeforeValidator(_integer)]
 Number = Annotated[float, BeforeValidator(_number)]

@@ -25,6 +25,7 @@ from codesign.spec.fields import (
     Divided,
     Integer,
     Keys,
+    Kilograms,
     Number,
     Overrides,
     Recompute,
@@ -33,6 +34,7 @@ from codesign.spec.fields import (
     Tokens,
     TokensOrNone,
     UsdPerSecond,
+    Watts,
 )
 from codesign.spec.lifecycle_schema import Lifecycle
 
@@ -204,6 +206,23 @@ class Workload(Keys):
         return {"use": value} if isinstance(value, str) else value
 
 
+class RackLimits(Keys):
+    """Racks that scale-up domains of `<unit>.scale_up_size` devices are built from; sizes beyond the hardware's own become possible."""
+
+    use: str | None = None
+    """Kind of rack: a name of the catalog (`oberon` if absent), or the path of a file."""
+    medium: Literal["copper", "optical"] = "optical"
+    """`copper`: a domain must fit one rack and one tier of switches; `optical`: larger ones take more racks, optics and tiers, at a price."""
+    power: Watts | None = None
+    """Power that one rack of the hall may draw."""
+    weight: Kilograms | None = None
+    """Weight that the floor carries under one rack."""
+    n_cables: Annotated[Integer, Field(ge=1)] | None = None
+    """Copper cables that fit behind one rack."""
+    n_spare: Annotated[Integer, Field(ge=0)] | None = None
+    """Devices of a domain kept idle for repairs; as many as make a working device cheapest if absent."""
+
+
 class Quality(Keys):
     """How quality is predicted from parameters and tokens."""
 
@@ -276,6 +295,8 @@ class Study(Keys):
     """Latency limits."""
     lifecycle: Lifecycle = Lifecycle()
     """Tokens, budget and balance over the life of the model."""
+    rack: RackLimits | None = None
+    """Racks of scale-up domains: cables, power, weight, switches, optics and spares limit and price a domain of any size."""
     quality: Quality = Quality()
     """How quality is predicted."""
     objectives: dict[str, Literal["minimize", "maximize"]]

@@ -10,8 +10,9 @@ from codesign.physics.operators import Scene
 from codesign.physics.phases import decode, prefill
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
-from codesign.units import serving
+from codesign.units import energy, serving
 from codesign.units.candidates import Grid
+from codesign.units.energy import Meter
 from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross, minimum_per_design
 
@@ -34,8 +35,8 @@ class Need:
 class Timer:
     """Times the pairs of one pool chunk by chunk.  `paired`: design i with layout i at leading[i] only (flat search)."""
 
-    def __init__(self, scene: Scene, grid: Grid, traffic: Traffic, n: int, paired: bool) -> None:
-        self.scene, self.grid, self.traffic, self.paired = scene, grid, traffic, paired
+    def __init__(self, scene: Scene, grid: Grid, traffic: Traffic, n: int, paired: bool, meter: Meter | None = None) -> None:
+        self.scene, self.grid, self.traffic, self.paired, self.meter = scene, grid, traffic, paired, meter
         self.pairs = serving.feasible_pairs(scene, grid, n, paired)
         tables = not paired
         self._decode = serving.decode_table(scene, grid, traffic) if tables else None
@@ -63,13 +64,26 @@ class Timer:
             touched = decode.fullest_experts(scene, layout, decode.Load(lead * layout.n_dp, 0.0, self.traffic.q_tok))
         return serving.time_decode(scene, layout, lead, self.traffic, touched, pre)
 
+    def joules(self, design, layout, lead, n_devices, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Energy columns of the pairs; none unless the study reads one."""
+        if self.meter is None:
+            return {}
+        meter, parts = self.meter.take(design), []
+        if "decode" in phases:
+            parts.append(energy.decode_joules(meter, layout, lead, self.traffic))
+        if "prefill" in phases:
+            parts.append(energy.prefill_joules(meter, layout, self.traffic, transfers="decode" not in phases))
+        return energy.serving_columns(meter, parts, n_devices, self.traffic.demand_tok_per_s)
+
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
 
 
-def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
+def colocated(
+    scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False, meter: Meter | None = None
+) -> Survivors:
     """One pool: prefill stalls decode.  scene of n designs; returns survivors with TPOT, TTFT, USD and J per output token."""
-    timer, parts = Timer(scene, grid, traffic, n, paired), []
+    timer, parts = Timer(scene, grid, traffic, n, paired, meter), []
     for design, pair, sc, layout, lead in timer.chunks():
         pre = timer.prefill(design, pair, sc, layout)
         rows = timer.decode(design, pair, sc, layout, lead, pre)
@@ -79,15 +93,18 @@ def colocated(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, pa
         rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
         rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
         rows["batch"] = lead * layout.n_dp
+        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
 
 
-def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
+def prefill_pool(
+    scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False, meter: Meter | None = None
+) -> Survivors:
     """A pool of its own for prompts: TTFT with queue and KV transfer, USD and J per *output* token (each brings isl/osl prompt tokens)."""
     one = Grid(grid.layout, np.ones(grid.layout.n_tp.size if paired else 1))
-    timer, parts = Timer(scene, one, traffic, n, paired), []
-    for design, pair, sc, layout, _ in timer.chunks(CHUNK * 8):
+    timer, parts = Timer(scene, one, traffic, n, paired, meter), []
+    for design, pair, sc, layout, lead in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
         rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
@@ -96,18 +113,22 @@ def prefill_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int,
         queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
         rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
         rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
+        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
     return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
 
 
-def decode_pool(scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False) -> Survivors:
+def decode_pool(
+    scene: Scene, grid: Grid, traffic: Traffic, need: Need, n: int, paired: bool = False, meter: Meter | None = None
+) -> Survivors:
     """A pool of its own for decode: no prefill stall; the wait for the running step counts into TTFT."""
-    timer, parts = Timer(scene, grid, traffic, n, paired), []
+    timer, parts = Timer(scene, grid, traffic, n, paired, meter), []
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
+        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
     return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
@@ -132,7 +153,7 @@ def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
         n_feasible += col.size
         keep = nondominated_per_design(design[col], [full[q][lead, col] for q in need.quantities])
         col, lead = col[keep], lead[keep]
-        found = {k: full[k][lead, col] for k in INFO}
+        found = {k: full[k][lead, col] for k in (*INFO, *(k for k in full if k.startswith("energy_")))}
         found |= {k: np.broadcast_to(getattr(layout, k), design.shape)[col] for k in DEGREES}
         kept.append(found)
         designs.append(design[col])
@@ -151,6 +172,7 @@ def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     design, a, b = cross(prompts, answers)
     p, d = prompts.columns, answers.columns
     joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices", "usd_in", "usd_out")}
+    joined |= {k: p[k][a] + d[k][b] for k in p if k.startswith("energy_")}
     joined |= {"tpot_s": d["tpot_s"][b], "step_s": d["step_s"][b], "tok_per_s": d["tok_per_s"][b]}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
     for name, columns, rows in (("prefill", p, a), ("decode", d, b)):

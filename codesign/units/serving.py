@@ -96,8 +96,8 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     ledger = decode.step(scene, layout, load, touched)
     step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic.q_tok, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
-        times = (pre[k] / layout.n_pp for k in ("forward_s", "fixed_s"))
-        stall_s, chunk_tok = service.interference(per_rank, traffic, *times, ledger.slack_s, prompt_of(traffic).n_chunks), chunk_of(traffic)
+        n_chunks, chunk_tok = prompt_of(traffic).n_chunks, chunk_of(traffic)
+        stall_s = service.interference(per_rank / layout.n_pp, traffic, pre["forward_s"], pre["fixed_s"], ledger.slack_s, n_chunks)
         busy_s = per_rank * traffic.accepted_tok / traffic.osl_tok * pre["forward_s"] / layout.n_pp
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
     held = service.held_tokens(traffic, per_rank)

@@ -11,6 +11,7 @@ from codesign.physics.phases import rl
 from codesign.service.traffic import Traffic
 from codesign.units import training
 from codesign.units.candidates import Grid, with_devices
+from codesign.units.energy import TOTAL, Meter
 from codesign.units.reduce import nondominated_per_design
 from codesign.units.serve_unit import Timer
 from codesign.units.survivors import Survivors, minimum_per_design
@@ -21,12 +22,15 @@ EXTRAS = ("micro_batch", "recompute", "zero")
 NUMBERS = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes")
 
 
-def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, n: int, max_devices=np.inf, paired: bool = False) -> Survivors:
+def training_unit(
+    scene: Scene, grid: Grid, seq_tok, global_batch, quantities, n: int, max_devices=np.inf, paired: bool = False,
+    meter: Meter | None = None,
+) -> Survivors:
     """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene of n designs, global_batch [seq] (n,)."""
     if paired:
-        rows, best, counts = _paired(scene, grid, seq_tok, global_batch, n)
+        rows, best, counts = _paired(scene, grid, seq_tok, global_batch, n, meter)
     else:
-        rows, best, counts = _swept(scene, grid, seq_tok, global_batch, quantities, max_devices, n)
+        rows, best, counts = _swept(scene, grid, seq_tok, global_batch, quantities, max_devices, n, meter)
     design = rows.pop("design")
     ok = np.flatnonzero(rows["n_devices"] <= max_devices)
     keep = ok[nondominated_per_design(design[ok], [rows[q][ok] for q in quantities])]
@@ -38,40 +42,46 @@ def training_unit(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, n
     return Survivors(design[keep], rows, n, {"device_s_per_tok": best}, *counts)
 
 
-def _swept(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices, n: int):
+def _swept(scene: Scene, grid: Grid, seq_tok, global_batch, quantities, max_devices, n: int, meter: Meter | None):
     """Every pair and device count; each chunk is reduced at once, so memory stays small."""
-    timer, parts, best = training.TrainingTimer(scene, grid, seq_tok, global_batch, n), [], np.full(n, np.inf)
+    timer, parts, best = training.TrainingTimer(scene, grid, seq_tok, global_batch, n, meter), [], np.full(n, np.inf)
     for design, pair, rows in timer.chunks():
         fits = rows["fits"]
-        full = {k: np.broadcast_to(rows[k], fits.shape) for k in NUMBERS}
+        full = {k: np.broadcast_to(rows[k], fits.shape) for k in _numbers(meter)}
         cheapest = np.min(np.where(fits, full["device_s_per_tok"], np.inf), axis=0)
         np.minimum(best, minimum_per_design(cheapest, design, n), out=best)
         col, lead = np.nonzero((fits & (full["n_devices"] <= max_devices)).T)  # sorted by pair, hence by design
         keep = nondominated_per_design(design[col], [full[q][lead, col] for q in quantities])
         col, lead = col[keep], lead[keep]
-        parts.append({k: full[k][lead, col] for k in NUMBERS} | {"design": design[col], "pair": pair[col]})
+        parts.append({k: full[k][lead, col] for k in full} | {"design": design[col], "pair": pair[col]})
     counts = timer.n_candidates, timer.n_timed, timer.n_feasible
     if not parts:
-        return _no_rows(), best, counts
+        return _no_rows(meter), best, counts
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, best, counts
 
 
-def _no_rows() -> dict[str, np.ndarray]:
-    return {k: np.zeros(0) for k in NUMBERS} | {"design": np.zeros(0, dtype=int), "pair": np.zeros(0, dtype=int)}
+def _numbers(meter: Meter | None) -> tuple[str, ...]:
+    return NUMBERS if meter is None else (*NUMBERS, TOTAL)
 
 
-def _paired(scene: Scene, grid: Grid, seq_tok, global_batch, n: int):
+def _no_rows(meter: Meter | None) -> dict[str, np.ndarray]:
+    return {k: np.zeros(0) for k in _numbers(meter)} | {"design": np.zeros(0, dtype=int), "pair": np.zeros(0, dtype=int)}
+
+
+def _paired(scene: Scene, grid: Grid, seq_tok, global_batch, n: int, meter: Meter | None):
     """Flat search: design i with layout i on leading[i] devices."""
     layout = with_devices(grid.layout, grid.leading)
     ok = training.consistent(layout, training.job_of(grid.extras, seq_tok, global_batch)) & training.shape_fits(scene, layout)
     here = np.flatnonzero(np.broadcast_to(ok, (n,)))
     best = np.full(n, np.inf)
     if here.size == 0:
-        return _no_rows(), best, (n, 0, 0)
+        return _no_rows(meter), best, (n, 0, 0)
     job = training.job_of({k: v[here] for k, v in grid.extras.items()}, seq_tok, training.pick(global_batch, here))
     timed = training.time_training(scene.take(here), layout.take(here), job)
+    if meter is not None:
+        timed |= training.joules(meter.take(here), layout.take(here), job, timed)
     good = timed["fits"]
-    rows = {k: np.broadcast_to(timed[k], good.shape)[good] for k in NUMBERS}
+    rows = {k: np.broadcast_to(timed[k], good.shape)[good] for k in _numbers(meter)}
     best[here[good]] = rows["device_s_per_tok"]
     return rows | {"design": here[good], "pair": here[good]}, best, (n, here.size, int(good.sum()))
 

@@ -8,7 +8,9 @@ from codesign.physics.failures import goodput_frac
 from codesign.physics.layout import Layout, fits_shape
 from codesign.physics.operators import Scene
 from codesign.physics.phases import train
+from codesign.units import energy
 from codesign.units.candidates import Grid, with_devices
+from codesign.units.energy import Meter
 
 CHUNK = 16384  # pairs timed at once; most terms do not depend on the device count, so the pair axis sets the cache footprint
 
@@ -33,6 +35,11 @@ def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.
     }
 
 
+def joules(meter: Meter, layout: Layout, job: train.Job, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Energy of training rows [J/tok]."""
+    return energy.training_joules(meter, layout, job, rows["device_s_per_tok"], goodput_frac(layout.n_devices))
+
+
 def shape_fits(scene: Scene, layout: Layout):
     """Degrees divide the model; data-parallel ranks are checked with the device count in `consistent`."""
     loose = Layout(layout.n_tp, layout.n_cp, layout.n_etp * layout.n_ep, layout.n_pp, layout.n_etp, layout.n_ep,
@@ -53,8 +60,8 @@ def _whole(count):
 class TrainingTimer:
     """Times (design, layout) pairs chunk by chunk, all device counts of the grid at once on the leading axis."""
 
-    def __init__(self, scene: Scene, grid: Grid, seq_tok, global_batch, n: int) -> None:
-        self.scene, self.grid, self.seq_tok, self.global_batch = scene, grid, seq_tok, global_batch
+    def __init__(self, scene: Scene, grid: Grid, seq_tok, global_batch, n: int, meter: Meter | None = None) -> None:
+        self.scene, self.grid, self.seq_tok, self.global_batch, self.meter = scene, grid, seq_tok, global_batch, meter
         self.design, self.pair = np.nonzero(np.broadcast_to(shape_fits(scene.column(), grid.layout), (n, grid.layout.n_tp.size)))
         self.n_candidates, self.n_timed, self.n_feasible = n * grid.n_rows, 0, 0
 
@@ -67,6 +74,8 @@ class TrainingTimer:
             whole = consistent(layout, job)
             rows = time_training(self.scene.take(design), layout, job)
             rows["fits"] = rows["fits"] & whole
+            if self.meter is not None:
+                rows |= joules(self.meter.take(design), layout, job, rows)
             self.n_timed += int(np.count_nonzero(whole))
             self.n_feasible += int(np.count_nonzero(rows["fits"]))
             yield design, pair, rows

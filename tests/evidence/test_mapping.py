@@ -5,7 +5,7 @@ import pytest
 from codesign.evidence import inference, training
 from codesign.evidence.case import Skip, node_network
 from codesign.evidence.rows import COLUMNS, Row
-from codesign.point import evaluate_point
+from codesign.point import SHARES, evaluate_point
 
 DENSE = {
     "source": "arXiv 1 (id 7)", "model": "tiny", "layers": 8, "hidden": 1024, "heads": 16, "kv_heads": 4, "ffn": 4096, "vocab": 32000, "gated_ffn": 1,
@@ -36,6 +36,23 @@ def test_a_training_row_carries_its_own_dimensions():
     assert scenario["scale_out_bandwidth"] == 12.5e9 and "dp_overlap" not in scenario
     assert case.group == "arXiv 1 | tiny | a100_80g_sxm | bf16" and case.publication == "arXiv 1"
     assert evaluate_point(scenario)["train"]["tok_per_s_per_device"] > 0
+
+
+@pytest.mark.parametrize(
+    ("notes", "settings"),
+    [
+        ("DeepEP + 1F1B EP all-to-all overlap; 8x50 GB/s", {"ep_once": 1.0, "ep_overlap": 1.0}),
+        ("plain all-to-all; grad-accum 512", {"ep_once": 0.0}),
+        ("recipe: NCCL all-to-all, no CUDA graphs", {"ep_once": 0.0, "graphed": 0.0}),
+        ("recipe: HybridEP, full-iteration CUDA graphs", {"ep_once": 1.0, "graphed": 1.0}),
+        ("gradient bucketing off", {"dp_overlap": 0.0}),
+        ("token-dropless", {}),
+    ],
+)
+def test_settings_of_the_stack_from_the_notes(notes, settings):
+    (scenario,) = training.case(row(DENSE, notes=notes)).options
+    assert {k: v for k, v in scenario.items() if k in SHARES} == settings
+    assert evaluate_point(scenario)["train"]["step_s"] > 0
 
 
 def test_blank_ffn_means_that_every_layer_is_moe():

@@ -16,7 +16,7 @@ from codesign.evidence.rows import KINDS, load, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = {"phase", "group", "metric", "n", "median_abs_err", "p90_abs_err", "median_bias", "kendall_tau", "coverage", "median_log_width"}
-SLICE = {"training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100"), "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0")}
+SLICE = {"training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100", "zoo-qwen235-gb200-bf16"), "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0")}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_predictions_are_those_of_evaluate(sliced):
 
 def test_unstated_recomputation_is_the_fastest_that_fits(sliced):
     found = validate(sliced["training"], "training")
-    line = next(line for line in found.scored if line.id.startswith("mb-") and "recompute" in line.case.assumed)
+    line = next(line for line in found.scored if line.id.startswith("zoo-") and "recompute" in line.case.assumed)
     assert line.prediction.answer["train"]["fits"] and len(line.case.options) == 3
     assert any(note.startswith("recompute not stated") for note in line.notes)
 

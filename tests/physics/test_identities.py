@@ -9,6 +9,7 @@ from codesign.physics.architecture import kv_bytes_per_tok
 from codesign.physics.experts import touched_fullest, touched_mean
 from codesign.physics.kernels import BOUNDS
 from codesign.physics.phases import decode, prefill, train
+from codesign.point import evaluate_point
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 
@@ -300,3 +301,12 @@ def test_failures_and_young():
     lost = [failures.CHECKPOINT_S / every + every / (2 * mtbf) for every in (0.9 * best, best, 1.1 * best)]
     assert np.all(lost[1] < lost[0]) and np.all(lost[1] < lost[2])  # Young's interval is the optimum
     assert share == pytest.approx(1 / (1 + lost[1] + failures.RESTART_S / mtbf))
+
+
+def test_a_pipeline_mixes_prompts_like_its_stages_apart():
+    """Four stages of 64 sequences each meet as many prompts per step as one device with 64: TPOT differs by the hops alone."""
+    common = {"model": "qwen3-30b-a3b", "system": "h200_sxm_node", "n_tp": 4, "n_etp": 4, "n_ep": 1, "isl": 2000, "osl": 400, "phase": "prefill,decode"}
+    apart = evaluate_point({**common, "batch": 64})["decode"]
+    piped = evaluate_point({**common, "batch": 256, "n_pp": 4})["decode"]
+    assert apart["tpot_s"] - apart["step_s"] > 1e-4
+    assert piped["tpot_s"] == pytest.approx(apart["tpot_s"], rel=0.02) and piped["tpot_s"] >= apart["tpot_s"]

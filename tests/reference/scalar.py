@@ -305,7 +305,8 @@ def train(scene, lay, job) -> Record:
         _causal_attention(clock, scene, lay, name, x, job.micro_batch, job.seq_tok, 0.0, share * passes, s0=fit.attention_s0_tok)
     n_group = job.micro_batch * job.seq_tok * lay.n_dp / lay.n_edp
     _dense(clock, scene, lay, n_tok, gemm)
-    _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, wire * (1 - fit.ep_overlap), 1.0, fit.expert_m0_tok, once=True)
+    exposed = wire * (1 - fit.ep_overlap * fit.ep_hidden)
+    _experts(clock, scene, lay, n_tok, n_group, m.n_experts / lay.n_ep, gemm, exposed, 1.0, fit.expert_m0_tok, once=fit.ep_once == 1)
     _around_blocks(clock, scene, lay, n_tok, wire)
     _context_exchange(clock, scene, lay, job.micro_batch * job.seq_tok, share * 2)
     _between_gemms(clock, scene, lay, n_tok, share, 3.5 if job.recompute else 2.5)
@@ -313,7 +314,7 @@ def train(scene, lay, job) -> Record:
     dense, experts = _stage_weights(scene, lay)
     clock.kernel(scene.rate.glue, 0, 0.0, 2 * GRADIENT * (dense + experts))  # fp32 gradient sums, read and written
     _hops(clock, scene, lay, n_tok, 2 / max(lay.n_pp - 1, 1) * job.n_interleave)
-    clock.wait(max(wire * (m.n_layers * fit.host_s + m.n_moe * fit.host_moe_s) - clock.time, 0.0))
+    clock.wait(_launches(m, fit, share, again, clock.time))
     count = job.global_batch / (lay.n_dp * job.micro_batch)
     exchange = _gradients(scene, lay, job, count, dense, experts)
     hidden = min(chip.dp_overlap * exchange, clock.time * (count if job.zero == 3 else 1))
@@ -330,6 +331,15 @@ def train(scene, lay, job) -> Record:
         clock=clock, step_s=step_s, exchange_s=exchange - hidden, update_s=update, bubble_s=bubble, memory_bytes=used,
         fits=_fits(scene, used), s_per_tok=s_per_tok, device_s_per_tok=s_per_tok * n_devices, flop=_model_flop(scene, job),
     )  # fmt: skip
+
+
+def _launches(m, fit, share, again, device_s):
+    """Seconds that the device waits for the host: pass by pass where experts report their tokens, else over the whole micro-batch."""
+    one_pass = share * (1 - fit.graphed) * (m.n_layers * fit.host_s + m.n_moe * fit.host_moe_s)
+    if m.n_moe == 0:
+        return max(one_pass * (2 + again) - device_s, 0.0)
+    forward, back = device_s / (3 + again), device_s * (2 + again) / (3 + again)
+    return max(one_pass - forward, 0.0) + max(one_pass * (1 + again) - back, 0.0)
 
 
 def _around_blocks(clock, scene, lay, n_tok, times):

@@ -70,7 +70,7 @@ def colocated(scene, lay, per_rank, t) -> Record:
     pre = scalar.prefill(scene, lay, max(t.isl_tok - t.prefix_tok, 1.0), t.prefix_tok)
     out = scalar.decode(scene, lay, batch, t.isl_tok + progress(t)[0], t.q_tok)
     step_s = out.step_s + scalar.drafting(scene, lay, t.q_tok, out.step_s)
-    wait = stall(t, per_rank, pre.forward_s / lay.n_pp, pre.clock.fixed / lay.n_pp, out.clock.slack, pre.n_chunks)
+    wait = stall(t, per_rank / lay.n_pp, pre.forward_s, pre.clock.fixed, out.clock.slack, pre.n_chunks)
     tpot_s = (step_s + wait) / t.accepted_tok
     busy = per_rank * t.accepted_tok / t.osl_tok * pre.forward_s / lay.n_pp / (step_s + wait)
     used = scalar.decode_memory(scene, lay, batch, held_tokens(t, per_rank), t.q_tok, pre.chunk_tok)

@@ -88,16 +88,17 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
     if scene.has_moe():
         n_group = n_tok * layout.n_etp * layout.n_ep / layout.n_tp  # = micro_batch seq n_dp / n_edp
         local_experts = scene.census.ffn.n_experts / layout.n_ep
+        exposed = 1.0 - scene.chip.training.ep_overlap * scene.chip.training.ep_hidden
         operators.routed_experts(ledger, scene, layout, n_group, local_experts, gemm, 1.0, scene.chip.training.expert_m0_tok)
         operators.shared_experts(ledger, scene, layout, n_tok, share=gemm)
-        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire * (1.0 - scene.chip.training.ep_overlap), once_per_domain=True)
+        operators.expert_traffic(ledger, scene, layout, n_tok, n_group, wire * exposed, scene.chip.training.ep_once)
     tensor_exchange(ledger, scene, layout, n_tok, wire)
     elementwise(ledger, scene, layout, job, n_tok, share)
     operators.context_exchange(ledger, scene, layout, n_tok * layout.n_cp, share * 2.0)
     head(ledger, scene, layout, n_tok)
     weight_traffic(ledger, scene, layout)
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=2.0 / np.maximum(layout.n_pp - 1.0, 1.0) * job.n_interleave)
-    wait_for_host(ledger, scene, wire)
+    wait_for_host(ledger, scene, share, again)
     return ledger
 
 
@@ -178,11 +179,20 @@ def weight_traffic(ledger: Ledger, scene: Scene, layout: Layout) -> None:
     ledger.kernel("gradient sums", scene.rates.elementwise, 0.0, 0.0, 2.0 * GRADIENT_BYTES * (dense + experts))
 
 
-def wait_for_host(ledger: Ledger, scene: Scene, passes) -> None:
-    """The device waits where the host needs longer to launch a micro-batch than the device to run it: max(t, host)."""
-    fit = scene.chip.training
-    host = passes * (scene.census.n_layers * fit.host_s + scene.census.ffn.n_moe_layers * fit.host_moe_s)
-    ledger.fixed("host launches", np.maximum(host - ledger.time_s, 0.0))
+def wait_for_host(ledger: Ledger, scene: Scene, share, again) -> None:
+    """The device waits where the host needs longer to launch than the device to run.
+
+    dense  max(t, (2 + again) h): the host runs ahead through the micro-batch
+    MoE    max(t / (3 + again), h) + max(t (2 + again) / (3 + again), (1 + again) h): in every layer's forward pass the host waits for
+           the tokens per expert, which only the device knows, so what it saves in the backward pass comes too late
+    h = (1 - graphed) (layers host + MoE layers host_moe), one pass; the forward pass is a third of the time (a fourth if repeated).
+    """
+    fit, census = scene.chip.training, scene.census
+    h = share * (1.0 - fit.graphed) * (census.n_layers * fit.host_s + census.ffn.n_moe_layers * fit.host_moe_s)
+    forward = ledger.time_s / (3.0 + again)
+    apart = np.maximum(h - forward, 0.0) + np.maximum((1.0 + again) * h - (2.0 + again) * forward, 0.0)
+    ahead = np.maximum((2.0 + again) * h - ledger.time_s, 0.0)
+    ledger.fixed("host launches", np.where(census.ffn.n_moe_layers > 0, apart, ahead))
 
 
 def shard_params(scene: Scene, layout: Layout):
