@@ -105,7 +105,7 @@ def run(
         problem = searched_problem(study, chosen.method, storage is not None)
         hooks = Hooks(progress=progress, checkpoint=folder / CHECKPOINT, storage=storage, study_name=study.name, workers=workers, dask=dask)
         outcome = _search(problem, chosen.method, settings, hooks)
-        table = tabulate(study, problem, outcome, folder)
+        table = tabulate(problem, outcome, folder)
         note = _write_journal(problem, outcome, folder, study.name)
         wall = time.perf_counter() - start
         save(folder, study, table, _manifest(study, problem, outcome, folder, chosen, table, settings, wall, note))

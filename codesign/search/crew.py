@@ -23,6 +23,7 @@ from codesign.spec.errors import UserError
 
 _ATTEMPTS = 5  # times that one slice is given out before the workers count as broken
 _LEAST_SLICE = 256  # designs for which a worker is worth its overhead
+_TIMEOUT_S = 20  # for a Dask scheduler to answer
 
 
 @dataclass
@@ -124,7 +125,7 @@ class DaskCluster(Crew):
             raise UserError("--dask needs Dask, which is not installed", hint="pip install 'codesign[dask]'") from error
         self._blob = pickle.dumps(problem)
         try:
-            self._client = Client(address, timeout=20, set_as_default=False)
+            self._client = Client(address, timeout=_TIMEOUT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise UserError(f"no Dask scheduler answers at {address}: {error}", hint="start one with `dask scheduler`") from error
         n_threads = sum(worker["nthreads"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values())

@@ -19,13 +19,14 @@ from codesign.search.pareto import Scaling
 from codesign.search.problem import Problem, fingerprint
 
 COMPLETE = "every design evaluated"
+CHUNK, LEAST_CHUNK = 4096, 128  # designs that a worker scores at once
 TABLE_ROWS = 200_000  # evaluated designs kept beside the front
 
 
 def run(
     problem: Problem,
     *,
-    chunk: int = 4096,
+    chunk: int | None = None,
     workers: int | None = None,
     dask: str | None = None,
     time_limit_s: float | None = None,
@@ -38,10 +39,13 @@ def run(
     """Evaluate all that `problem.enumerate(chunk)` yields, chunks in parallel, merged in order.
 
     `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary,
-    with what there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record
+    with what there is. `chunk` is how many designs a worker scores at once (by default an eighth of a small space, so that all
+    cores have something to do; larger chunks share more parts between designs). With `checkpoint`, a file, an interrupted enumeration continues where its last record
     ended. `workers`: so many processes instead of a thread per core; `dask`: the cluster of this scheduler.
     """
-    tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
+    n_designs = getattr(problem, "n_designs", None)
+    chunk = chunk or min(CHUNK, max(LEAST_CHUNK, (n_designs or CHUNK * 8) // 8))
+    tracker = Tracker(problem, reference, progress, n_designs)
     state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
     log = None
     if checkpoint is not None:
