@@ -114,6 +114,8 @@ def _storage(url: str | BaseStorage | None) -> BaseStorage:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         return JournalStorage(JournalFileBackend(path.removeprefix("//")))
+    if url.startswith("postgresql"):  # a connection is tried before it is used: the server may have restarted
+        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
     return optuna.storages.get_storage(url)
 
 

@@ -130,10 +130,14 @@ def postgresql(folder: Path):
     subprocess.run(["initdb", "-D", data, "-A", "trust", "-U", name], **quiet)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     subprocess.run(["pg_ctl", "-D", data, "-o", options, "-w", "-l", data / "log", "start"], **quiet)
+
+    def restart():
+        subprocess.run(["pg_ctl", "-D", data, "-w", "-m", "fast", "stop"], **quiet)
+        time.sleep(1.5)
+        subprocess.run(["pg_ctl", "-D", data, "-o", options, "-w", "-l", data / "log", "start"], **quiet)
+
     try:
-        yield f"postgresql+psycopg://{name}@127.0.0.1:{port}/postgres", lambda what: subprocess.run(
-            ["pg_ctl", "-D", data, "-o", options, "-w", "-m", "fast", "-l", data / "log", what], **quiet
-        )
+        yield f"postgresql+psycopg://{name}@127.0.0.1:{port}/postgres", restart
     finally:
         subprocess.run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], **(quiet | {"check": False}))
 
@@ -150,7 +154,7 @@ joint.run(Toy(SMALL, layouts_inside=True), Settings("ga", trials={n}, seed=int(s
 @pytest.mark.slow
 def test_postgresql_workers_may_die_and_the_server_may_restart(tmp_path):
     n = 120
-    with postgresql(tmp_path) as (url, control):
+    with postgresql(tmp_path) as (url, restart):
         toy = Toy(SMALL, layouts_inside=True)
         study = optuna_io.open_study(toy, storage=url)
         code = WORKER.format(here=str(HERE), n=n, url=url)
@@ -160,10 +164,10 @@ def test_postgresql_workers_may_die_and_the_server_may_restart(tmp_path):
             assert any(worker.poll() is None for worker in workers), workers[0].stderr.read().decode()
             time.sleep(0.1)
         workers[0].kill()
-        control("restart")
+        restart()
         assert [worker.wait(timeout=120) for worker in workers[1:]] == [0, 0], workers[1].stderr.read().decode()
         outcome = joint.run(toy, Settings("ga", trials=n, seed=9), Hooks(storage=url))
-        trials = study.get_trials(deepcopy=False)
+        trials = optuna_io.patiently(lambda: study.get_trials(deepcopy=False))
     states = Counter(trial.state.name for trial in trials)
     assert n <= states["COMPLETE"] <= n + 2 * 10 and states["RUNNING"] + states["FAIL"] <= 10 + 3  # what the dead one was at
     assert outcome.n_trials == states["COMPLETE"]
