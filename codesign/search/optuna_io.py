@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,8 @@ def _storage(url: str | BaseStorage | None) -> BaseStorage:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         return JournalStorage(JournalFileBackend(path.removeprefix("//")))
+    if url.startswith("postgresql://") and not find_spec("psycopg2"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that codesign[cluster] installs
     if url.startswith("postgresql"):  # a connection is tried before it is used: the server may have restarted
         return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
     return optuna.storages.get_storage(url)

@@ -1,20 +1,18 @@
 """Many processes: whoever scores the designs, and whoever dies, the front is the one that a single process finds."""
 
-import getpass
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import postgresql
 from toy import SMALL, Toy, same_search
 
 from codesign.search import exhaustive, joint, optuna_io
@@ -111,37 +109,6 @@ def test_no_scheduler_is_the_users_error(monkeypatch):
         exhaustive.run(Toy(SMALL), dask="tcp://127.0.0.1:9")
 
 
-@contextmanager
-def postgresql(folder: Path):
-    """URL of a real server on loopback."""
-    pytest.importorskip("psycopg", reason="pip install 'psycopg[binary]'")
-    if not all(map(shutil.which, ("initdb", "pg_ctl"))):
-        pytest.skip("PostgreSQL is not installed (apt install postgresql)")
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # the server refuses to run as root
-    data, port = folder / "data", 20000 + os.getpid() % 20000
-    data.mkdir()
-    if user:
-        for path in (*folder.parents, folder):
-            if path.stat().st_uid == 0 and str(path).startswith("/tmp/") and not path.stat().st_mode & 1:
-                path.chmod(path.stat().st_mode | 0o111)
-        shutil.chown(data, "postgres")
-    name = "postgres" if user else getpass.getuser()
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": data, **user}
-    subprocess.run(["initdb", "-D", data, "-A", "trust", "-U", name], **quiet)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    subprocess.run(["pg_ctl", "-D", data, "-o", options, "-w", "-l", data / "log", "start"], **quiet)
-
-    def restart():
-        subprocess.run(["pg_ctl", "-D", data, "-w", "-m", "fast", "stop"], **quiet)
-        time.sleep(1.5)
-        subprocess.run(["pg_ctl", "-D", data, "-o", options, "-w", "-l", data / "log", "start"], **quiet)
-
-    try:
-        yield f"postgresql+psycopg://{name}@127.0.0.1:{port}/postgres", restart
-    finally:
-        subprocess.run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], **(quiet | {"check": False}))
-
-
 WORKER = """
 import sys; sys.path.insert(0, {here!r})
 from toy import SMALL, Toy
@@ -152,9 +119,9 @@ joint.run(Toy(SMALL, layouts_inside=True), Settings("ga", trials={n}, seed=int(s
 
 
 @pytest.mark.slow
-def test_postgresql_workers_may_die_and_the_server_may_restart(tmp_path):
+def test_postgresql_workers_may_die_and_the_server_may_restart():
     n = 120
-    with postgresql(tmp_path) as (url, restart):
+    with postgresql() as (url, restart):
         toy = Toy(SMALL, layouts_inside=True)
         study = optuna_io.open_study(toy, storage=url)
         code = WORKER.format(here=str(HERE), n=n, url=url)
