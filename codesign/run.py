@@ -139,7 +139,7 @@ def _search(problem: StudyProblem, method: str, settings: Settings, hooks: Hooks
         if hooks.storage:
             raise UserError("a storage holds the trials of a sampled search, and this one is exhaustive", hint="add --set search.method=nested; or use --workers or --dask")
         return exhaustive.run(problem, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask)
-    if method == "nested":
+    if method == "nested" and not hooks.joins:
         hooks = replace(hooks, warm_start=warm_start(problem))
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
 
