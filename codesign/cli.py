@@ -214,12 +214,13 @@ def hypervolume(path: str, reference: str, as_json: bool) -> None:
 @guarded
 def report(path: str, target: str | None) -> None:
     """Write the report again: one HTML file that works offline."""
+    from codesign import export as room
     from codesign import payload, tables
     from codesign.report import html
     from codesign.results import load_results
 
     result = load_results(path)
-    file = html.write(payload.report_payload(tables.study_of(result), result), target or result.path / "report.html")
+    file = html.write(payload.report_payload(tables.study_of(result), result, room.targets()), target or result.path / "report.html")
     click.echo(file)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from codesign import catalog
 from codesign.explain import explain_point, front_notes
-from codesign.meanings import is_read
+from codesign.meanings import LAYOUT, is_read
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
+from codesign.problem import TIER
 from codesign.results import Run
 from codesign.spec.errors import SpecError
 from codesign.study import Study
@@ -19,15 +21,30 @@ MAX_REASONS = 2  # why the front is outside the fitted range, in the note about 
 MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
+LABELS = {  # what a column is called on the page; its name is in the tooltip, for --by and --where
+    "c_eq_flop": "Quality, c_eq", "n_eq": "Quality, n_eq", "n_eff": "Effective parameters", "loss": "Training loss",
+    "q_mixed": "Mixed axis", "q_reason": "Reasoning axis", "q_know_bits": "Knowledge axis", "usd_per_mtok": "Cost of serving",
+    "usd_per_mtok_input": "Cost of prompts", "usd_per_mtok_output": "Cost of decode", "usd_per_task": "Cost of a task",
+    "tpot_s": "TPOT", "ttft_s": "TTFT", "tok_per_s_per_user": "User speed", "energy_j_per_tok": "Energy per token",
+    "serve_devices": "Serving devices", "serve_power_w": "Serving power", "serve_usd": "Serving cost", "train_s": "Training time",
+    "train_devices": "Training devices", "train_usd": "Training cost", "train_energy_j": "Training energy", "rl_s": "RL time",
+    "rl_usd": "RL cost", "lifecycle_usd": "Lifecycle cost", "lifecycle_energy_j": "Lifecycle energy", "pretrain_tok": "Useful tokens",
+    "pretrain_spent_tok": "Processed tokens", "rl_tok": "RL tokens", "pretrain_flop": "Pretraining compute", "rl_flop": "RL compute",
+    "inference_flop": "Inference compute", "balance_ratio": "Balance ratio", "tok_per_param": "Tokens per active parameter",
+    "n_params": "Parameters", "n_active_params": "Active parameters", "kv_bytes_per_tok": "KV per token",
+    "sigma_ln_c_eq": "Sigma of quality", "sigma_ln_c_eq_own": "Own sigma of quality", "slo.tpot": "Speed tier",
+}  # fmt: skip
+SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro-batch", "zero": "ZeRO", "memory_bytes": "memory",
+         "step_s": "step time", "tok_per_s": "throughput", "mfu_frac": "MFU", "scale_up_size": "domain"}  # fmt: skip
 
 
-def report_payload(study: Study, run: Run) -> dict[str, Any]:
-    """The page's data.  Pure: reads the run's table and the catalog, writes nothing."""
+def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
+    """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
     manifest, table, front = run.manifest, run.table, run.front
     chosen = picks(front, run.objectives)
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
-    columns = _columns(run)
-    visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in columns)]
+    shown = columns(run)
+    visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in shown)]
     base = study.setting.base
     rows = {name: _cells(table, name, base) for name in visible} if len(table) else {name: [] for name in visible}
     value = value_of_codesign(front, run.objectives)
@@ -39,43 +56,58 @@ def report_payload(study: Study, run: Run) -> dict[str, Any]:
         "counts": {k: manifest[k] for k in ("n_designs", "n_layouts", "n_feasible", "n_front", "space_designs", "space_rows",
                                             "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
-        "columns": columns, "rows": rows, "total_rows": manifest["n_designs"],
+        "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
         "picks": chosen, "details": _details(study, front, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+        "exports": list(exports), "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
 
 
-def _columns(run: Run) -> list[dict[str, Any]]:
-    """Searched variables, objectives, layouts, then the registered metrics."""
-    table, out = run.table, []
-    for name in table.columns:
-        if name in HIDDEN:
-            continue
-        head = name.split(".", 1)[0]
-        known = COLUMNS.get(name)
-        if name in run.objectives:
-            group = "objective"
-        elif name in run.variables:
-            group = GROUPS.get(head, "hardware")
-        elif "." in name:
-            group = "deployment"
-        elif known is not None:
-            group = "metric"
-        else:
-            continue
-        values = table[name]
-        numeric = values.dtype.kind in "if"
-        positive = numeric and bool((values.dropna() > 0).all()) and len(values.dropna()) > 0
-        spread = positive and float(values.max() / values.min()) > 50
-        unit = known.unit if known else "s" if name.endswith("_s") or name == "slo.tpot" else "byte" if name.endswith("_bytes") else ""
-        out.append({
-            "name": name, "label": name.split(".", 1)[1] if name in run.variables else name, "unit": unit, "group": group,
-            "meaning": known.meaning if known else "", "direction": {"min": "min", "max": "max"}.get(known.better) if known else None,
-            "log": bool(spread), "categorical": not numeric,
-        })  # fmt: skip
-    return out
+def columns(run: Run) -> list[dict[str, Any]]:
+    """Searched variables and what follows from them, objectives, layouts, then the registered metrics."""
+    return [_column(run, name, group) for name in run.table.columns if (group := _group(run, name))]
+
+
+def _group(run: Run, name: str) -> str | None:
+    """Group of a column on the page; None for what it does not show."""
+    head, dot, _ = name.partition(".")
+    if name in HIDDEN:
+        return None
+    if name in run.objectives:
+        return "objective"
+    if dot:
+        return GROUPS.get(head, "hardware" if name in run.variables else "deployment")
+    return "metric" if name in COLUMNS else None
+
+
+def _column(run: Run, name: str, group: str) -> dict[str, Any]:
+    """What the page has to know about one column."""
+    known, values = COLUMNS.get(name), run.table[name]
+    unit, meaning = (known.unit, known.meaning) if known else _unit_and_meaning(name)
+    numeric = values.dtype.kind in "if"
+    present = values[run.table["feasible"]].dropna() if numeric else values[:0]
+    wide = len(present) > 0 and bool((present > 0).all()) and float(present.max() / present.min()) > 50
+    return {
+        "name": name, "label": _label(name), "unit": unit, "group": group, "meaning": meaning,
+        "direction": {"min": "min", "max": "max"}.get(known.better) if known else None, "log": wide, "categorical": not numeric,
+        "derived": name.partition(".")[0] in GROUPS and name not in (*run.variables, TIER),  # follows from others: on no axis
+    }  # fmt: skip
+
+
+def _unit_and_meaning(name: str) -> tuple[str, str]:
+    if name == TIER:
+        return "s", "the speed tier that the design was laid out for: a target of tpot_s"
+    return LAYOUT.get(name.rpartition(".")[2], ("", ""))
+
+
+def _label(name: str) -> str:
+    """`Cost of serving`, `train TP`, `n_layers`."""
+    unit, dot, leaf = name.partition(".")
+    if name in LABELS or not dot or unit in GROUPS:
+        return LABELS.get(name, leaf or name)
+    degree = leaf in LAYOUT and leaf.startswith("n_") and leaf not in SHORT
+    return f"{unit} {leaf[2:].upper() if degree else SHORT.get(leaf, leaf)}"
 
 
 def _json(series) -> list[Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,14 @@ from codesign.spec.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1  # of a run directory; raised when an old one can no longer be read
+JOURNAL = "optuna.journal.log"  # the Optuna storage of a run directory
+FORMAT = 2  # of a run directory; raised when an old one can no longer be read
+MANIFEST_KEYS = (  # what the commands read from a manifest
+    "name", "study_path", "version", "created", "seed", "method", "exact", "stop_reason", "n_designs", "n_feasible", "n_front",
+    "hypervolume", "killed", "history", "variables", "objectives", "units", "notes", "space_designs", "sha256",
+)  # fmt: skip
+SEALED = ("study.yaml", "results.parquet")  # what every command reads, as the run wrote it
+AGAIN = "`codesign run` with the same study continues here and writes it again; a copy to play with is front.csv"
 
 
 @dataclass
@@ -71,7 +81,13 @@ class Run:
         return rows.iloc[0].to_dict()
 
     def _repr_html_(self) -> str:
-        return self.front.to_html(max_rows=20, notebook=True)
+        """Notebook view: the front's variables that vary and its objectives, best in the first objective first."""
+        first, direction = next(iter(self.objectives.items()))
+        varying = [v for v in self.variables if v in self.table and self.front[v].nunique(dropna=False) > 1]
+        rows = self.front.sort_values(first, ascending=direction == "minimize")[["id", *varying, *self.objectives]]
+        found, proven = self.manifest["n_front"], "exact" if self.manifest["exact"] else "sampled"
+        head = f"{self.manifest['name']}: {found:,} points on the front of {self.manifest['n_designs']:,} designs, {proven}; {self.path}"
+        return f"<p>{escape(head)}</p>" + rows.to_html(index=False, max_rows=20, border=0, na_rep="", float_format="{:.3g}".format)
 
 
 def load_results(path: str | Path) -> Run:
@@ -85,15 +101,25 @@ def load_results(path: str | Path) -> Run:
         raise UserError(f"{path}: {what}", hint="`codesign run STUDY.yaml` makes one")
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        table = pd.read_parquet(path / "results.parquet")
+        found = {name: (path / name).read_bytes() for name in SEALED}
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}", hint="run the study again with --out to another directory") from None
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{path}: written by another version of codesign (format {manifest.get('format')}, this is {FORMAT})", hint="run the study again")
-    missing = {"id", "design_id", "on_front", "feasible", *manifest["objectives"]} - set(table.columns)
-    if missing:
-        raise UserError(f"{path}/results.parquet lacks the columns {', '.join(sorted(missing))}: was it edited?", hint="run the study again")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        theirs = manifest.get("format") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: written by another version of codesign (format {theirs}, this is {FORMAT})", hint="run the study again")
+    if missing := [key for key in MANIFEST_KEYS if key not in manifest]:
+        raise UserError(f"{manifest_path} lacks {', '.join(missing)}: was it edited?", hint=AGAIN)
+    if edited := [name for name, data in found.items() if digest(data) != manifest["sha256"].get(name)]:
+        raise UserError(f"{path}: {' and '.join(edited)} not what the run wrote: edited, or the run was stopped while saving", hint=AGAIN)
+    table = pd.read_parquet(io.BytesIO(found["results.parquet"]))
+    if missing := sorted({*manifest["objectives"], *manifest["variables"]} - set(table.columns)):
+        raise UserError(f"{manifest_path} names columns that results.parquet has not: {', '.join(missing)}", hint=AGAIN)
     return Run(path, manifest, table)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, as the manifest keeps it for the sealed files."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

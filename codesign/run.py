@@ -18,7 +18,7 @@ import numpy as np
 
 from codesign.constraints import in_words
 from codesign.problem import TIER, StudyProblem
-from codesign.results import FORMAT, Run, load_results, write_atomically
+from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
 from codesign.search import exhaustive, joint, nested, pareto, samplers
 from codesign.search.lock import NAME as LOCK
 from codesign.search.lock import locked
@@ -30,7 +30,7 @@ from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS = 48
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
-CHECKPOINT, JOURNAL = "search.ckpt", "optuna.journal.log"
+CHECKPOINT = "search.ckpt"
 
 
 @dataclass(frozen=True)
@@ -324,12 +324,13 @@ def _version(package: str) -> str:
 
 def save(folder: Path, study: Study, table, manifest: dict[str, Any]) -> None:
     """results.parquet, front.csv, report.html, manifest.json: each whole or not at all, the manifest last."""
-    from codesign import payload
+    from codesign import export, payload
     from codesign.report import html
 
     write_atomically(folder / "results.parquet", lambda p: table.to_parquet(p, index=False))
+    manifest = manifest | {"sha256": {name: digest((folder / name).read_bytes()) for name in SEALED}}
     front = table[table["on_front"]].drop(columns=["on_front", "feasible", "killed_by"]) if len(table) else table
     write_atomically(folder / "front.csv", lambda p: front.to_csv(p, index=False))
     result = Run(folder, manifest, table)
-    html.write(payload.report_payload(study, result), folder / "report.html")
+    html.write(payload.report_payload(study, result, export.targets()), folder / "report.html")
     write_atomically(folder / "manifest.json", lambda p: p.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from codesign.meanings import is_read
 from codesign.objectives import canonical
-from codesign.results import Run, load_results
+from codesign.results import JOURNAL, Run, load_results
 from codesign.screen import bound_text, human, label, operators_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
@@ -236,7 +236,6 @@ def energy_text(energy: dict[str, Any]) -> str:
 
 def serve_dashboard(path: str, port: int) -> None:
     """optuna-dashboard on the run's journal, until Ctrl-C."""
-    from codesign.run import JOURNAL
     from codesign.search import dashboard
 
     journal = load_results(path).path / JOURNAL

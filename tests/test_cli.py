@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,14 +161,40 @@ def test_bad_input_is_one_clear_message_and_exit_2(args, words, run_dir):
         assert word in result.stderr
 
 
-def test_a_results_file_edited_by_hand_is_noticed(tmp_path):
-    out = tmp_path / "out"
-    call("run", write(tmp_path), "--out", str(out))
-    frame = pd.read_parquet(out / "results.parquet").drop(columns=["tpot_s"])
-    frame.to_parquet(out / "results.parquet")
-    assert "tpot_s" in call("front", str(out), code=2).stderr
-    (out / "results.parquet").write_bytes(b"PAR1 truncated")
-    assert "cannot be read" in call("front", str(out), code=2).stderr
+def edit_table(out, change):
+    change(pd.read_parquet(out / "results.parquet")).to_parquet(out / "results.parquet")
+
+
+def edit_manifest(out, **changes):
+    path = out / "manifest.json"
+    kept = {k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not None}
+    path.write_text(json.dumps(kept))
+
+
+EDITS = {  # what somebody did to a run directory -> words of the message
+    "a value": (lambda out: edit_table(out, lambda t: t.assign(tpot_s=t.tpot_s / 2)), "results.parquet not what the run wrote"),
+    "a column": (lambda out: edit_table(out, lambda t: t.drop(columns=["tpot_s"])), "results.parquet not what the run wrote"),
+    "truncated": (lambda out: (out / "results.parquet").write_bytes(b"PAR1"), "results.parquet not what the run wrote"),
+    "the study": (lambda out: (out / "study.yaml").open("a").write("# later"), "study.yaml not what the run wrote"),
+    "no study": (lambda out: (out / "study.yaml").unlink(), "study.yaml"),
+    "old": (lambda out: edit_manifest(out, format=1), "written by another version"),
+    "no objectives": (lambda out: edit_manifest(out, objectives=None), "lacks objectives"),
+    "other variables": (lambda out: edit_manifest(out, variables=["x"]), "names columns that results.parquet has not: x"),
+    "a list": (lambda out: (out / "manifest.json").write_text("[1]"), "written by another version"),
+    "no JSON": (lambda out: (out / "manifest.json").write_text("{"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_a_run_edited_by_hand_is_noticed(what, run_dir, tmp_path):
+    change, words = EDITS[what]
+    out = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    before = {f.name for f in out.iterdir()}
+    change(out)
+    for command in (["front"], ["report"], ["show", "0"], ["export", "0", "--to", "hf"], ["dashboard"]):
+        said = call(command[0], str(out), *command[1:], code=2).stderr
+        assert words in said and "hint:" in said
+    assert {f.name for f in out.iterdir()} <= before
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):

@@ -261,3 +261,9 @@ def test_recipe_objective(recipes, monkeypatch):
 def test_recipe_python(recipes, capsys):
     exec(recipes[""], {})
     assert capsys.readouterr().out.split()[-1] in ("compute", "memory", "network", "fixed")
+
+
+def test_recipe_figures(recipes, capsys):
+    pytest.importorskip("matplotlib")
+    exec(recipes["figures.py"], {})
+    assert all(Path(f"{name}.svg").stat().st_size > 10_000 for name in ("front", "parallel", "times"))

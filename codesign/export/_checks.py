@@ -33,8 +33,11 @@ def risks(s: Subject, plan: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _close(s: Subject, plan: dict[str, Any]) -> list[str]:
-    out = []
+    out, ends = [], {"train_days": plan["pretraining"]["train_high_s"], "tpot": plan["service"]["tpot_high_s"]}
     for row in s.explained["slack"]:
+        if row["limit"] < ends.get(row["constraint"], 0.0):
+            end, limit = (show(value, row["unit"]) for value in (ends[row["constraint"]], row["limit"]))
+            out.append(f"the 80 % interval of {row['constraint']} ends at {end}, beyond the limit of {limit}: measure before signing")
         if row["slack_frac"] < NARROW:
             value, limit = (show(row[key], row["unit"]) for key in ("value", "limit"))
             out.append(f"{row['constraint']} uses {1 - row['slack_frac']:.1%} of its limit: {value} of {limit}")

@@ -38,7 +38,8 @@ def _summary(p: Plan) -> list[str]:
         values | {"rl": rl},
         Model="{size} parameters, {active} active, {attention}",
         Tokens="{processed_tok:tok} processed, {useful_tok:tok} useful",
-        Training="{n_devices} x {accelerator}, {train_s:s}, {train_usd:USD}, {train_energy_j:J}",
+        Training="{n_devices} x {accelerator}, {train_s:s} ({train_low_s:s} to {train_high_s:s}, 80 %), {train_usd:USD}, "
+                 "{train_energy_j:J}",
         RL="{rl}",
         Serving="{serve_devices} devices, {usd_per_mtok:.3g} USD/Mtok, TPOT {tpot_s:s}, TTFT {ttft_s:s} without queue",
         Quality="{c_eq_flop:.2g} FLOP-equivalent ({c_eq_low_flop:.2g} to {c_eq_high_flop:.2g}, {interval})",
@@ -66,21 +67,26 @@ def _model(p: Plan) -> list[str]:
     ]  # fmt: skip
 
 
+def _section(title: str, values: Plan, source: str = "", /, **sentences: str) -> list[str]:
+    """A heading, a table of sentences about the values, and where they come from."""
+    return [f"## {title}", "", *facts(values, **sentences), *([say(source, values), ""] if source else [])]
+
+
 def _tokens(p: Plan) -> list[str]:
     limited = p["tokens"]["n_epochs"] is not None
-    return ["## Tokens", "", *facts(
-        p["tokens"],
+    return _section(
+        "Tokens", p["tokens"],
         Useful="{useful_tok:tok}: what the quality law counts",
         Processed="{processed_tok:tok}, {processed_over_useful:.3f}x: a batch beyond the critical one wastes the rest",
         Useful_per_active_parameter="{useful_tok_per_active_param}",
         Epochs="{n_epochs:.3g} of {unique_tok:tok} unique" if limited else "no limit on unique tokens is set",
         Sequence="{seq_tok:tok}",
-    )]  # fmt: skip
+    )  # fmt: skip
 
 
 def _layout(p: Plan) -> list[str]:
-    return ["## Training layout", "", *facts(
-        p["training"] | p["pretraining"],
+    return _section(
+        "Training layout", p["training"] | p["pretraining"],
         Hardware="{hardware:code}: {accelerator}",
         Devices="{n_devices} in {n_nodes} nodes of {n_devices_per_node}; {n_scale_up_domains} scale-up domains of "
                 "{n_devices_per_scale_up_domain}",
@@ -89,15 +95,16 @@ def _layout(p: Plan) -> list[str]:
         Recomputation="{recompute}",
         Global_batch="{global_batch_seq} sequences, {global_batch_tok:tok}",
         Micro_batch="{micro_batch_seq} x {seq_tok:tok}, {n_micro_batches_per_step} per step",
-        Step="{step_s:s}: bubble {bubble_s:s}, exposed exchange {exposed_exchange_s:s}, optimizer {optimizer_s:s}",
+        Step="{step_s:s} (80 %: {step_low_s:s} to {step_high_s:s}): bubble {bubble_s:s}, exposed exchange {exposed_exchange_s:s}, "
+             "optimizer {optimizer_s:s}",
         Micro_batch_time="{micro_batch_s:s} (all overlapped {micro_batch_lower_s:s}, nothing {micro_batch_upper_s:s}); bound by {bound}",
-        Model_FLOP_utilisation="{mfu_frac:.1%}",
+        Model_FLOP_utilisation="{mfu_frac:.1%} (80 %: {mfu_low_frac:.1%} to {mfu_high_frac:.1%})",
         Throughput="{tok_per_s:tok/s}, {tok_per_s_per_device} tok/s per device",
         Steps="{n_steps}",
-        Time="{train_s:s} at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
-        Cost="{train_usd:USD} at {usd_per_device_s:USD/device/s}",
+        Time="{train_s:s} (80 %: {train_low_s:s} to {train_high_s:s}) at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
+        Cost="{train_usd:USD} (80 %: {train_low_usd:USD} to {train_high_usd:USD}) at {usd_per_device_s:USD/device/s}",
         Energy="{train_energy_j:J}",
-    )]  # fmt: skip
+    )  # fmt: skip
 
 
 def _memory(p: Plan) -> list[str]:
@@ -109,7 +116,23 @@ def _memory(p: Plan) -> list[str]:
         name = key.removesuffix("_bytes")
         rows.append((f"**{name}**" if key in sums else name, *(amount(used.get(key), "byte") for used in pools.values())))
     rows.append(("used", *(f"{used['used_frac']:.1%}" for used in pools.values())))
-    return ["## Memory of the fullest device", "", *table(("Class", *pools), rows)]
+    return ["## Memory of the fullest device", "", *table(("Class", *pools), rows), *_stages(p)]
+
+
+def _stages(p: Plan) -> list[str]:
+    """Per pipeline stage, where there is more than one; neighbours that are alike share a row."""
+    stages = p["training_memory_by_stage"]
+    if len(stages) < 2:
+        return []
+    keys = [key for key in stages[0] if key.endswith("_bytes")]
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for stage in stages:
+        rows.setdefault((figure(stage["n_layers"]), *(amount(stage[key], "byte") for key in keys)), []).append(stage["stage"])
+    lines = [(f"{at[0]} to {at[-1]}" if len(at) > 1 else str(at[0]), *cells) for cells, at in rows.items()]
+    head = ("Stage", "Layers", *(key.removesuffix("_bytes") for key in keys))
+    said = ("Layers count as the model's mean layer, so stages with the leading dense layers hold less; the table above adds "
+            "the fullest of each class.")  # fmt: skip
+    return ["### Training, by pipeline stage", "", *table(head, lines), said, ""]
 
 
 def _batch(p: Plan) -> list[str]:
@@ -127,21 +150,21 @@ def _batch(p: Plan) -> list[str]:
 
 def _rate(p: Plan) -> list[str]:
     r = p["learning_rate"]
-    return ["## Learning rate and optimizer", "", *facts(
-        r | {"sweep": ", ".join(f"{x:.1e}" for x in r["sweep_peaks"])},
+    return _section(
+        "Learning rate and optimizer", r | {"sweep": ", ".join(f"{x:.1e}" for x in r["sweep_peaks"])},
+        "Source: {source}; optimizer: {optimizer_source}.",
         Schedule="{schedule}",
         Peak="{peak:.2e} ({peak_if_scaled_to_batch:.2e} if scaled by the root of this batch over that optimum)",
         Warmup="{warmup_steps} steps, linear from 0",
         Cooldown="last {cooldown_steps} steps from step {cooldown_from_step}, {cooldown_shape} to {final:g}",
         Sweep_before_starting="peak {sweep}, on a proxy of the same shape",
         Optimizer="{optimizer}, betas {beta1} and {beta2}, weight decay {weight_decay}, clip {gradient_clip_norm:g}",
-    ), say("Source: {source}; optimizer: {optimizer_source}.", r), ""]  # fmt: skip
+    )  # fmt: skip
 
 
 def _checkpoints(p: Plan) -> list[str]:
-    c = p["checkpoints"]
-    return ["## Failures and checkpoints", "", *facts(
-        c,
+    return _section(
+        "Failures and checkpoints", p["checkpoints"], "Source: {source}.",
         Mean_time_between_failures="{mean_time_between_failures_s:s}",
         Failures_expected="{n_failures_expected:.3g}",
         Checkpoint_every="{checkpoint_interval_s:s} ({checkpoint_interval_steps} steps)",
@@ -149,7 +172,7 @@ def _checkpoints(p: Plan) -> list[str]:
         Storage_must_write="at least {min_storage_write_bytes_per_s:byte/s} in the background",
         Assumed="{assumed_checkpoint_stall_s:s} stall per checkpoint, {assumed_restart_s:s} to restart",
         Lost_per_failure="{lost_work_per_failure_s:s}",
-    ), say("Source: {source}.", c), ""]  # fmt: skip
+    )  # fmt: skip
 
 
 def _gates(p: Plan) -> list[str]:
@@ -192,9 +215,10 @@ def _serving(p: Plan) -> list[str]:
     limits = {key: "" if v[f"{key}_limit_s"] is None else f" (limit {{{key}_limit_s:s}})" for key in ("tpot", "ttft")}
     lines = ["## Serving", "", *facts(
         v,
-        Demand="{demand_tok_per_s:tok/s} output on average, peak {peak_to_mean:.3g}x, for {lifetime_s:s}",
+        Demand="{demand_tok_per_s:tok/s} output on average, peak {peak_to_mean:.3g}x, at which {busy_at_peak_frac:.0%} of the "
+               "capacity is in use; for {lifetime_s:s}",
         Request="{isl_tok} tokens in ({prefix_tok} cached), {osl_tok} out",
-        TPOT="{tpot_s:s}" + limits["tpot"] + ": {tok_per_s_per_user:.3g} tok/s per user",
+        TPOT="{tpot_s:s} (80 %: {tpot_low_s:s} to {tpot_high_s:s})" + limits["tpot"] + ": {tok_per_s_per_user:.3g} tok/s per user",
         TTFT="{ttft_s:s}" + limits["ttft"] + ", without queueing",
         Cost="{usd_per_mtok:.3g} USD/Mtok output, all serving included ({usd_per_mtok_input:.3g} per Mtok of computed prompt, "
              "{usd_per_mtok_output:.3g} decode); {serve_usd:USD} over the lifetime",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
 
 from codesign.export import _checks, _serving, hf
 from codesign.export._refusal import refuse
-from codesign.export._shell import nodes_of
-from codesign.export._subject import Subject
+from codesign.export._shell import Options, nodes_of, script
+from codesign.export._subject import Subject, subject
+from codesign.results import Run
+from codesign.study import Study
 
 CHUNK_STEP = 64  # prefill chunks are whole cache pages: 64 tokens are a multiple of every engine's page here
 MODEL, DRAFT = "./model", "./draft"
@@ -143,3 +146,41 @@ def notes(s: Subject, server: Server, version: str, checkpoint: str) -> list[str
 def variables(server: Server) -> dict[str, str]:
     """Variables of the script with their defaults."""
     return {"MODEL": MODEL} | ({"NODE_RANK": "0", "HEAD": "localhost"} if server.nodes[0] > 1 else {})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that is started by one script per pool: its formats, and its options for each part of a server."""
+
+    name: str
+    version: str
+    command: tuple[Any, ...]
+    weights: dict[tuple[int, int], tuple[str | None, str]]  # (weight, activation bits): --quantization, what the folder must hold
+    cache: dict[int, str]  # bits: --kv-cache-dtype
+    layout: Callable[[Server], Options]
+    batch: Callable[[Server], Options]
+    memory: Callable[[Server], Options]
+    drafts: Callable[[Server], Options]
+    transfer: Callable[[Server], Options]
+    last: Callable[[Server], str] = lambda server: ""
+
+    def scripts(self, study: Study, run: Run, point_id: int) -> dict[str, str]:
+        """`<engine>-serve.sh`, or one for prefill and one for decode where the pools are apart."""
+        s = subject(study, run, point_id)
+        return {f"{self.name.lower()}-{server.role}.sh": self._script(s, server) for server in servers(s, self.name)}
+
+    def _script(self, s: Subject, server: Server) -> str:
+        method, checkpoint = quantised(self.name, self.weights, server)
+        groups: dict[str, Options] = {
+            "layout": self.layout(server),
+            "batch and length": self.batch(server),
+            "precision and memory": [
+                *([("--quantization", method)] if method else []),
+                ("--kv-cache-dtype", cached(self.name, self.cache, server)),
+                *self.memory(server),
+            ],
+            "drafts": self.drafts(server),
+            "hand-over of the cache from prefill to decode": self.transfer(server),
+            "name of the model in requests": [("--served-model-name", served_name(s))],
+        }
+        return script(notes(s, server, self.version, checkpoint), variables(server), groups, self.command, self.last(server))

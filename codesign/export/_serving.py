@@ -9,6 +9,7 @@ from codesign.explain import layout_text
 from codesign.export import _recipe as recipe
 from codesign.export._subject import Subject, plain
 from codesign.export._training import memory, place
+from codesign.given import UTILISATION
 from codesign.service import traffic as service
 from codesign.units import serving as unit
 
@@ -65,8 +66,12 @@ def max_context_tok(s: Subject) -> int:
 def service_level(s: Subject) -> dict[str, Any]:
     """What users get and what it costs at the mean load, with the study's ceilings."""
     setting, traffic = s.setting, s.setting.traffic
+    decode = s.setting.roles[-1]
+    tpot_low_s, tpot_high_s = s.within(decode, "decode", s.number("tpot_s"))
+    busy = float(s.study.file.workload.utilisation or UTILISATION)
     return {
-        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean), "isl_tok": plain(traffic.isl_tok),
+        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * busy,
+        "busy_at_peak_frac": busy, "tpot_low_s": tpot_low_s, "tpot_high_s": tpot_high_s, "isl_tok": plain(traffic.isl_tok),
         "osl_tok": plain(traffic.osl_tok), "prefix_tok": plain(traffic.prefix_tok), "lifetime_s": setting.life.lifetime_s,
         "tpot_s": s.number("tpot_s"), "tpot_limit_s": plain(setting.max_tpot_s), "ttft_s": s.number("ttft_s"),
         "ttft_limit_s": plain(setting.max_ttft_s), "tok_per_s_per_user": s.number("tok_per_s_per_user"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, uncertainty
 from codesign import evaluate as pipeline
 from codesign.explain import explain_point
 from codesign.physics.hardware import Chip
@@ -76,6 +76,16 @@ class Subject:
     def hardware(self, role: str) -> dict[str, Any]:
         """Catalog record of the hardware that the design uses in a role."""
         return catalog.hardware(str(plain(self.values[f"hardware.{role}"])))
+
+    def within(self, role: str, phase: str, predicted: float) -> tuple[float, float]:
+        """80 % interval of a predicted time of a pool: train, prefill or decode on the design's chip."""
+        file = self.study.file
+        own = file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine
+        engine = file.engine if file.engine == "ideal" else own or "generic"
+        chips = uncertainty.chip_class(str(plain(self.values[f"hardware.{role}"])), engine)
+        kind, is_moe = "training" if role == "train" else "inference", self.shape["n_experts"] > 0
+        low, high = uncertainty.interval(kind, phase, chips, is_moe, predicted)
+        return float(low), float(high)
 
     @property
     def train_bits(self) -> float:

@@ -34,12 +34,15 @@ def layout(s: Subject) -> dict[str, Any]:
     job, found = s.job, next(row for row in s.explained["layout"] if row["unit"] == "train")
     bounds = next(row for row in s.explained["bounds"] if row["unit"] == "train")
     step_s = s.number("train.step_s")
+    low_s, high_s = s.within("train", "train", step_s)
     return {
         **place(s, "train", s.count("train.n_devices")), "layout": layout_text(s.point, "train"), **s.degrees("train"),
         "zero_stage": s.count("train.zero"), "recompute": RECOMPUTE[s.count("train.recompute")], "n_interleave": plain(job.n_interleave),
         "seq_tok": plain(job.seq_tok), "micro_batch_seq": s.count("train.micro_batch"), "global_batch_seq": plain(job.global_batch),
         "global_batch_tok": plain(s.number("global_batch_tok")), "n_micro_batches_per_step": plain(train.n_micro(job, s.layout("train"))),
-        "step_s": step_s, "mfu_frac": found["mfu_frac"], "tok_per_s": s.number("global_batch_tok") / step_s,
+        "step_s": step_s, "step_low_s": low_s, "step_high_s": high_s, "mfu_frac": found["mfu_frac"],
+        "mfu_low_frac": found["mfu_frac"] * step_s / high_s, "mfu_high_frac": min(found["mfu_frac"] * step_s / low_s, 1.0),
+        "tok_per_s": s.number("global_batch_tok") / step_s,
         "tok_per_s_per_device": s.number("global_batch_tok") / step_s / s.count("train.n_devices"),
         "bubble_s": found["bubble_s"], "exposed_exchange_s": found["exchange_s"], "optimizer_s": found["update_s"],
         "micro_batch_s": bounds["estimate_s"], "micro_batch_lower_s": bounds["lower_s"], "micro_batch_upper_s": bounds["upper_s"],
@@ -57,10 +60,33 @@ def memory(s: Subject, unit: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stage_layers(n_layers: int, n_chunks: int) -> list[int]:
+    """Layers over the chunks of a pipeline as evenly as they go, the longer ones first.
+
+    >>> stage_layers(7, 3)
+    [3, 2, 2]
+    """
+    each, longer = divmod(n_layers, n_chunks)
+    return [each + (i < longer) for i in range(n_chunks)]
+
+
+def stage_memory(s: Subject) -> list[dict[str, Any]]:
+    """Layers and bytes per class on a device of each pipeline stage; layers count as the model's mean layer."""
+    at, job = s.layout("train"), s.job
+    n_pp, v = int(at.n_pp), int(job.n_interleave)
+    chunks = np.array(stage_layers(s.shape["n_layers"], n_pp * v)).reshape(v, n_pp)
+    classes = train.stage_memory_classes(s.train_scene, at, job, np.arange(n_pp, dtype=float), chunks.sum(axis=0).astype(float))
+    rows = [{f"{name}_bytes": float(values[i]) for name, values in classes.items()} for i in range(n_pp)]
+    return [{"stage": i, "n_layers": int(chunks[:, i].sum()), **row, "total_bytes": sum(row.values())} for i, row in enumerate(rows)]
+
+
 def cost(s: Subject) -> dict[str, Any]:
-    """Wall-clock time, money and energy of pretraining, failures included."""
+    """Wall-clock time, money and energy of pretraining, failures included; intervals as the step's, at the same tokens."""
     n_steps = s.number("pretrain_spent_tok") / s.number("global_batch_tok")
+    low, high = s.within("train", "train", 1.0)
     return {
+        **{f"{name}_{end}_{unit}": s.number(f"{name}_{unit}") * factor for name, unit in (("train", "s"), ("train", "usd"))
+           for end, factor in (("low", low), ("high", high))},
         "n_steps": ceil(n_steps - 1e-9), "ideal_s": n_steps * s.number("train.step_s"),
         "goodput_frac": float(failures.goodput_frac(s.count("train.n_devices"))), "train_s": s.number("train_s"),
         "train_usd": s.number("train_usd"), "train_energy_j": s.number("train_energy_j"), "pretrain_flop": s.number("pretrain_flop"),

@@ -165,8 +165,7 @@ def stages(n_layers: int, n_chunks: int, n_mtp: int = 0) -> str:
     >>> stages(7, 3, 1)
     'Et*3|t*2|t*2m*1L'
     """
-    each, longer = divmod(n_layers, n_chunks)
-    parts = [f"t*{each + (i < longer)}" for i in range(n_chunks)]
+    parts = [f"t*{n}" for n in _training.stage_layers(n_layers, n_chunks)]
     return "E" + "|".join(parts) + (f"m*{n_mtp}" if n_mtp else "") + "L"
 
 

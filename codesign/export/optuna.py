@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from codesign.export import _markup
 from codesign.export._subject import subject
-from codesign.results import Run
+from codesign.results import JOURNAL, Run
 from codesign.spec.errors import UserError
 from codesign.study import Study
 
-STORAGE = "optuna.journal.log"  # where `codesign run` puts it in a run directory
 GUIDE = """# Optuna storage of {study}
 
 `{storage}` holds the front and a sample of the other designs as finished trials, in Optuna's journal format. Design {design_id}
@@ -38,8 +37,8 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     """`optuna.journal.log`, the storage itself, and `optuna.md`."""
     s = subject(study, run, point_id)
     try:
-        journal = (run.path / STORAGE).read_text(encoding="utf-8")
+        journal = (run.path / JOURNAL).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{run.path / STORAGE}: cannot be read: {error}", hint="run the study again; `codesign run` writes it") from None
-    names = {"study": _markup.text(study.name), "run": _markup.code(run.path), "storage": STORAGE}
-    return {STORAGE: journal, "optuna.md": GUIDE.format(**names, point_id=int(point_id), design_id=int(s.point["design_id"]))}
+        raise UserError(f"{run.path / JOURNAL}: cannot be read: {error}", hint="run the study again; `codesign run` writes it") from None
+    names = {"study": _markup.text(study.name), "run": _markup.code(run.path), "storage": JOURNAL}
+    return {JOURNAL: journal, "optuna.md": GUIDE.format(**names, point_id=int(point_id), design_id=int(s.point["design_id"]))}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from codesign.export import _servers
-from codesign.export._servers import HEAD, Server, cached, notes, quantised, servers
-from codesign.export._shell import Options, Variable, script
-from codesign.export._subject import Subject, subject
+from codesign.export._servers import HEAD, Engine, Server
+from codesign.export._shell import Options, Variable
 from codesign.results import Run
 from codesign.study import Study
 
@@ -25,31 +24,11 @@ CACHE = {16: "auto", 8: "fp8_e4m3", 4: "nvfp4"}
 
 def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     """`sglang-serve.sh`, or `sglang-prefill.sh` and `sglang-decode.sh` where the pools are apart."""
-    s = subject(study, run, point_id)
-    return {f"sglang-{server.role}.sh": _script(s, server) for server in servers(s, "SGLang")}
-
-
-def _script(s: Subject, server: Server) -> str:
-    method, checkpoint = quantised("SGLang", WEIGHTS, server)
-    used = server.memory
-    static = used["usable_bytes"] - used["activations_bytes"] - used["reserve_bytes"]  # weights and cache only
-    groups: dict[str, Options] = {
-        "layout; --tp-size counts every device of a stage, attention ranks included": _layout(server),
-        "batch and length; SGLang divides both totals by the attention ranks": _batch(server),
-        "precision and memory": [
-            *([("--quantization", method)] if method else []),
-            ("--kv-cache-dtype", cached("SGLang", CACHE, server)),
-            ("--mem-fraction-static", server.fraction(static, server.hbm_bytes)),
-        ],
-        "drafts": _drafts(server),
-        "hand-over of the cache from prefill to decode": [] if server.role == "serve" else [("--disaggregation-mode", server.role)],
-        "name of the model in requests": [("--served-model-name", _servers.served_name(s))],
-    }
-    command = ["python", "-m", "sglang.launch_server", "--model-path", Variable("MODEL")]
-    return script(notes(s, server, VERSION, checkpoint), _servers.variables(server), groups, command)
+    return ENGINE.scripts(study, run, point_id)
 
 
 def _layout(server: Server) -> Options:
+    """--tp-size counts every device of a stage, attention ranks included."""
     n_nodes, _ = server.nodes
     options: list[tuple[Any, ...]] = [("--tp-size", server.n_stage), ("--pp-size", server.n_pp)]
     options += [("--attn-dp-size", server.n_dp), ("--enable-dp-lm-head",)] if server.n_dp > 1 else []
@@ -60,6 +39,7 @@ def _layout(server: Server) -> Options:
 
 
 def _batch(server: Server) -> Options:
+    """Both totals are divided by the attention ranks."""
     options: list[tuple[Any, ...]] = [
         ("--max-running-requests", server.max_seqs_per_rank * server.n_dp), ("--context-length", server.max_len_tok),
     ]  # fmt: skip
@@ -78,3 +58,20 @@ def _drafts(server: Server) -> Options:
         ("--speculative-num-steps", server.n_draft_tok), ("--speculative-eagle-topk", 1),
         ("--speculative-num-draft-tokens", server.n_draft_tok + 1),
     ]  # fmt: skip
+
+
+def _memory(server: Server) -> Options:
+    """Its fraction is of weights and cache only."""
+    used = server.memory
+    static = used["usable_bytes"] - used["activations_bytes"] - used["reserve_bytes"]
+    return [("--mem-fraction-static", server.fraction(static, server.hbm_bytes))]
+
+
+def _transfer(server: Server) -> Options:
+    return [] if server.role == "serve" else [("--disaggregation-mode", server.role)]
+
+
+ENGINE = Engine(
+    "SGLang", VERSION, ("python", "-m", "sglang.launch_server", "--model-path", Variable("MODEL")), WEIGHTS, CACHE,
+    layout=_layout, batch=_batch, memory=_memory, drafts=_drafts, transfer=_transfer,
+)  # fmt: skip

@@ -35,6 +35,7 @@ def plan(s: Subject) -> dict[str, Any]:
         "quality": _design.predicted(s),
         "training": _training.layout(s),
         "training_memory": _training.memory(s, "train"),
+        "training_memory_by_stage": _training.stage_memory(s),
         "pretraining": _training.cost(s),
         "batch_schedule": _training.batch_schedule(s),
         "learning_rate": _training.learning_rate(s),

@@ -7,9 +7,8 @@ from typing import Any
 
 from codesign.export import _servers
 from codesign.export._refusal import refuse
-from codesign.export._servers import HEAD, Server, cached, notes, quantised, servers
-from codesign.export._shell import Options, Variable, script
-from codesign.export._subject import Subject, subject
+from codesign.export._servers import HEAD, Engine, Server
+from codesign.export._shell import Options, Variable
 from codesign.results import Run
 from codesign.study import Study
 
@@ -28,27 +27,7 @@ TRANSFER = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
 def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     """`vllm-serve.sh`, or `vllm-prefill.sh` and `vllm-decode.sh` where the pools are apart."""
-    s = subject(study, run, point_id)
-    return {f"vllm-{server.role}.sh": _script(s, server) for server in servers(s, "vLLM")}
-
-
-def _script(s: Subject, server: Server) -> str:
-    method, checkpoint = quantised("vLLM", WEIGHTS, server)
-    groups: dict[str, Options] = {
-        "layout": _layout(server),
-        "batch and length": _batch(server),
-        "precision and memory": [
-            *([("--quantization", method)] if method else []),
-            ("--kv-cache-dtype", cached("vLLM", CACHE, server)),
-            ("--gpu-memory-utilization", server.fraction(server.memory["usable_bytes"], server.hbm_bytes)),
-        ],
-        "drafts": _drafts(server),
-        "hand-over of the cache from prefill to decode": _transfer(server),
-        "name of the model in requests": [("--served-model-name", _servers.served_name(s))],
-    }
-    command = ["vllm", "serve", Variable("MODEL")]
-    others = '[ "$NODE_RANK" -eq 0 ] || ARGS+=(--headless)' if server.nodes[0] > 1 else ""
-    return script(notes(s, server, VERSION, checkpoint), _servers.variables(server), groups, command, others)
+    return ENGINE.scripts(study, run, point_id)
 
 
 def _layout(server: Server) -> Options:
@@ -86,3 +65,18 @@ def _transfer(server: Server) -> Options:
     if server.role not in TRANSFER:
         return []
     return [("--kv-transfer-config", json.dumps({"kv_connector": "NixlConnector", "kv_role": TRANSFER[server.role]}))]
+
+
+def _memory(server: Server) -> Options:
+    return [("--gpu-memory-utilization", server.fraction(server.memory["usable_bytes"], server.hbm_bytes))]
+
+
+def _others(server: Server) -> str:
+    """Nodes behind the first have no API."""
+    return '[ "$NODE_RANK" -eq 0 ] || ARGS+=(--headless)' if server.nodes[0] > 1 else ""
+
+
+ENGINE = Engine(
+    "vLLM", VERSION, ("vllm", "serve", Variable("MODEL")), WEIGHTS, CACHE,
+    layout=_layout, batch=_batch, memory=_memory, drafts=_drafts, transfer=_transfer, last=_others,
+)  # fmt: skip

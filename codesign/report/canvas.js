@@ -40,6 +40,17 @@ function makePaint(store) {
   return classes ? paintClasses(store, column, classes) : paintRamp(store, column);
 }
 
+const reasonOf = (store, i) => store.killedBy[i] || "a constraint";
+
+/** [constraint, colour, designs that it ruled out] of the infeasible rows in play, the deadliest first. */
+function deathColours(store) {
+  const tally = new Map();
+  for (let i = 0; i < store.n; i++)
+    if (store.base[i] && !store.feasible[i]) tally.set(reasonOf(store, i), (tally.get(reasonOf(store, i)) || 0) + 1);
+  const order = [...tally].sort((a, b) => b[1] - a[1]);
+  return order.map(([reason, n], k) => [reason, css(`--class-${Math.min(k, N_CLASSES - 1)}`), n]);
+}
+
 function paintClasses(store, column, classes) {
   const n = Math.min(classes.length, N_CLASSES), place = column.levels ? v => v : v => classes.indexOf(v);
   const bin = Uint8Array.from(column.v, v => (Number.isNaN(v) ? n : Math.min(place(v), n - 1)));

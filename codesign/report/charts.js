@@ -18,6 +18,7 @@ const byId = id => document.getElementById(id);
 const isNumber = value => typeof value === "number" && Number.isFinite(value);
 const sum = list => list.reduce((total, value) => total + (value || 0), 0);
 const words = name => String(name).replaceAll("_", " ");
+const breakable = text => text.split("_").flatMap((part, k) => (k ? ["_", el("wbr"), part] : [part]));  // n_active_|experts
 const capital = text => text.charAt(0).toUpperCase() + text.slice(1);
 
 // ---- numbers ---------------------------------------------------------------------------------------------
@@ -41,6 +42,7 @@ const tidy = (value, digits) => Number(value.toPrecision(digits));
 
 function percent(share) {
   if (!isNumber(share)) return "–";
+  if (Math.abs(share) < 5e-5) return "0 %";
   return `${share !== 0 && Math.abs(share) < 0.1 ? sig(share * 100) : Math.round(share * 100)} %`;
 }
 
@@ -51,6 +53,10 @@ function unitScale(unit, size) {
   if (unit === "s") {
     const [div, name] = choose(TIMES);
     return {div, unit: name};
+  }
+  if (unit === "J" && size >= 3.6e9) {
+    const {div, unit: name} = unitScale("Wh", size / 3600);
+    return {div: div * 3600, unit: name};
   }
   if (unit === "USD/s") return {div: 1 / 3600, unit: "USD/h"};
   if (unit === "" || unit === "1") {
@@ -95,7 +101,7 @@ function makeScale(lo, hi, log) {
     const room = Math.abs(lo) * 0.1 || 0.5;
     [lo, hi] = log ? [lo / 1.5, hi * 1.5] : [lo - room, hi + room];
   }
-  const to = log ? Math.log : value => value, back = log ? Math.exp : value => value;
+  const to = log ? value => (value > 0 ? Math.log(value) : NaN) : value => value, back = log ? Math.exp : value => value;
   const start = to(lo), length = to(hi) - start;
   return {lo, hi, log, at: value => (to(value) - start) / length, inv: share => back(start + share * length)};
 }

@@ -4,15 +4,34 @@ const CAUSES = ["compute", "memory", "network", "fixed"];
 const MAX_OPERATORS = 9;
 const quote = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const runCommand = (store, verb, id, rest = "") => `codesign ${verb} ${quote(store.data.run)} ${id}${rest}`;
-const exportCommand = (store, id) => runCommand(store, "export", id, " --to training-plan");
+const exportCommand = (store, id, target = "training-plan") => runCommand(store, "export", id, ` --to ${quote(target)}`);
 const heading = (tag, text, value) => el(tag, {}, text, value && el("span", {class: "value", text: value}));
 
-function figures(columns, i, style) {
-  const cell = column => [el("dt", {text: column.label}), el("dd", {text: column.value(i)})];
-  return el("dl", {class: style}, columns.map(column => el("div", {title: column.meaning}, cell(column))));
+/** The command that hands this design over, to a target of the reader's choice. */
+function exportPicker(store, id) {
+  const box = el("div", {class: "export"}), {exports} = store.data;
+  const line = target => box.replaceChildren(command(exportCommand(store, id, target)));
+  line(store.target);
+  if (!exports.length) return box;
+  const select = el("select", {id: "export-target", on: {change: () => line(store.target = select.value)}},
+    exports.map(name => el("option", {value: name, text: name, selected: name === (store.target || "training-plan")})));
+  return el("div", {}, el("p", {class: "control screen"}, el("label", {for: "export-target", text: "Hand over as"}), select), box);
 }
 
-const headline = (store, i) => figures(store.objectives, i, "headline");
+/** Where the true value lies with the study's probability, where the page knows it. */
+function intervalText(store, i, column) {
+  const found = ((store.data.details[store.ids[i]] || {}).intervals || {})[column.name];
+  return found ? `${column.tell(found.lower)} to ${column.tell(found.upper)}` : "";
+}
+
+const tip = column => `${column.name}${column.meaning ? `: ${column.meaning}` : ""}`;
+
+function figures(columns, i, style, note = () => "") {
+  const cell = column => [el("dt", {text: column.label}), el("dd", {}, column.value(i), el("small", {text: note(column)}))];
+  return el("dl", {class: style}, columns.map(column => el("div", {title: tip(column)}, cell(column))));
+}
+
+const headline = (store, i) => figures(store.objectives, i, "headline", column => intervalText(store, i, column));
 
 function configuration(store, i, groups) {
   return figures(store.columns.filter(column => groups.includes(column.group) && column.raw[i] !== null), i, "config");
@@ -110,7 +129,8 @@ const LIFECYCLE = [
 function balanceText({ratio, max_ratio}) {
   if (!max_ratio) return `Largest over smallest ${sig(ratio)}, no limit set.`;
   const verdict = ratio <= max_ratio ? "in balance" : "out of balance";
-  return `Largest over smallest ${sig(ratio)}, limit ${sig(max_ratio)}: ${verdict}. The hatched band spans that factor.`;
+  return `Largest over smallest ${sig(ratio)}, limit ${sig(max_ratio)}: ${verdict}. The hatched band spans that factor. The ratio `
+    + "counts every phase on its cheapest feasible layout, the bars what this design spends.";
 }
 
 function lifecycleBlock({lifecycle, balance}) {
@@ -155,8 +175,9 @@ function drawDesign(store) {
   byId("design-body").replaceChildren(...[
     el("p", {class: "lede"}, el("b", {text: `#${chosen}`}), ` ${pick ? `${pick.name}, ` : ""}${rank}. `, pin),
     layoutLines(detail), headline(store, i),
-    configuration(store, i, ["architecture", "precision", "hardware", "deployment", "lifecycle"]),
-    el("details", {}, el("summary", {text: "All metrics"}), configuration(store, i, ["metric"])),
+    configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
+    el("details", {}, el("summary", {text: "Layout in full, and all metrics"}),
+      configuration(store, i, ["deployment"]), configuration(store, i, ["metric"])),
     (has("operators") || has("bounds")) && el("section", {},
       el("h3", {text: "Where the time goes"}), el("p", {class: "fine", text: TIME_NOTE}),
       el("div", {class: "two"}, phasesOf(detail).map(key => phaseTime(detail, key)))),
@@ -164,12 +185,23 @@ function drawDesign(store) {
       has("lifecycle") && lifecycleBlock(detail), has("slack") && slackBlock(detail)),
     has("notes") && el("ul", {class: "notes"}, detail.notes.map(text => el("li", {text}))),
     !detail && el("p", {class: "fine", text: NO_DETAIL}), !detail && command(runCommand(store, "show", chosen)),
-    command(exportCommand(store, chosen)),
+    exportPicker(store, chosen),
   ].filter(Boolean));
   drawCompare(store);
 }
 
-/** Up to three pinned designs: what differs first, then layouts and time by cause, and what they share in one line. */
+// ---- side by side ----------------------------------------------------------------------------------------
+
+const SHAPE_GROUPS = ["objective", "architecture", "precision", "hardware", "lifecycle"];
+
+/** What a pinned design has in a column, its interval, and how many times that of the first one it is. */
+function pinnedCell(store, rows, i, column) {
+  const [here, first] = [column.v[i], column.v[rows[0]]], ratio = column.direction && i !== rows[0] && first > 0 && here > 0;
+  return [column.value(i), el("small", {class: "interval", text: intervalText(store, i, column)}),
+    ratio && here !== first && el("small", {class: "interval", text: `${sig(tidy(here / first, 3))}× the first`})];
+}
+
+/** Up to three pinned designs: shape and results that differ, layouts and time by cause, then the rest, and what they share. */
 function drawCompare(store) {
   const rows = store.state.pins.map(store.indexOf), details = rows.map(i => store.data.details[store.ids[i]] || {});
   byId("compare").hidden = !rows.length;
@@ -177,6 +209,7 @@ function drawCompare(store) {
   const ordered = [...store.objectives, ...store.columns.filter(column => column.group !== "objective")];
   const line = (name, cells, title) =>
     el("tr", {title}, el("th", {scope: "row", text: name}), cells.map(cell => el("td", {}, cell)));
+  const values = column => line(column.label, rows.map(i => pinnedCell(store, rows, i, column)), tip(column));
   const head = id => el("th", {scope: "col"},
     el("button", {type: "button", class: "link", text: `#${id}`, on: {click: () => store.choose(id)}}), " ",
     el("button", {type: "button", class: "quiet", text: "Unpin", "aria-label": `Unpin ${id}`, on: {click: () => store.pin(id)}}));
@@ -188,13 +221,16 @@ function drawCompare(store) {
     const full = Math.max(...parts.map(list => sum(list.map(part => part.value)))) || 1;
     return line(`${phaseName(key)}, by cause`, parts.map(list => [stackBar(list, full), legend(list)]));
   };
+  const sheet = lines => el("table", {class: "compare"},
+    el("thead", {}, el("tr", {}, el("td"), store.state.pins.map(head))), el("tbody", {}, lines));
+  const different = ordered.filter(differs), [lead, rest] = [true, false].map(wanted =>
+    different.filter(column => SHAPE_GROUPS.includes(column.group) === wanted));
   const same = ordered.filter(column => !differs(column)).map(column => `${column.label} ${column.value(rows[0])}`).join(", ");
   byId("compare-body").replaceChildren(
-    scroller("Pinned designs side by side", el("table", {class: "compare"},
-      el("thead", {}, el("tr", {}, el("td"), store.state.pins.map(head))),
-      el("tbody", {},
-        ordered.filter(differs).map(column => line(column.label, rows.map(i => column.value(i)), column.meaning)),
-        units.map(unit => line(`${capital(words(unit))} layout`, details.map(detail => layoutOf(detail, unit)))),
-        phasesOf(...details).map(timeLine)))),
+    scroller("Pinned designs side by side", sheet([
+      ...lead.map(values), ...units.map(unit => line(`${capital(words(unit))} layout`, details.map(detail => layoutOf(detail, unit)))),
+      ...phasesOf(...details).map(timeLine)])),
+    rest.length ? el("details", {}, el("summary", {text: `${plural(rest.length, "other figure")} that differ`}),
+      scroller("Other figures that differ", sheet(rest.map(values)))) : "",
     el("p", {class: "fine", text: rows.length > 1 && same ? `The same in all: ${same}.` : ""}));
 }

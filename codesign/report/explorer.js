@@ -119,8 +119,9 @@ function selectionTable(store) {
     store.state.sort = [name, current === name ? -way : column && column.direction === "max" ? -1 : 1];
     store.update("view");
   }
-  function sorter({name, label, shown, meaning, levels}) {
-    const button = el("button", {type: "button", title: meaning, on: {click: () => sortBy(name)}}, label);
+  function sorter(column) {
+    const {name, label, shown, levels} = column;
+    const button = el("button", {type: "button", title: tip(column), on: {click: () => sortBy(name)}}, label);
     button.append(el("small", {text: shown || "\u00a0"}));
     return el("th", {scope: "col", class: levels ? "word" : null, "data-column": name}, button);
   }

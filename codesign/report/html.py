@@ -41,6 +41,7 @@ DEFAULTS = {
     "picks": [],
     "details": {},
     "references": [],
+    "exports": [],
     "codesign": {},
     "warnings": [],
     "history": [],

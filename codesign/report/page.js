@@ -56,7 +56,7 @@ function drawAnswer(store) {
   const cards = data.picks.map(pick => pickCard(store, pick));
   const none = el("p", {text: sum([...store.feasible]) ? "No design was singled out." : NO_PICKS});
   byId("picks").replaceChildren(...(cards.length ? cards : [none]));
-  if (sentence) byId("codesign").replaceChildren(el("b", {text: "Value of co-design. "}), sentence);
+  if (sentence) byId("codesign").replaceChildren(el("b", {text: "Value of co-design. "}), `${capital(sentence)}.`);
 }
 
 // ---- evidence --------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ function drawKey(store) {
   if (scale) parts.push(el("div", {class: "ramp"}), el("div", {class: "ramp-ends"}, ends.map(end)));
   parts.push(
     el("ul", {}, glyph("◉", "large, outlined: on the front"), glyph("·", "small: feasible"),
-      store.state.infeasible && glyph("×", "infeasible"), store.data.picks.length > 0 && glyph("◯", "ringed: a named pick"),
+      deathColours(store).map(([reason, colour, n]) => glyph("×", `${words(reason)} (${grouped.format(n)})`, colour)), store.data.picks.length > 0 && glyph("◯", "ringed: a named pick"),
       store.data.references.length > 0 && glyph("◇", "known model")),
     el("p", {class: "fine screen", text: "Click a point to choose it. Drag a rectangle to filter."}));
   byId("key").replaceChildren(...parts);
@@ -167,18 +167,23 @@ function drawKey(store) {
 
 function buildExplorer(store) {
   const n_dead = store.n - sum([...store.feasible]), hover = makeHover(store);
-  const dead = el("input", {type: "checkbox", id: "infeasible", disabled: !n_dead, on: {change: () => {
-    store.state.infeasible = dead.checked;
+  const n_front = sum([...store.front]);
+  const box = (key, disabled) => el("input", {type: "checkbox", id: key, disabled, on: {change: event => {
+    store.state[key] = event.target.checked;
     store.update("rows");
   }}});
+  const dead = box("infeasible", !n_dead), best = box("front", !n_front);
   byId("controls").append(axisSelect(store, "x", "Horizontal"), axisSelect(store, "y", "Vertical"),
-    axisSelect(store, "c", "Colour", "none"), el("label", {class: "check"}, dead, ` infeasible too (${grouped.format(n_dead)})`));
+    axisSelect(store, "c", "Colour", "none"), el("label", {class: "check"}, best, ` front only (${grouped.format(n_front)})`),
+    el("label", {class: "check"}, dead, ` infeasible too (${grouped.format(n_dead)})`));
   byId("controls").after(filterBar(store));
   const plots = [scatter(store, byId("scatter-box"), byId("staircase"), hover), parallel(store, byId("parallel-box"), hover)];
   byId("table-box").append(...selectionTable(store));
   let shown = "";
   store.views.push(reason => {
     dead.checked = store.state.infeasible;
+    best.checked = store.state.front;
+    dead.disabled = !n_dead || store.state.front;
     if (reason === "rows" || reason === "view") drawKey(store);
     const now = JSON.stringify([store.state.chosen, store.state.pins]);
     if (now !== shown) drawDesign(store);

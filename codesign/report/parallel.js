@@ -44,7 +44,7 @@ function classSelect(store, column) {
 function axisHead(column) {
   const way = {min: "↓ better", max: "↑ better"}[column.direction] || "";
   const unit = el("small", {text: column.shown});
-  return el("div", {class: "head", title: column.meaning}, el("span", {text: column.label}), unit, el("small", {text: way}));
+  return el("div", {class: "head", title: tip(column)}, el("span", {}, breakable(column.label)), unit, el("small", {text: way}));
 }
 
 function parallel(store, root, hover) {

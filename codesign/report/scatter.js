@@ -98,9 +98,10 @@ function scatter(store, root, note, hover) {
   }
 
   function drawCrosses(rows, alpha) {
-    pen(ctx, {stroke: css("--muted"), alpha}, () => rows.forEach(i => {
-      for (const way of [-2.5, 2.5]) { ctx.moveTo(px[i] - 2.5, py[i] - way); ctx.lineTo(px[i] + 2.5, py[i] + way); }
-    }));
+    for (const [reason, stroke] of deathColours(store))
+      pen(ctx, {stroke, alpha}, () => rows.filter(i => reasonOf(store, i) === reason).forEach(i => {
+        for (const way of [-2.5, 2.5]) { ctx.moveTo(px[i] - 2.5, py[i] - way); ctx.lineTo(px[i] + 2.5, py[i] + way); }
+      }));
   }
 
   /** Names beside their points, on the first side that is free; left out where none is. */

@@ -15,8 +15,9 @@ const MAX_PINS = 3;
 const byNature = (a, b) =>
   typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", {numeric: true});
 
-/** A column with its numbers (`v`: NaN where empty; the position in `levels` for classes) and how to print them. */
-function makeColumn(spec, raw) {
+/** A column with its numbers (`v`: NaN where empty; the position in `levels` for classes) and how to print them. Feasible rows decide
+ *  whether it can have a logarithmic axis: what was ruled out may hold zeros. */
+function makeColumn(spec, raw, feasible) {
   const present = raw.filter(value => value !== null && value !== undefined);
   const distinct = [...new Set(present)].sort(byNature);
   const column = {...spec, raw, levels: null, steps: null, positive: false, div: 1, shown: "", varies: distinct.length > 1};
@@ -26,11 +27,12 @@ function makeColumn(spec, raw) {
     column.levels = distinct;
     column.v = Float64Array.from(raw, value => code.get(value) ?? NaN);
   } else {
-    const sizes = present.map(Math.abs).filter(size => size > 0).sort((a, b) => a - b);
+    const good = raw.filter((value, i) => feasible[i] && value !== null && value !== undefined);
+    const sizes = (good.length ? good : present).map(Math.abs).filter(size => size > 0).sort((a, b) => a - b);
     const scale = unitScale(spec.unit, sizes[sizes.length >> 1] || 0);
     column.v = Float64Array.from(raw, value => value ?? NaN);
     column.steps = distinct.length <= MAX_STEPS ? distinct : null;
-    column.positive = present.length > 0 && present.every(value => value > 0);
+    column.positive = sizes.length > 0 && good.every(value => value > 0);
     column.log = column.positive && (spec.log || sizes.at(-1) / sizes[0] > 50);
     column.div = scale.div;
     column.shown = scale.unit.replace(/^×/, "");
@@ -47,7 +49,7 @@ function firstState(data, columns, plottable, objectives) {
   const y = objectives.find(column => column !== x && column.direction === "max") || pool.find(column => column !== x) || x;
   const c = pool.find(column => column !== x && column !== y), lead = objectives[0];
   return {
-    x: x.name, y: y.name, c: c ? c.name : "", xlog: Boolean(x.log), ylog: Boolean(y.log), infeasible: false,
+    x: x.name, y: y.name, c: c ? c.name : "", xlog: Boolean(x.log), ylog: Boolean(y.log), infeasible: false, front: false,
     brushes: {},  // {column: [lo, hi]}
     steps: [],  // [["keep" or "exclude", brushes]], in the order they were taken
     sort: lead ? [lead.name, lead.direction === "max" ? -1 : 1] : ["id", 1],
@@ -57,13 +59,13 @@ function firstState(data, columns, plottable, objectives) {
 
 function makeStore(data) {
   const rows = data.rows, n = rows.id.length;
-  const columns = data.columns.map(spec => makeColumn(spec, rows[spec.name]));
+  const feasible = Uint8Array.from(rows.feasible, Number), front = Uint8Array.from(rows.on_front, Number);
+  const columns = data.columns.map(spec => makeColumn(spec, rows[spec.name], feasible));
   const byName = new Map(columns.map(column => [column.name, column]));
   const index = new Map(rows.id.map((id, i) => [String(id), i]));
-  const feasible = Uint8Array.from(rows.feasible, Number), front = Uint8Array.from(rows.on_front, Number);
   const base = new Uint8Array(n), hit = new Uint8Array(n);  // in play; in the selection
   const objectives = columns.filter(column => column.group === "objective");
-  const plottable = columns.filter(column => column.varies && !(column.levels && column.levels.length > MAX_LEVELS));
+  const plottable = columns.filter(column => column.varies && !column.derived && !(column.levels && column.levels.length > MAX_LEVELS));
   const initial = () => firstState(data, columns, plottable, objectives);
   const store = {
     data, n, columns, byName, objectives, plottable, feasible, front, base, hit, initial, state: initial(), views: [],
@@ -87,7 +89,7 @@ function makeStore(data) {
     if (reason === "rows") {
       const steps = state.steps.map(([op, brushes]) => [op === "keep" ? 1 : 0, within(brushes)]);
       for (let i = 0; i < n; i++)
-        base[i] = (state.infeasible || feasible[i]) && steps.every(([wanted, inside]) => inside[i] === wanted) ? 1 : 0;
+        base[i] = (state.front ? front[i] : state.infeasible || feasible[i]) && steps.every(([wanted, inside]) => inside[i] === wanted) ? 1 : 0;
     }
     if (reason === "rows" || reason === "brush") {
       const inside = within(state.brushes);
@@ -132,7 +134,7 @@ function unpackBrushes(store, list) {
 function writeHash(store) {
   const now = store.state, start = store.initial(), out = new URLSearchParams();
   const set = (key, value) => out.set(key, JSON.stringify(value));
-  for (const key of ["x", "y", "c", "xlog", "ylog", "infeasible", "chosen"]) if (now[key] !== start[key]) set(key, now[key]);
+  for (const key of ["x", "y", "c", "xlog", "ylog", "infeasible", "front", "chosen"]) if (now[key] !== start[key]) set(key, now[key]);
   if (Object.keys(now.brushes).length) set("f", packBrushes(now.brushes));
   if (now.steps.length) set("k", now.steps.map(([op, brushes]) => [op, packBrushes(brushes)]));
   if (String(now.sort) !== String(start.sort)) set("sort", now.sort);
@@ -155,7 +157,7 @@ function readHash(store) {
   for (const key of ["x", "y"]) read(key, name => { if (drawable(name)) state[key] = name; });
   read("c", name => { if (name === "" || drawable(name)) state.c = name; });
   for (const key of ["x", "y"]) state[`${key}log`] = Boolean(store.byName.get(state[key]).log);
-  for (const key of ["xlog", "ylog", "infeasible"]) read(key, on => { state[key] = on === true; });
+  for (const key of ["xlog", "ylog", "infeasible", "front"]) read(key, on => { state[key] = on === true; });
   read("chosen", id => { state.chosen = store.ids[store.indexOf(id)] ?? state.chosen; });
   read("f", list => { state.brushes = unpackBrushes(store, list); });
   read("k", list => {

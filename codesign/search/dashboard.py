@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from codesign.search.outcome import SearchOutcome
 from codesign.search.problem import Problem, maximised
 from codesign.spec.errors import UserError
 
+HOST = "127.0.0.1"  # nobody else's machine
 N_TRIALS = 2000  # the dashboard sends all trials to the browser at once: 3,000 are 12 MB and take 18 s
 
 
@@ -44,8 +46,13 @@ def serve(journal: Path, port: int) -> None:
         import optuna_dashboard
     except ImportError:
         raise UserError("optuna-dashboard is not installed", hint="pip install 'codesign[dashboard]'") from None
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"port {port} of this machine cannot be opened: {error}", hint="choose another one with --port") from None
+    optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(journal))), host=HOST, port=port)
 
 
 def to_study(

@@ -4,12 +4,17 @@ import itertools
 import json
 import os
 
+import plans
 import pytest
+from test_training_plan import points
 
+import studies
+from codesign import export
 from codesign.catalog.hf import read_config
-from codesign.export._subject import plain
+from codesign.export._subject import plain, subject
 from codesign.export.hf import FAMILIES, FEATURES, config, features
 from codesign.physics.architecture import census, fill, problems
+from codesign.run import run
 from codesign.spec.errors import UserError
 
 DENSE = dict(n_layers=6, d_model=96, vocab=211, n_heads=6, n_kv_heads=2, d_head=16, d_ff=80)
@@ -219,3 +224,24 @@ def test_rotary_base_follows_the_context():
 
 def test_plain_attention_has_no_features():
     assert features(shape_of(DENSE)) == set()
+
+
+@pytest.mark.parametrize("kind", ["moe", "dense", "latent"])
+def test_a_study_of_the_exported_model_finds_the_same_numbers(kind, tmp_path):
+    """Export, import as the base of a study with the same choices elsewhere: every column of the point is there again."""
+    source, found = plans.searched(kind)
+    point = found.point(points(kind, 3)[1])
+    export.write(export.export("hf", source, found, int(point["id"])), tmp_path / "model")
+    values = {k: plain(v) for k, v in subject(source, found, int(point["id"])).values.items()}
+    free = {k: [values[k]] for k in ("precision.weight_bits", *(v for v in found.variables if v.startswith("hardware.")))}
+    precision = {k.partition(".")[2]: v for k, v in values.items() if k.startswith("precision.") and k not in free}
+    changes = plans.KINDS[kind] | {"base": {"model": str(tmp_path / "model"), "precision": precision}, "space": free}
+    again = run(studies.study(tmp_path, changes), tmp_path / "run").front
+    degrees = (".n_tp", ".n_dp", ".n_pp", ".n_ep", ".batch", ".n_devices", ".zero", ".recompute")
+    layouts = [c for c in found.front.columns if c.endswith(degrees)]
+    [same] = again[(again[layouts] == [point[c] for c in layouts]).all(axis=1)].to_dict("records")
+    both = [c for c in again.columns if c in found.front.columns and c not in ("id", "design_id", "point")]
+    columns = [c for c in both if again[c].dtype.kind == "f"]
+    assert len(columns) > 50
+    for column in columns:
+        assert same[column] == pytest.approx(point[column], rel=1e-9, nan_ok=True), column

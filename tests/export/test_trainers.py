@@ -209,15 +209,14 @@ def test_optuna_storage_opens(tmp_path):
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    from codesign.export.optuna import STORAGE
-    from codesign.run import JOURNAL
+    from codesign.results import JOURNAL
 
     study, found = plans.searched("moe")
     point = points("moe", 1)[0]
     files = export.export("optuna", study, found, point)
-    assert set(files) == {STORAGE, "optuna.md"} and STORAGE == JOURNAL
+    assert set(files) == {JOURNAL, "optuna.md"}
     export.write(files, tmp_path)
-    opened = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(tmp_path / STORAGE))))
+    opened = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL))))
     design = int(found.point(point)["design_id"])
     assert any(t.user_attrs["design_id"] == design for t in opened.trials) and f"== {design})" in files["optuna.md"]
     gone = dataclasses.replace(found, path=tmp_path / "nowhere")

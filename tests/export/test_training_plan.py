@@ -12,11 +12,11 @@ import numpy as np
 import plans
 import pytest
 
-from codesign import export
+from codesign import export, uncertainty
 from codesign.export import _design, training_plan
 from codesign.export._subject import subject
 from codesign.lifecycle import critical_batch
-from codesign.physics import failures
+from codesign.physics import failures, memory
 from codesign.spec import yamlio
 from codesign.spec.errors import UserError
 
@@ -42,6 +42,49 @@ def exported(request):
         assert set(files) == {"training-plan.yaml", "training-plan.md"}
         out.append((study, run, run.point(i), yamlio.parse(files["training-plan.yaml"]).data, files["training-plan.md"]))
     return out
+
+
+def test_stages_hold_the_model(exported):
+    """Stages add up to the model, none holds more than the fullest device is said to, and one stage is the fullest device."""
+    for study, run, point, plan, page in exported:
+        stages, fullest = plan["training_memory_by_stage"], plan["training_memory"]
+        assert len(stages) == point["train.n_pp"] and sum(row["n_layers"] for row in stages) == plan["architecture"]["n_layers"]
+        s = subject(study, run, int(point["id"]))
+        for row in stages:
+            for key in ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "total_bytes"):
+                assert row[key] <= fullest[key] * (1 + 1e-9)
+            parts = ("weights", "gradients", "optimizer", "activations", "reserve")
+            assert row["total_bytes"] == pytest.approx(sum(row[f"{key}_bytes"] for key in parts))
+        if len(stages) == 1:
+            assert stages[0]["total_bytes"] == pytest.approx(fullest["total_bytes"])
+        else:
+            assert "by pipeline stage" in page and stages[0]["activations_bytes"] >= stages[-2]["activations_bytes"]
+            dense, experts = (float(np.sum(n)) for n in memory.block_params(s.train_scene, s.layout("train")))
+            tables = float(s.census.embedding_params + s.census.head_params) / point["train.n_tp"]
+            if plan["training"]["zero_stage"] < 2:
+                assert sum(row["gradients_bytes"] for row in stages) == pytest.approx(4.0 * (dense + experts + tables))
+
+
+def test_intervals_hold_their_values(exported):
+    for study, run, point, plan, _ in exported:
+        job, cost, service = plan["training"], plan["pretraining"], plan["service"]
+        assert job["step_low_s"] < job["step_s"] < job["step_high_s"] and job["mfu_low_frac"] < job["mfu_frac"] < job["mfu_high_frac"]
+        assert cost["train_high_s"] / cost["train_s"] == pytest.approx(job["step_high_s"] / job["step_s"])
+        assert cost["train_low_usd"] < cost["train_usd"] < cost["train_high_usd"]
+        is_moe = plan["parameters"]["n_params"] > plan["parameters"]["n_active_params"]
+        low, high = uncertainty.interval("training", "train", "tables", is_moe, job["step_s"])
+        assert (job["step_low_s"], job["step_high_s"]) == pytest.approx((low, high))
+        assert service["tpot_low_s"] < service["tpot_s"] < service["tpot_high_s"]
+        late = [row for row in plan["risks"] if "train_days ends at" in row["text"]]
+        limits = [row["limit"] for row in subject(study, run, int(point["id"])).explained["slack"] if row["constraint"] == "train_days"]
+        assert bool(late) == any(limit < cost["train_high_s"] for limit in limits)
+
+
+def test_peak_is_the_workloads(exported):
+    for study, _, _, plan, _ in exported:
+        service = plan["service"]
+        assert service["peak_to_mean"] == pytest.approx(study.workload["peak_to_mean"])
+        assert service["peak_to_mean"] / service["busy_at_peak_frac"] == pytest.approx(float(study.setting.traffic.peak_to_mean))
 
 
 def test_training_equals_the_design(exported):

@@ -16,6 +16,7 @@ architecture.n_kv_heads | KV heads | | architecture | Key and value heads; none 
 architecture.n_experts | Experts | | architecture | Routed experts per layer | log
 architecture.n_active_experts | Active experts | | architecture | Routed experts per token |
 architecture.d_expert | Expert width | | architecture | Hidden width of an expert |
+architecture.d_head | Width of heads | | architecture | Follows from the width and the heads |
 precision.weight_bits | Weight bits | bit | precision | Bits per weight when serving |
 precision.kv_bits | KV bits | bit | precision | Bits per KV cache element |
 hardware.serve | Serving system | | hardware | System that serves | categorical
@@ -73,6 +74,7 @@ def _metrics(rows: dict, n: int, rng) -> None:
     active, d_expert = rows["architecture.n_active_experts"], rows["architecture.d_expert"]
     rows["decode.n_devices"] = rows["decode.n_tp"] * rows["decode.n_dp"]
     rows["decode.n_ep"] = rows["decode.n_devices"]
+    rows["architecture.d_head"] = width // rows["architecture.n_heads"]
     dense = layers * width**2 * 4.0
     rows["n_params"] = dense + layers * experts * 3.0 * width * d_expert
     rows["n_active_params"] = dense + layers * active * 3.0 * width * d_expert
@@ -173,6 +175,7 @@ def _detail(i: int, rows: dict, is_tight: bool) -> dict:
         "balance": {"of": "usd", "ratio": 0.42 / 0.25, "max_ratio": 2.0},
         "slack": [dict(zip(keys, one, strict=True)) for one in slack],
         "notes": [NOTE],
+        "intervals": {"tpot_s": {"value": row["tpot_s"], "lower": 0.83 * row["tpot_s"], "upper": 1.2 * row["tpot_s"]}},
     }
 
 
@@ -221,6 +224,7 @@ def _text(mark: str) -> dict:
         "warnings": [NOTE + mark, "Three accelerators have no measured kernels: engine medians stand in."],
         "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
         "assumptions": assumptions, "study_yaml": STUDY + mark,
+        "exports": ["csv", "training-plan", "vllm"],
         "reproduce": ["codesign run studies/moe-on-nvl72.yaml" + mark, "codesign report runs/moe-on-nvl72"],
     }
 
@@ -245,7 +249,8 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
     shown["hardware.serve"] = [name + mark for name in shown["hardware.serve"]]
     columns = [dict(zip(KEYS, column, strict=True)) for column in COLUMNS]
     for column in columns:
-        column.update(label=column["label"] + mark, meaning=column["meaning"] + mark)
+        derived = column["name"] == "architecture.d_head"
+        column.update(label=column["label"] + mark, meaning=column["meaning"] + mark, derived=derived)
     details = {str(ids[i]): _detail(i, rows, k == 0) for k, i in enumerate(best)}
     for detail in details.values():
         detail["notes"] = [note + mark for note in detail["notes"]]

@@ -271,22 +271,50 @@ def _matrices(params, area):
 
 def memory_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
     """Bytes per class on the fullest device (the first stage holds the most micro-batches in flight)."""
-    dense, experts = shard_params(scene, layout)
-    ways3, ways2, ways1 = (zero_ways(layout, job, at_stage=s) for s in (3, 2, 1))
     in_flight = np.minimum(layout.n_pp * (1.0 + (layout.n_pp - 1.0) / (layout.n_pp * job.n_interleave) * (job.n_interleave > 1)),
                            np.maximum(n_micro(job, layout), 1.0))  # fmt: skip
-    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
     layers = np.ceil(scene.census.n_layers / layout.n_pp)
-    stored = in_flight * layers * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
-    one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
-    logits = n_tok * scene.census.vocab / layout.n_tp * 6.0  # 16-bit logits and their fp32 softmax
+    state = _state_bytes(layout, job, *shard_params(scene, layout))
+    return state | {"activations": _held_bytes(scene, layout, job, in_flight * layers, 1.0), "reserve": scene.chip.reserve_bytes}
+
+
+def stage_memory_classes(scene: Scene, layout: Layout, job: Job, stage, n_layers) -> dict[str, np.ndarray]:
+    """Bytes per class on a device of each pipeline stage, with every layer taken as the model's mean layer.
+
+    stage: 0-based, n_layers: of that stage; both (n_pp,).  In flight are n_pp - stage micro-batches (1F1B), and interleaved over v chunks
+    (2 (n_pp - stage - 1) + (v - 1) n_pp + 1) / v (Megatron-LM, arXiv 2104.04473 section 2.2).  The embedding lies on the first stage, head
+    and logits on the last.
+    """
+    census, v = scene.census, job.n_interleave
+    is_first, is_last = stage == 0, stage == layout.n_pp - 1
+    interleaved = (2.0 * (layout.n_pp - stage - 1.0) + (v - 1.0) * layout.n_pp + 1.0) / v
+    in_flight = np.minimum(np.where(v > 1, interleaved, layout.n_pp - stage), np.maximum(n_micro(job, layout), 1.0))
+    ends = np.where(is_first, census.embedding_params, 0.0) + np.where(is_last, census.head_params, 0.0)
+    tables = np.where(is_first & is_last, memory.table_params(scene, layout), ends / layout.n_tp)
+    share = n_layers / census.n_layers
+    dense, experts = memory.block_params(scene, layout)
+    state = _state_bytes(layout, job, share * dense + tables, share * experts)
+    held = _held_bytes(scene, layout, job, in_flight * n_layers, np.where(is_last, 1.0, 0.0))
+    return state | {"activations": held, "reserve": np.broadcast_to(scene.chip.reserve_bytes, np.shape(stage))}
+
+
+def _state_bytes(layout: Layout, job: Job, dense, experts) -> dict[str, np.ndarray]:
+    """Weights, gradients and optimizer of (dense, expert) parameters under the job's ZeRO stage."""
+    ways3, ways2, ways1 = (zero_ways(layout, job, at_stage=s) for s in (3, 2, 1))
     return {
         "weights": ACT_BYTES * (dense / ways3[0] + experts / ways3[1]),
         "gradients": GRADIENT_BYTES * (dense / ways2[0] + experts / ways2[1]),
         "optimizer": OPTIMIZER_BYTES * (dense / ways1[0] + experts / ways1[1]),
-        "activations": stored + np.where(job.recompute > 0, one_layer, 0.0) + logits,
-        "reserve": scene.chip.reserve_bytes,
     }
+
+
+def _held_bytes(scene: Scene, layout: Layout, job: Job, layers_in_flight, has_head):
+    """Activations: those kept for the backward pass, one layer being recomputed, 16-bit logits and their fp32 softmax."""
+    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
+    stored = layers_in_flight * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
+    one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
+    logits = n_tok * scene.census.vocab / layout.n_tp * 6.0
+    return stored + np.where(job.recompute > 0, one_layer, 0.0) + has_head * logits
 
 
 def _without_recompute(job: Job) -> Job:

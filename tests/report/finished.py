@@ -1,0 +1,17 @@
+"""One small finished run for the tests of what people look at."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import studies
+from codesign.results import Run
+from codesign.run import run
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="codesign-report-")
+
+
+@functools.cache
+def searched() -> Run:
+    folder = Path(_FOLDER.name)
+    return run(studies.study(folder), folder / "run")
