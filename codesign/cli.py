@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from codesign import review
 from codesign.shell import INTERRUPTED, JSON_OPTION, NOTHING_FEASIBLE, Commands, guarded
 from codesign.shell import print_json as _print_json
 
@@ -86,7 +87,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
 @guarded
 def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask, out, resume, as_json) -> None:
     """Search a study and write a run directory: front, report, Optuna storage."""
-    from codesign import payload, picks, progress, screen
+    from codesign import payload, picks, progress, screen, tables
     from codesign.run import run as run_study
     from codesign.study import open_study
 
@@ -108,7 +109,8 @@ def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask
         points = {p["id"]: result.point(p["id"]) for p in chosen}
         value = picks.value_of_codesign(result.front, result.objectives)
         notes = payload.warnings(resolved, result.front, manifest)
-        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path)))
+        doubts = tables.doubts_of_picks(resolved, result, chosen)
+        click.echo(screen.last_screen(manifest, chosen, points, value, notes, str(result.path), doubts))
     if manifest["interrupted"]:
         click.echo(f"interrupted; everything so far is saved. Continue with: codesign run {study} --resume --out {result.path}", err=True)
         sys.exit(INTERRUPTED)
@@ -148,35 +150,20 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
 
     result = load_results(path)
     rows = tables.select(result.front, by, condition, result.objectives).head(count)
-    if as_json:
-        return _print_json(tables.records(rows))
     if as_csv:
         return click.echo(rows.to_csv(index=False), nl=False)
-    records = [tables.without_unread(row) for row in tables.records(rows)]
-    for row in records:
-        row["layout"] = screen.serving_text(row, result.manifest["units"])
+    records, notes = tables.front_rows(result, rows)
+    if as_json:
+        return _print_json(records)
+    records = tables.with_intervals(result, records)
     columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
-    click.echo(f"{len(rows)} of {len(result.front)} points; codesign show {path} ID explains one", err=True)
+    for note in notes:
+        click.echo(note, err=True)
 
 
-@main.command()
-@click.argument("path", metavar="RUN")
-@click.argument("point_id", metavar="ID", type=int)
-@JSON_OPTION
-@guarded
-def show(path: str, point_id: int, as_json: bool) -> None:
-    """One design in full: time per operator and bound, memory, layout, cost, slack."""
-    from codesign import screen, tables
-    from codesign.explain import explain_point
-    from codesign.results import load_results
-
-    result = load_results(path)
-    point = result.point(point_id)
-    detail = explain_point(tables.study_of(result).problem, point)
-    if as_json:
-        return _print_json({"point": tables.clean(point), **detail})
-    click.echo(screen.point_screen(point, detail, result))
+for command in (review.show, review.sensitivity, review.decide):
+    main.add_command(command)
 
 
 @main.command()
@@ -271,10 +258,11 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
-    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing"}
-    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed"}
+    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload"}
+    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt",
+             "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
-             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size")  # fmt: skip
+             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
         kind = str if name in texts else float if name in reals else int
         evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))

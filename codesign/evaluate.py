@@ -121,7 +121,7 @@ def _domain(setting: Setting, merged) -> tuple[dict, dict] | None:
     return columns, {f"rack {k}": v for k, v in rack.violations(chip, kind, size).items()}
 
 
-def _meter(setting: Setting, designs: Designs, role: str, rows, precision: Precision, training=False) -> Meter | None:
+def meter_of(setting: Setting, designs: Designs, role: str, rows, precision: Precision, training=False) -> Meter | None:
     """The scenes of the designs `rows` in joules; None where the study reads no energy."""
     records = setting.pools[role].joules
     if records is None:
@@ -164,7 +164,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("s_per_tok")
     if "train_devices" in {g.column for g in setting.goals}:
         quantities.append("n_devices")
-    meter = _meter(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
+    meter = meter_of(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
     quantities += [TOTAL] if meter is not None else []
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
     batch = tokens.global_batch_seq(setting, designs)[first]
@@ -194,7 +194,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
 
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
-        meter = _meter(setting, designs, role, first, designs.precision)
+        meter = meter_of(setting, designs, role, first, designs.precision)
         return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, len(first), paired, meter
 
     if not setting.disaggregated:

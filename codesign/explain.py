@@ -24,6 +24,7 @@ from codesign.problem import StudyProblem
 from codesign.service import traffic as service
 from codesign.units import serving
 from codesign.units.serve_unit import DEGREES
+from codesign.units.training import MORE
 
 LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
 
@@ -31,9 +32,8 @@ LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), 
 def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about one archived point, as plain JSON types.  `point`: its row of the results table."""
     setting = problem.setting
-    values = {v.name: np.array([_native(point, v)]) for v in problem.space.variables}
-    codes = {name: np.zeros(1, dtype=int) for name in values}
-    values |= _derived(problem, values)
+    values = problem.values_of([point])
+    codes = {v.name: np.zeros(1, dtype=int) for v in problem.space.variables}
     designs = pipeline.describe(setting, values, codes)
     out: dict[str, Any] = {"layout": [], "operators": [], "bounds": [], "memory": [], "capacity": {}}
     _train(setting, designs, point, out)
@@ -54,25 +54,11 @@ def front_notes(problem: StudyProblem, front) -> dict[str, float]:
     """Sentence -> share of the front's points (rows of the results table) that it holds for, largest first."""
     if front.empty:
         return {}
-    rows = front.to_dict("records")
-    values = {v.name: np.array([_native(row, v) for row in rows]) for v in problem.space.variables}
-    values |= _derived(problem, values)
-    designs = pipeline.describe(problem.setting, values, {name: np.arange(len(rows)) for name in values})
+    values = problem.values_of(front.to_dict("records"))
+    designs = pipeline.describe(problem.setting, values, {name: np.arange(len(front)) for name in values})
     found = notes(problem.setting, designs, *(front[c].to_numpy(float) for c in ("pretrain_tok", "n_eff", "c_eq_flop")))
     shares = {sentence: float(np.mean(mask)) for sentence, mask in found.items()}
     return {sentence: share for sentence, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0}
-
-
-def _native(point: Mapping[str, Any], variable) -> Any:
-    """The point's value of a variable; an empty cell (inactive) is the canonical choice."""
-    value = point.get(variable.name)
-    empty = value is None or (isinstance(value, float) and np.isnan(value)) or value == ""
-    return variable.choices[variable.canonical] if empty else type(variable.choices[0])(value)
-
-
-def _derived(problem: StudyProblem, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    columns = [[list(v.choices).index(value) for value in values[v.name]] for v in problem.space.variables]
-    return {k: v for k, v in problem.space.values(np.array(columns).T).items() if k not in values} if columns else {}
 
 
 def _layout(point: Mapping[str, Any], unit: str) -> Layout:
@@ -119,6 +105,7 @@ def _train(setting, designs, point, out) -> None:
         np.float64(setting.life.seq_tok), np.float64(point["train.micro_batch"]),
         np.float64(round(point["global_batch_tok"] / setting.life.seq_tok)),
         np.float64(point["train.recompute"]), np.float64(point["train.zero"]),
+        **{k: np.float64(point[f"train.{k}"]) for k in MORE if f"train.{k}" in point},
     )  # fmt: skip
     result = train.step(scene, layout, job, detail=True)
     _add(out, "train", "micro-batch", result.ledger)

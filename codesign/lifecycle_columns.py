@@ -15,6 +15,7 @@ from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
 from codesign.units.energy import TOTAL
+from codesign.units.training import MORE
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
@@ -43,7 +44,7 @@ def fill(setting: Setting, designs, training, serving, rl_rate, rows):
     rates = rates_of(setting, designs, tr, sv, rl_rate, d)
     flop = flop_per_tok(setting, designs, d)
     tokens = solve(setting, designs, training, serving, rl_rate, rates, flop, tr, d)
-    columns = _quality(setting, designs, tokens, d)
+    columns = quality_columns(setting, designs, tokens.useful, d)
     columns |= _money(setting, designs, rates, tokens, tr, sv, d)
     columns |= _work(setting, designs, training, serving, rl_rate, tokens, flop, rates, d)
     columns["n_params"], columns["n_active_params"] = census.n_params + 0.0 * d, census.n_active_params + 0.0 * d
@@ -60,10 +61,10 @@ def _gather(values: dict, d):
     return {k: (np.ravel(v)[d] if np.size(v) > 1 else v) for k, v in values.items()}
 
 
-def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]:
-    """Quality columns and the refusal violation.  Where tokens are the same for all points of a design, computed once each."""
+def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarray]:
+    """Quality columns and the refusal violation of points that train on `useful` tokens (P,).  Where tokens are the same for all points of a design, computed once each."""
     n_active, n_total, design = design_quality(setting, designs)
-    tok = np.maximum(tokens.useful / per_design(designs.tok_per_text, d), 1.0)  # the law's tokens carry the base vocabulary's text
+    tok = np.maximum(useful / per_design(designs.tok_per_text, d), 1.0)  # the law's tokens carry the base vocabulary's text
     keys, first, back = np.unique(np.stack([d.astype(float), tok]), axis=1, return_index=True, return_inverse=True)
     u, tok = d[first], tok[first]
     del keys
@@ -78,7 +79,7 @@ def _quality(setting: Setting, designs, tokens: Tok, d) -> dict[str, np.ndarray]
     names = ("c_eq_flop", "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
-    none = tokens.useful[first] <= 0
+    none = useful[first] <= 0
     columns["c_eq_flop"] = np.where(none, 0.0, columns["c_eq_flop"])
     back = np.ravel(back)
     return {k: v[back] for k, v in columns.items()}
@@ -143,7 +144,8 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
     keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", "micro_batch", "recompute", "zero", "memory_bytes", "step_s")}
+    extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
+    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
     return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}

@@ -11,6 +11,7 @@ from codesign.objectives import COLUMNS, COST_COLUMNS
 from codesign.search import pareto
 
 SPEED = ("tpot_s", "ttft_s")
+LABELS = {"c_eq_flop": "quality", "usd_per_mtok": "cost", "tpot_s": "tpot", "ttft_s": "ttft", "train_s": "training time"}
 
 
 def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any]]:
@@ -26,9 +27,9 @@ def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any
     speed = next((n for n in names if n in SPEED), None)
     quality = next((n for n in names if COLUMNS[n].better == "max"), None)
     for label, column, reason in (
-        ("cheapest", cost, "lowest cost that meets every limit"),
-        ("fastest", speed, "lowest latency within every limit"),
-        ("best quality", quality, "highest quality within every limit"),
+        ("cheapest", cost, "lowest cost within the SLO and every other limit"),
+        ("fastest", speed, "lowest latency within the budget and every other limit"),
+        ("best quality", quality, "highest quality within every limit on cost and speed"),
     ):
         if column is not None:
             values = front[column].to_numpy(float)
@@ -37,6 +38,38 @@ def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any
         {"name": label, "id": int(front["id"].iloc[row]), "reason": reason, "gives_up": gives_up(front, row, objectives)}
         for label, row, reason in chosen
     ]
+
+
+def rule_of(name: str, objectives: dict[str, str]) -> int | None:
+    """Position of the objective that a pick is the best of; None for the knee, which weighs them all."""
+    quality = [n for n in objectives if COLUMNS[n].better == "max"]
+    wanted = {"cheapest": COST_COLUMNS, "fastest": SPEED, "best quality": quality}.get(name, ())
+    return next((i for i, column in enumerate(objectives) if column in wanted), None)
+
+
+def neighbours(front: pd.DataFrame, row: int, objectives: dict[str, str], n: int = 2) -> list[dict[str, Any]]:
+    """The nearest other points of the front and what changing to each would gain and cost, as ratios to the point."""
+    names, maximise = list(objectives), [d == "maximize" for d in objectives.values()]
+    points = front[names].to_numpy(float)
+    place = pareto.scaling(points, maximise).apply(points)
+    nearest = [i for i in np.argsort(np.linalg.norm(place - place[row], axis=1)) if i != row][:n]
+    out = []
+    for i in nearest:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = dict(zip(names, (points[i] / points[row]).tolist(), strict=True))
+        out.append({"id": int(front["id"].iloc[i]), "ratios": ratios, "sentence": _swap(ratios, objectives)})
+    return out
+
+
+def _swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
+    """`8.1% less usd_per_mtok for 12% more tpot_s`: what is gained for what."""
+    good, bad = [], []
+    for name, ratio in ratios.items():
+        if np.isfinite(ratio) and abs(ratio - 1.0) > 0.001:
+            text = f"{abs(ratio - 1.0):.2g}x" if abs(ratio - 1.0) >= 9.95 else f"{100 * abs(ratio - 1.0):.2g}%"
+            text = f"{text} {'more' if ratio > 1 else 'less'} {LABELS.get(name, name)}"
+            (good if (ratio > 1) == (objectives[name] == "maximize") else bad).append(text)
+    return f"{' and '.join(good) or 'nothing'} for {' and '.join(bad) or 'nothing'}"
 
 
 def gives_up(front: pd.DataFrame, row: int, objectives: dict[str, str]) -> str:
@@ -49,7 +82,7 @@ def gives_up(front: pd.DataFrame, row: int, objectives: dict[str, str]) -> str:
         if best > 0 and here > 0:
             ratio = best / here if direction == "maximize" else here / best
             if ratio > 1.005:
-                parts.append(f"{ratio:.3g}x {'less' if direction == 'maximize' else 'more'} {name} than the best")
+                parts.append(f"{ratio:.3g}x {'less' if direction == 'maximize' else 'more'} {LABELS.get(name, name)} than the best")
     return "; ".join(parts) or "nothing: best in every objective"
 
 

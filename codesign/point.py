@@ -20,7 +20,7 @@ from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
-from codesign.scenario import engine_mixing, make_chip, make_energy
+from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
+    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
 }  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
     if unknown:
         found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, separated by commas"))
-    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len"):
+    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every"):
         least = 0 if key == "isl" and "prefill" not in str(s["phase"]) else 1  # decode from an empty context is a fair question
         if s[key] is not None and not (_is_count(s[key]) and s[key] >= least):
             found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
@@ -112,9 +113,13 @@ def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
             found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))
     if s["recompute"] not in train.RECOMPUTE:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
+    if s["offload"] not in train.OFFLOAD:
+        found.append(Diagnostic(f"offload = {s['offload']!r} is not one of {', '.join(train.OFFLOAD)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    for key, low, high in (("scale_out_bandwidth", 0.0, np.inf), *((key, 0.0, 1.0) for key in SHARES)):
+    seconds = [(key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")]
+    bounds = [("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf), *((key, 0.0, 1.0) for key in SHARES), *seconds]
+    for key, low, high in bounds:
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
@@ -137,7 +142,8 @@ def _did_you_mean(key: str) -> str | None:
     return f"did you mean '{close}'?" if close else None
 
 
-SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *SHARES, "weight_bits", "kv_bits", "act_bits")
+NETWORK = ("scale_up_jitter", "scale_out_jitter", "site_bandwidth", "site_rtt")
+SCENE = ("engine", "scale_up_size", "usd_per_h", "scale_out_bandwidth", *NETWORK, *SHARES, "weight_bits", "kv_bits", "act_bits")
 
 
 def _scene(s: Mapping[str, Any]) -> tuple[Census, Scene, dict[str, float]]:
@@ -163,10 +169,16 @@ def _is_known(kind: str, name: str) -> bool:
 
 
 def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_per_h: float | None = None,
-          scale_out_bandwidth: float | None = None, *shares: float | None) -> Chip:  # fmt: skip
+          scale_out_bandwidth: float | None = None, *rest: float | None) -> Chip:  # fmt: skip
+    """Chip of a scenario; `rest`: NETWORK, then SHARES."""
+    network, shares = rest[: len(NETWORK)], rest[len(NETWORK) :]
     chip = hardware if isinstance(hardware, Chip) else make_chip(hardware, engine, scale_up_size=scale_up_size, usd_per_s=_per_s(usd_per_h))
     if scale_out_bandwidth is not None:
         chip = replace(chip, scale_out=replace(chip.scale_out, bytes_per_s=np.float64(scale_out_bandwidth)))
+    if any(network):
+        near, far, bandwidth, rtt = network
+        tiers = {name: {"jitter": jitter} for name, jitter in (("scale_up", near), ("scale_out", far)) if jitter}
+        chip = with_network(chip, tiers | {"site": {"bandwidth": bandwidth, "rtt": rtt}})
     stated = {k: np.float64(v) for k, v in zip(SHARES, shares, strict=False) if v is not None}
     if not stated:
         return chip
@@ -278,7 +290,7 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
 def _energy(counts: Census, s: Mapping[str, Any], layout: Layout, bits: Mapping[str, float], phase: str, timed: Mapping[str, Any]):
     """J per token of the phase by cause, at the wall, and `chip_w`: what one chip draws while the phase runs."""
     hardware = s["system"] or s["accelerator"]
-    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"], None), make_energy(hardware)
+    chip, fit = _chip(hardware, "ideal", s["scale_up_size"], s["usd_per_h"], s["scale_out_bandwidth"]), make_energy(hardware)
     width = np.float64(TRAIN_BITS[s["train_precision"]])
     precision = Precision(width, np.float64(16.0), width) if phase == "train" else Precision(*(np.float64(bits[k]) for k in PRECISION))
     scenes = (make_scene(counts, in_joules(chip, fit, far=far), precision, training=phase == "train") for far in (False, True))
@@ -359,7 +371,8 @@ def _traffic(s: Mapping[str, Any], osl: int | None = None) -> Traffic:
 def _job(s: Mapping[str, Any], layout: Layout) -> train.Job:
     global_batch = s["global_batch"] or s["micro_batch"] * int(layout.n_dp) * int(layout.n_pp)
     zero, mode = np.float64(s["zero"]), np.float64(train.RECOMPUTE.index(s["recompute"]))
-    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, np.float64(s["n_interleave"]))
+    rest = (np.float64(v) for v in (s["n_interleave"], train.OFFLOAD.index(s["offload"]), s["n_sites"], s["sync_every"]))
+    return train.Job(*(np.float64(v) for v in (s["seq_len"], s["micro_batch"], global_batch)), mode, zero, *rest)
 
 
 def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +100,15 @@ class StudyProblem:
         layouts = self._layouts(index[:, n:]) if self.flat else None
         return evaluate(self.setting, values, codes, layouts, tier)
 
+    def values_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Variables and derived values of rows of the results table (A,); an empty cell (inactive) is the canonical choice."""
+        rows, variables = list(rows), self.space.variables
+        values = {v.name: np.array([native(row, v) for row in rows]) for v in variables}
+        if not variables:
+            return values
+        index = np.array([[list(v.choices).index(value) for value in values[v.name].tolist()] for v in variables]).T
+        return values | {k: v for k, v in self.space.values(index).items() if k not in values}
+
     def _layouts(self, index: np.ndarray) -> dict[str, Grid]:
         """One layout per design and unit."""
         start = 1 if self.extra and self.extra[0].name == TIER else 0
@@ -107,6 +117,13 @@ class StudyProblem:
             row, lead = index[:, start + 2 * i], index[:, start + 2 * i + 1]
             out[unit] = Grid(grid.layout.take(row), grid.leading[lead], {k: v[row] for k, v in grid.extras.items()})
         return out
+
+
+def native(row: Mapping[str, Any], variable: Variable) -> Any:
+    """The row's value of a variable; an empty cell (inactive) is the canonical choice."""
+    value = row.get(variable.name)
+    empty = value is None or (isinstance(value, float) and np.isnan(value)) or value == ""
+    return variable.choices[variable.canonical] if empty else type(variable.choices[0])(value)
 
 
 def layout_names(grid: Grid) -> list[str]:

@@ -6,6 +6,7 @@ The only room that knows both vocabularies.  Nothing is computed here but unit b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from codesign import catalog
 from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
+from codesign.physics.jitter import Jitter
 from codesign.physics.rack import Rack
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
@@ -90,7 +92,23 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
         all_in_w=_f(_all_in(record)),
         usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
         reference_usd_per_s=_f(rent if rent is not None else usd_per_s if usd_per_s is not None else NO_PRICE),
+        host_bytes_per_s=_f((record.get("host") or {}).get("bandwidth") or np.inf),
+        host_memory_bytes=_f((record.get("host") or {}).get("memory") or np.inf),
     )
+
+
+def with_network(chip: Chip, network: Mapping[str, Any]) -> Chip:
+    """The chip under the delays and site links of a study's `network` section (plain data, SI)."""
+    jitters = {}
+    for tier in ("scale_up", "scale_out"):
+        given = network.get(tier)
+        if given:
+            jitters[tier] = Jitter(*(_f(given.get(key) or 0.0) for key in ("jitter", "stall", "stall_probability")))
+    site = network.get("site") or {}
+    return replace(
+        chip, **{tier: replace(getattr(chip, tier), jitter=jitter) for tier, jitter in jitters.items()},
+        site_bytes_per_s=_f(site.get("bandwidth") or np.inf), site_rtt_s=_f(site.get("rtt") or 0.0), site_max_devices=_f(site.get("max_devices") or np.inf),
+    )  # fmt: skip
 
 
 def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, Any] = "joules") -> EnergyFit:

@@ -117,14 +117,21 @@ def plan_text(plan: Any, n_variables: int, study: str) -> str:
 
 
 def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], points: Mapping[int, Mapping[str, Any]],
-                value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str) -> str:  # fmt: skip
-    """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command."""
+                value: Mapping[str, Any] | None, warnings: Sequence[str], folder: str,
+                doubts: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+    """The twelve lines after a run: counts, what killed designs, picks, value of co-design, warnings, report, next command.
+
+    doubts: {cells: {id: {column: value with interval}}, sure: how often each pick stays on the front}.
+    """
     n = max(manifest["n_designs"], 1)
     lines = [(manifest["method"], _counts_text(manifest, n))]
     killed = sorted(manifest["killed"].items(), key=lambda kv: -kv[1])
     if killed:
         lines.append(("killed by", "   ".join(f"{name} {count / n:.0%}" for name, count in killed[:6])))
-    lines += zip([pick["name"] for pick in picks], _pick_lines(manifest, [points[pick["id"]] for pick in picks]), strict=True)
+    shown = _pick_lines(manifest, [points[pick["id"]] for pick in picks], (doubts or {}).get("cells", {}))
+    lines += zip([pick["name"] for pick in picks], shown, strict=True)
+    if doubts and doubts["sure"]:
+        lines.append(("sure", doubts["sure"]))
     if value:
         lines.append(("co-design", value["sentence"]))
     lines += [("note", w) for w in warnings[:3]]
@@ -147,12 +154,13 @@ def _counts_text(manifest: Mapping[str, Any], n: int) -> str:
     )
 
 
-def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Picks as aligned columns: id, design, serving layout, then every objective with its name."""
-    rows = [
-        [f"#{p['id']}", design_text(p), serving_text(p, manifest["units"]), *(f"{label(c)} {human(p[c], c)}" for c in manifest["objectives"])]
-        for p in points
-    ]
+def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]], doubts: Mapping[int, Mapping[str, str]]) -> list[str]:
+    """Picks as aligned columns: id, design, serving layout, then every objective with its name, and its interval where it is known."""
+    def cell(p, c):
+        return f"{label(c)} {doubts.get(int(p['id']), {}).get(c) or human(p[c], c)}"
+
+    goals, units = manifest["objectives"], manifest["units"]
+    rows = [[f"#{p['id']}", design_text(p), serving_text(p, units), *(cell(p, c) for c in goals)] for p in points]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -17,11 +17,11 @@ from codesign.physics import architecture as arch
 from codesign.physics import attention
 from codesign.physics.arrays import stack
 from codesign.physics.energy import in_joules
-from codesign.physics.phases.train import RECOMPUTE
+from codesign.physics.phases.train import OFFLOAD, RECOMPUTE
 from codesign.physics.rack import device_limits
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
-from codesign.scenario import make_chip, make_energy, make_rack
+from codesign.scenario import make_chip, make_energy, make_rack, with_network
 from codesign.search import samplers
 from codesign.setting import Goal, Joules, Pool, Setting
 from codesign.spec import StudyFile, load_study
@@ -294,7 +294,7 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
         names = tuple(varied.get(f"hardware.{role}", ())) or (given.get(role) or fallback or next(iter(given.values())),)
         engine = (file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine) or "generic"
         engine = file.engine if file.engine == "ideal" else engine
-        chips = [make_chip(name, engine, usd_per_s=_own_price(file, name)) for name in names]
+        chips = [with_network(make_chip(name, engine, usd_per_s=_own_price(file, name)), file.network.model_dump()) for name in names]
         unpriced = [n for n, c in zip(names, chips, strict=True) if not np.isfinite(c.usd_per_s)]
         if unpriced:
             hint = f"add 'prices: {{{unpriced[0]}: 2.00 USD/h}}' to the study"
@@ -367,8 +367,9 @@ def _choices(given) -> dict[str, tuple]:
     if given is None:
         return {}
     out = {k: tuple(v) for k, v in given.model_dump(exclude_none=True).items()}
-    if "recompute" in out:
-        out["recompute"] = tuple(RECOMPUTE.index(v) for v in out["recompute"])
+    for key, names in (("recompute", RECOMPUTE), ("offload", OFFLOAD)):
+        if key in out:
+            out[key] = tuple(names.index(v) for v in out[key])
     return out
 
 

@@ -9,14 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from codesign import robustness
+from codesign.attribution import waterfall
+from codesign.decision import HALF
+from codesign.decision_text import front_cells, interval_cell, robust_line, waterfall_text
+from codesign.intervals import intervals_of
 from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.results import JOURNAL, Run, load_results
-from codesign.screen import bound_text, human, label, operators_text, table
+from codesign.screen import bound_text, human, label, operators_text, serving_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
 from codesign.spec.units import in_si, show
 from codesign.study import Study, open_study
+from codesign.why_not import why_not
 
 
 def study_of(run: Run) -> Study:
@@ -85,6 +91,75 @@ def without_unread(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value if is_read(name, row.get) else None for name, value in row.items()}
 
 
+QUICK_ROWS = 60_000  # samples x points of the check at the end of a run: a fraction of a second
+
+
+def front_rows(run: Run, rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of the front as plain records with their uncertainty, and notes about them.
+
+    A record's `uncertainty` has, per column, the interval, the two parts of its error and whether it can be told apart from the best of
+    the whole front.
+    """
+    records_ = records(rows)
+    notes = [f"{len(rows)} of {len(run.front)} points; codesign show {run.path} ID explains one"]
+    if not records_:
+        return records_, notes
+    names = list(run.objectives)
+    best = [int(run.front["id"].iloc[_best(run, n)]) for n in names]
+    ids = list(dict.fromkeys([*(int(r["id"]) for r in records_), *best]))
+    doubt = intervals_of(study_of(run), run, ids)
+    alike = {n: doubt.alike(n, ids.index(b)) for n, b in zip(names, best, strict=True) if n in doubt.values}
+    for i, row in enumerate(records_):
+        found = doubt.record(i)
+        row["uncertainty"] = {k: v | ({"like_best": bool(alike[k][i])} if k in alike else {}) for k, v in found.items()}
+    notes.append(f"(intervals: {doubt.level:.0%}; ~ cannot be told apart from the best of the front in that column)")
+    return records_, notes
+
+
+def _best(run: Run, name: str) -> int:
+    values = run.front[name].to_numpy(float)
+    return int(np.argmax(values) if run.objectives[name] == "maximize" else np.argmin(values))
+
+
+def with_intervals(run: Run, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records for a table: objectives as text with interval and mark, layouts in words, unread variables empty."""
+    out = []
+    for row in rows:
+        like_best = {k: v.get("like_best", False) for k, v in row["uncertainty"].items()}
+        cells = front_cells(row["uncertainty"], list(run.objectives), like_best)
+        out.append(without_unread(row) | cells | {"layout": serving_text(row, run.manifest["units"])})
+    return out
+
+
+def doubt_of(run: Run, point_id: int) -> dict[str, Any]:
+    """Intervals of one point, and which other points of the front it cannot be told apart from, by objective."""
+    doubt = intervals_of(study_of(run), run)
+    row = int(np.flatnonzero(doubt.ids == point_id)[0])
+    alike = {n: [int(i) for i in doubt.ids[doubt.alike(n, row)] if i != point_id] for n in run.objectives if n in doubt.values}
+    return {"level": doubt.level, "columns": doubt.record(row), "alike": alike}
+
+
+def doubts_of_picks(study: Study, run: Run, chosen: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """For the last screen: the knee's intervals, and how often each pick stays on the front in a quick round of draws."""
+    if not chosen:
+        return None
+    knee = intervals_of(study, run, [chosen[0]["id"]]).record(0)
+    cells = {chosen[0]["id"]: {c: interval_cell(v["value"], v["lower"], v["upper"], c) for c, v in knee.items()}}
+    n = max(QUICK_ROWS // len(run.front), 20)
+    if n * len(run.front) > 4 * QUICK_ROWS:
+        return {"cells": cells, "sure": None}  # a front of thousands: `codesign decide` takes its time
+    sampled = robustness.sample(study, run, n)
+    share = dict(zip(run.front["id"].tolist(), robustness.on_front(sampled.values, sampled.holds).mean(axis=0).tolist(), strict=True))
+    marks = [p | {"p_front": share[p["id"]], "leaves_front": share[p["id"]] < HALF} for p in chosen]
+    return {"cells": cells, "sure": robust_line(sampled.n, marks)}
+
+
+def why_not_of(run: Run, point_id: int, change: str) -> dict[str, Any]:
+    """What would happen if a design were changed, as plain JSON types."""
+    answer = why_not(study_of(run), run, point_id, change)
+    return answer | {"point": clean(answer["point"]) if answer["point"] else None}
+
+
 def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
     """Two designs of one run: variables and layouts that differ, metrics with ratios, time by cause of each phase."""
     from codesign.explain import explain_point
@@ -104,7 +179,22 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
         {"name": n, "a": _plain(points[0][n]), "b": _plain(points[1][n]), "ratio": _plain(points[1][n] / points[0][n])}
         for n in dict.fromkeys(metrics) if n in points[0] and points[0][n]
     ]  # fmt: skip
-    return {"ids": ids, "differs": differs, "metrics": ratios, "why": _why(details), "sentences": _sentences(details)}
+    causes = waterfall(study.problem, run.point(ids[0]), run.point(ids[1]), list(run.objectives))
+    doubt = intervals_of(study, run, ids)
+    told = [
+        {"name": n, "sigma": float(doubt.sigma_of_difference(n, 0)[1]), "apart": not bool(doubt.alike(n, 0)[1])}
+        for n in run.objectives if n in doubt.values
+    ]  # fmt: skip
+    return {"ids": ids, "differs": differs, "metrics": ratios, "waterfall": causes, "told_apart": told, "level": doubt.level,
+            "why": _why(details), "sentences": _sentences(details) + _apart(told, ids, doubt.level)}  # fmt: skip
+
+
+def _apart(told: list[dict[str, Any]], ids: list[int], level: float) -> list[str]:
+    """Which differences are larger than what the model may be off by when it compares the two."""
+    near = [f"{label(t['name'])} (one sigma of the ratio {math.expm1(t['sigma']):.0%})" for t in told if not t["apart"]]
+    if not near:
+        return [f"the two are told apart in every objective ({level:.0%})"]
+    return [f"#{ids[0]} and #{ids[1]} cannot be told apart ({level:.0%}) in {', '.join(near)}"]
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -154,7 +244,41 @@ def compare_runs(first: str, second: str) -> dict[str, Any]:
     for key in ("n_designs", "n_front", "wall_s"):
         a, b = (r.manifest[key] for r in runs)
         metrics.append({"name": key, "a": a, "b": b, "ratio": b / max(a, 1e-12)})
-    return {"runs": [str(r.path) for r in runs], "differs": differs, "metrics": metrics, "why": [], "sentences": []}
+    fronts = compare_fronts(*runs) if all(len(r.front) for r in runs) else {}
+    return {"runs": [str(r.path) for r in runs], "differs": differs, "metrics": metrics, "fronts": fronts, "why": [],
+            "sentences": _front_sentences(fronts)}  # fmt: skip
+
+
+def compare_fronts(first: Run, second: Run) -> dict[str, Any]:
+    """How much of each front the other beats, and what the second gains per objective at no loss in the others.
+
+    gains: {objective: {ratio: median of best of the second / value of the first, at: share of the first's points that it holds for}}.
+    """
+    signs = np.array([-1.0 if d == "maximize" else 1.0 for d in first.objectives.values()])
+    a, b = (r.front[list(first.objectives)].to_numpy(float) for r in (first, second))
+    no_worse = (b * signs)[:, None, :] <= (a * signs)[None] + 1e-9 * np.abs(a)[None]  # [q of second, p of first, objective]
+    better = (b * signs)[:, None, :] < (a * signs)[None] - 1e-9 * np.abs(a)[None]
+    beaten = (no_worse.all(axis=2) & better.any(axis=2)).any(axis=0)
+    lost = (~better).all(axis=2) & (~no_worse).any(axis=2)
+    gains = {}
+    for j, name in enumerate(first.objectives):
+        rest = np.delete(no_worse, j, axis=2).all(axis=2)
+        best = np.min(np.where(rest, (b[:, j] * signs[j])[:, None], np.inf), axis=0) * signs[j]
+        ok = np.isfinite(best) & (a[:, j] != 0)
+        gains[name] = {"ratio": float(np.median(best[ok] / a[ok, j])) if ok.any() else None, "at": float(ok.mean())}
+    return {"first_beaten": float(beaten.mean()), "second_beaten": float(lost.any(axis=1).mean()), "gains": gains}
+
+
+def _front_sentences(fronts: dict[str, Any]) -> list[str]:
+    if not fronts:
+        return []
+    beaten = fronts["first_beaten"], fronts["second_beaten"]
+    found = [f"the second front beats {beaten[0]:.0%} of the first's points, the first {beaten[1]:.0%} of the second's"]
+    for name, gain in fronts["gains"].items():
+        if gain["ratio"] is not None:
+            where = f"median over the {gain['at']:.0%} of the first's points that the second can match"
+            found.append(f"{label(name)} at no loss in the rest: {gain['ratio']:.3g}x ({where})")
+    return found
 
 
 def _volumes(fronts, reference: pd.DataFrame, objectives: dict[str, str]) -> list[float]:
@@ -186,6 +310,8 @@ def compare_text(answer: dict[str, Any]) -> str:
     blocks = [table(rows, ["name", "a", "b"], headers) if rows else "nothing differs in variables and layouts"]
     rows = [{"name": m["name"], "a": human(m["a"], m["name"].split()[-1]), "b": human(m["b"], m["name"].split()[-1]), "ratio": f"{m['ratio']:.2f}x"} for m in answer["metrics"]]
     blocks.append(table(rows, ["name", "a", "b", "ratio"], headers))
+    if answer.get("waterfall"):
+        blocks.append(waterfall_text(answer["waterfall"], answer["metrics"], [m["name"] for m in answer["metrics"]]))
     if answer["why"]:
         rows = [
             {"phase": f"{w['unit']} {w['phase']}", "operator": w["operator"], "a": show(w["a_s"], "s"), "b": show(w["b_s"], "s"),

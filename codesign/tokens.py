@@ -86,8 +86,8 @@ def global_batch_seq(setting: Setting, designs) -> np.ndarray:
     its square root enters), and the waste of the true pair is charged afterwards.
     """
     life = setting.life
-    if life.global_batch_tok:
-        return np.full(designs.n, max(round(life.global_batch_tok / life.seq_tok), 1.0))
+    if life.global_batch_tok is not None:
+        return np.broadcast_to(np.maximum(np.round(life.global_batch_tok / life.seq_tok), 1.0), (designs.n,))
     tok = designs.values.get("lifecycle.pretrain_tok")
     if tok is None:
         tok = life.pretrain_tok if life.pretrain_rule == "fixed" else _expected_tok(setting, designs)

@@ -83,5 +83,5 @@ def interval(kind: str, phase: str, chip_class: str, is_moe: bool, predicted, le
 @lru_cache(256)
 def chip_class(hardware: str, engine: str = "generic") -> str:
     """`tables` where the chip, or one that it is declared to be like, has measured kernels; `priors` otherwise."""
-    origin = catalog.kernel_constants(engine, catalog.hardware(hardware)["accelerator"])["origin"]["gemm.bf16"]
+    origin = catalog.kernel_constants(engine, catalog.hardware(hardware))["origin"]["gemm.bf16"]
     return "priors" if "prior" in origin else "tables"

@@ -12,8 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "codesign"
 # Top to bottom: a room imports only from rooms above it (docs: design, section 3; contract of the rooms).
 ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
-    "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "given", "study", "starts", "sensitivity", "picks", "explain", "screen", "evidence",
-    "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell", "cli", "__init__", "__main__",
+    "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "point", "problem", "search", "given", "study",
+    "rescore", "assumptions", "intervals", "robustness", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
+    "screen", "decision_text", "evidence", "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell",
+    "review", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}

@@ -13,6 +13,9 @@ any key of its accelerator (`hbm`, `peak`, `scale_up`, `scale_out`, `host`, `pow
     scale_up: {size: 16}
     price: {rent: 2.40 USD/h}
 
+What does not exist yet is derived: `gb200_nvl72 with hbm_bandwidth=1.1` wherever hardware is named, or a file with `base: b200_sxm_node`,
+figures of its own and `scale: {hbm_bandwidth: 1.1}` (see `derived.py`).
+
 A quantity is `80 GB`, or `{value: 80 GB, source: ..., date: 2026-08, confidence: measured | vendor | estimate, note: ...}`; `source`,
 `date` and `confidence` of a block hold for everything inside it.
 """

@@ -122,7 +122,8 @@ def _shipped(kind: str, path: Path) -> dict[str, Any]:
 def _read(kind: str, raw: Any, path: Path | None) -> dict[str, Any]:
     reader = Reader()
     record = reader.record(raw, FIELDS[kind])
-    if not reader.problems and "not_evaluable" not in record:
+    is_whole = "not_evaluable" not in record and not (kind == "systems" and "base" in record)  # a derived one takes the rest from its base
+    if not reader.problems and is_whole:
         missing = [key for key in REQUIRED.get(kind, ()) if lookup(record, key) is None]
         reader.problems += [Problem((), f"'{key}' is missing: every {_singular(kind)} needs it") for key in missing]
     if reader.problems:

@@ -21,7 +21,7 @@ _ALL = {"name": "text", "title": "text", "aliases": "texts", "not_evaluable": "t
 
 _CHIP: dict[str, Any] = {
     "peak": dict.fromkeys(DTYPES, "FLOP/s"),
-    "hbm": {"capacity": "byte", "usable": "byte", "bandwidth": "byte/s"},
+    "hbm": {"type": "text", "capacity": "byte", "usable": "byte", "bandwidth": "byte/s"},
     "memory": {"type": "text"},
     "scale_up": {
         "bandwidth": "byte/s", "peer_bandwidth": "byte/s", "link_bandwidth": "byte/s", "n_links": "int", "size": "int",
@@ -45,6 +45,7 @@ ACCELERATOR = {
 SYSTEM = {
     **_CHIP,
     "accelerator": "text",
+    "base": "text", "scale": {"*": ""},  # of one that does not exist yet: the hardware it is derived from, and factors on its figures
     "devices_per_tray": "int",
     "server": {"devices": "int", "power": "W", "weight": "kg", "price": "USD"},
     "rack": {

@@ -21,6 +21,7 @@ from codesign.setting import Setting
 from codesign.spec.errors import UserError
 from codesign.study import Study
 from codesign.units.serve_unit import DEGREES
+from codesign.units.training import MORE
 
 HINT = "open the study.yaml of the run"
 
@@ -101,7 +102,8 @@ class Subject:
         seq_tok = self.setting.life.seq_tok
         batch = round(self.number("global_batch_tok") / seq_tok)
         fixed = (self.number(f"train.{name}") for name in ("recompute", "zero"))
-        return Job(np.float64(seq_tok), np.float64(self.number("train.micro_batch")), np.float64(batch), *map(np.float64, fixed))
+        more = {k: np.float64(self.number(f"train.{k}")) for k in MORE if f"train.{k}" in self.point}
+        return Job(np.float64(seq_tok), np.float64(self.number("train.micro_batch")), np.float64(batch), *map(np.float64, fixed), **more)
 
 
 def subject(study: Study, run: Run, point_id: int) -> Subject:

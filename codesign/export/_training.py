@@ -10,11 +10,12 @@ import numpy as np
 
 from codesign.explain import layout_text
 from codesign.export import _recipe as recipe
+from codesign.export._refusal import ELSEWHERE
 from codesign.export._subject import Subject, plain
 from codesign.physics import failures
 from codesign.physics.layout import Layout, make_layout
 from codesign.physics.phases import rl, train
-from codesign.physics.phases.train import RECOMPUTE, Job
+from codesign.physics.phases.train import OFFLOAD, RECOMPUTE, Job
 
 
 def place(s: Subject, role: str, n_devices: int) -> dict[str, Any]:
@@ -29,6 +30,18 @@ def place(s: Subject, role: str, n_devices: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def unexpressed(s: Subject) -> list[tuple[str, str]]:
+    """(feature, what to use instead) of a job that no launcher of ours can be told."""
+    job, found = s.job, []
+    if plain(job.recompute) == RECOMPUTE.index("reversible"):
+        found.append(("reversible blocks", ELSEWHERE))
+    if plain(job.offload):
+        found.append((f"{OFFLOAD[int(plain(job.offload))]} offload to the host", ELSEWHERE))
+    if plain(job.n_sites) > 1:
+        found.append(("training over several sites", ELSEWHERE))
+    return found
+
+
 def layout(s: Subject) -> dict[str, Any]:
     """The training job: degrees, batch, what one step takes and where its time goes."""
     job, found = s.job, next(row for row in s.explained["layout"] if row["unit"] == "train")
@@ -38,6 +51,7 @@ def layout(s: Subject) -> dict[str, Any]:
     return {
         **place(s, "train", s.count("train.n_devices")), "layout": layout_text(s.point, "train"), **s.degrees("train"),
         "zero_stage": s.count("train.zero"), "recompute": RECOMPUTE[s.count("train.recompute")], "n_interleave": plain(job.n_interleave),
+        "offload": OFFLOAD[int(plain(job.offload))], "n_sites": int(plain(job.n_sites)), "n_steps_between_site_exchanges": int(plain(job.sync_every)),
         "seq_tok": plain(job.seq_tok), "micro_batch_seq": s.count("train.micro_batch"), "global_batch_seq": plain(job.global_batch),
         "global_batch_tok": plain(s.number("global_batch_tok")), "n_micro_batches_per_step": plain(train.n_micro(job, s.layout("train"))),
         "step_s": step_s, "step_low_s": low_s, "step_high_s": high_s, "mfu_frac": found["mfu_frac"],

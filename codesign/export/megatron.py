@@ -29,7 +29,8 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     s = subject(study, run, point_id)
     _checks.same_constants(s)
     job = _training.layout(s)
-    refuse("Megatron-LM", [*((hf.FEATURES[name][0], ELSEWHERE) for name in sorted(hf.features(s.shape) - HAS)), *_unlaid(s, job)])
+    refuse("Megatron-LM", [*((hf.FEATURES[name][0], ELSEWHERE) for name in sorted(hf.features(s.shape) - HAS)), *_unlaid(s, job),
+                           *_training.unexpressed(s)])  # fmt: skip
     n_nodes, each = nodes_of(job["n_devices"], job["n_devices_per_node"])
     groups = {
         "architecture": _shape(s, job["n_tp"]), "attention": _attention(s.shape), "experts": _experts(s.shape),

@@ -48,7 +48,7 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     _checks.same_constants(s)
     job = _training.layout(s)
     recipe = _recipe(s, job)
-    refuse("torchtitan", _unlaid(s, job))
+    refuse("torchtitan", [*_unlaid(s, job), *_training.unexpressed(s)])
     n_nodes, each = nodes_of(job["n_devices"], job["n_devices_per_node"])
     used = _training.memory(s, "train")
     said = [

@@ -52,5 +52,5 @@ def stack(records: list[Any]) -> Any:
     merged = {}
     for f in fields(head):
         values = [getattr(r, f.name) for r in records]
-        merged[f.name] = stack(values) if isinstance(values[0], Arrays) else np.array(values)
+        merged[f.name] = None if values[0] is None else stack(values) if isinstance(values[0], Arrays) else np.array(values)
     return replace(head, **merged)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.physics.hardware import Chip
+from codesign.physics.jitter import waits
 
 
 def members_inside(n, stride, chip: Chip):
@@ -54,7 +55,7 @@ def all_reduce(n_bytes, n, chip: Chip, stride=1):
         far = 2.0 * (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
         latency = latency + crossing * 2.0 * chip.scale_out.gather_t0_s
         transfer = transfer + np.where(crossing, far, 0.0)
-    return latency, transfer
+    return _late(latency, n, outside > 1.0, chip, take_one), transfer
 
 
 def shard_exchange(n_bytes, n, chip: Chip, stride=1):
@@ -64,7 +65,7 @@ def shard_exchange(n_bytes, n, chip: Chip, stride=1):
     near = (inside - 1.0) / inside * n_bytes / (chip.scale_up.gather * scale_up_bandwidth(inside, chip))
     far = (outside - 1.0) / outside * (n_bytes / inside) / (chip.scale_out.gather * chip.scale_out.bytes_per_s)
     latency = chip.scale_up.gather_t0_s * (inside > 1.0) + chip.scale_out.gather_t0_s * (outside > 1.0)
-    return latency, near + far
+    return _late(latency, n, outside > 1.0, chip), near + far
 
 
 def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, stride=1, once_per_domain=False):
@@ -89,7 +90,7 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
         once_near = near * (n / inside) * _places(n_active, n) / sent * chip.scale_up.all_to_all / chip.scale_up.gather
         near, far = np.where(once_per_domain, once_near, near), np.where(once_per_domain, once_far, far)
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
-    return latency, np.maximum(near, far)
+    return _late(latency, n, crossing, chip), np.maximum(near, far)
 
 
 def _places(n_active, n):
@@ -101,4 +102,15 @@ def hop(n_bytes, stride, chip: Chip):
     """Point-to-point send of `n_bytes` to the device `stride` further on (next pipeline stage)."""
     near = 2.0 * stride <= chip.scale_up_size
     bandwidth = np.where(near, scale_up_bandwidth(2.0, chip), chip.scale_out.bytes_per_s)
-    return np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), n_bytes / bandwidth
+    return _late(np.where(near, chip.scale_up.p2p_t0_s, chip.scale_out.p2p_t0_s), 2.0, near, chip, outer=False), n_bytes / bandwidth
+
+
+def _late(latency, n, crossing, chip: Chip, one_round=True, outer=True):
+    """Latency with the wait for the slowest member, once or twice; unchanged where links have no jitter.
+
+    `crossing`: the group leaves the domain (with `outer` false: it stays inside).
+    """
+    near, far = chip.scale_up.jitter, chip.scale_out.jitter
+    if near is None and far is None:
+        return latency
+    return waits(latency, n, np.asarray(crossing) == outer, near, far, 2.0 - np.asarray(one_round))

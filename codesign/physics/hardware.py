@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from codesign.physics.arrays import Arrays
+from codesign.physics.jitter import Jitter
 from codesign.physics.kernels import Rate
 from codesign.physics.precision import Precision, compute_bits
 
@@ -43,6 +44,7 @@ class Link(Arrays):
     all_to_all: np.ndarray
     all_to_all_t0_s: np.ndarray
     p2p_t0_s: np.ndarray
+    jitter: Jitter | None = None  # None: every message takes its fixed time, no more
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class Chip(Arrays):
     all_in_w: np.ndarray
     usd_per_s: np.ndarray
     reference_usd_per_s: np.ndarray  # the catalog's price: balance is valued at it, so that no what-if price buys tokens
+    site_bytes_per_s: np.ndarray | float = np.inf  # from one site to the others, all its devices together, one direction
+    site_rtt_s: np.ndarray | float = 0.0
+    site_max_devices: np.ndarray | float = np.inf
+    host_bytes_per_s: np.ndarray | float = np.inf  # from a device to its host's memory, one direction
+    host_memory_bytes: np.ndarray | float = np.inf  # a device's share of it
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,31 @@ def in_training(chip: Chip) -> Chip:
         return replace(link, gather=link.gather * chip.training.network, all_to_all=link.all_to_all * chip.training.network)
 
     return replace(chip, scale_up=slower(chip.scale_up), scale_out=slower(chip.scale_out), usable_frac=chip.training.usable_frac)
+
+
+def stretched(chip: Chip, rates=1.0, times=1.0) -> Chip:
+    """The chip with all peaks and bandwidths times `rates` and all fixed times times `times` [1], scalars or (N,)."""
+
+    def scaled(value, scale):
+        return value.map(lambda v: v * scale) if isinstance(value, Arrays) else value * scale
+
+    def walk(structure):
+        changes = {}
+        for name, value in vars(structure).items():
+            if name.endswith(("bytes_per_s", "flop_per_s")):
+                changes[name] = scaled(value, rates)
+            elif name.endswith("_s") and not name.endswith("usd_per_s"):
+                changes[name] = scaled(value, times)
+            elif isinstance(value, Arrays):
+                changes[name] = walk(value)
+        return replace(structure, **changes)
+
+    return walk(chip)
+
+
+def slower(chip: Chip, factor) -> Chip:
+    """The chip at 1 / factor of its speed: every time in every ledger is `factor` times as long, nothing else changes."""
+    return stretched(chip, 1.0 / factor, factor)
 
 
 def _rate(fit: KernelFit, chip: Chip, math_bits, fit_bits=None) -> Rate:

@@ -65,6 +65,7 @@ Flop = _quantity("FLOP", "1e25 FLOP")
 Usd = _quantity("USD", "200 MUSD")
 Watts = _quantity("W", "130 kW")
 Kilograms = _quantity("kg", "1.4 Mg")
+BytesPerSecond = _quantity("byte/s", "100 GB/s")
 UsdPerSecond = _quantity("USD/s", "2.00 USD/h")
 Integer = Annotated[int, BeforeValidator(_integer)]
 Number = Annotated[float, BeforeValidator(_number)]
@@ -114,7 +115,8 @@ _DEGREE_SCHEMA = {
     ]
 }
 Degrees = Annotated[tuple[int, ...], BeforeValidator(_candidates), WithJsonSchema(_DEGREE_SCHEMA)]
-Recompute = Annotated[tuple[Literal["none", "selective", "full"], ...], BeforeValidator(_names)]
+Recompute = Annotated[tuple[Literal["none", "selective", "full", "reversible"], ...], BeforeValidator(_names)]
+Offload = Annotated[tuple[Literal["none", "optimizer", "activations", "both"], ...], BeforeValidator(_names)]
 
 
 def _demand(value: Any) -> Any:

@@ -20,6 +20,7 @@ from pydantic import (
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
     Bounds,
+    BytesPerSecond,
     Degrees,
     Demand,
     Divided,
@@ -27,6 +28,7 @@ from codesign.spec.fields import (
     Keys,
     Kilograms,
     Number,
+    Offload,
     Overrides,
     Recompute,
     Seconds,
@@ -140,7 +142,13 @@ class LayoutChoices(Keys):
     micro_batch: Degrees | None = None
     """Sequences per micro-batch of training."""
     recompute: Recompute | None = None
-    """Activation recomputation in training: `none`, `selective`, `full`."""
+    """Activation recomputation in training: `none`, `selective`, `full`; `reversible` takes an architecture of reversible blocks."""
+    offload: Offload | None = None
+    """State of training kept in the host's memory: `none`, `optimizer`, `activations`, `both`."""
+    n_sites: Degrees | None = None
+    """Sites over which the data-parallel copies of training are spread (`network.site` joins them)."""
+    sync_every: Degrees | None = None
+    """Optimizer steps between exchanges of the sites: 1 is ordinary data parallelism, hundreds is DiLoCo."""
     zero: Degrees | None = None
     """ZeRO stages, 0 to 3."""
 
@@ -223,6 +231,39 @@ class RackLimits(Keys):
     """Devices of a domain kept idle for repairs; as many as make a working device cheapest if absent."""
 
 
+class Tier(Keys):
+    """Delay of messages on one tier of the network, beyond their fixed time: every exchange waits for its slowest member."""
+
+    jitter: Seconds | None = None
+    """Mean of each member's exponential delay."""
+    stall: Seconds | None = None
+    """Length of a rare long stall of a member."""
+    stall_probability: Share | None = None
+    """Probability that a member stalls in one exchange."""
+
+
+class SiteLink(Keys):
+    """Link between training sites."""
+
+    bandwidth: BytesPerSecond
+    """From one site to the others, all its devices together, one direction."""
+    rtt: Seconds | None = None
+    """Round trip between sites; 0 if absent."""
+    max_devices: Annotated[Integer, Field(ge=1)] | None = None
+    """Training devices that one site can hold."""
+
+
+class Network(Keys):
+    """What the network does beyond its bandwidth and fixed times."""
+
+    scale_up: Tier | None = None
+    """Links inside a scale-up domain."""
+    scale_out: Tier | None = None
+    """Links between domains."""
+    site: SiteLink | None = None
+    """Links between the sites of `layout.train.n_sites`."""
+
+
 class Quality(Keys):
     """How quality is predicted from parameters and tokens."""
 
@@ -254,12 +295,26 @@ class Search(Keys):
 
 
 class Uncertainty(Keys):
-    """How uncertain constants are carried into the results."""
+    """How uncertain what the study assumes is: one standard deviation of the natural logarithm (0.2 is about 20 %) unless said otherwise."""
 
-    samples: Annotated[Integer, Field(ge=2)] = 200
-    """Draws of the uncertain constants."""
+    samples: Annotated[Integer, Field(ge=2, le=100_000)] = 2000
+    """Draws of everything uncertain, for `codesign decide`."""
     level: Annotated[Number, Field(gt=0, lt=1)] = 0.8
     """Probability inside the printed intervals."""
+    model: Annotated[Number, Field(ge=0)] = 1.0
+    """Factor on the errors of predicted times, which are measured (docs/accuracy.md); 0 takes predictions as exact."""
+    quality: Annotated[Number, Field(ge=0)] = 1.0
+    """Factor on the errors of the quality law; 0 takes the law as exact."""
+    price: Annotated[Number, Field(ge=0)] = 0.2
+    """Rent of each accelerator: the spread of the catalog's dated 3-year rents of one chip."""
+    demand: Annotated[Number, Field(ge=0)] = 0.3
+    """Tokens per second that the service must carry; our estimate of what a forecast is worth."""
+    utilisation: Annotated[Number, Field(ge=0)] = 0.1
+    """Share of the capacity in use at peak; our estimate."""
+    drafts: Annotated[Number, Field(ge=0)] = 0.15
+    """Tokens gained per step by drafts (speculative decoding, MTP), where the study has them; our estimate."""
+    power: Annotated[Number, Field(ge=0)] = 0.1
+    """All-in power of each accelerator, where the study reads energy or power; our estimate."""
 
 
 class Study(Keys):
@@ -297,6 +352,8 @@ class Study(Keys):
     """Tokens, budget and balance over the life of the model."""
     rack: RackLimits | None = None
     """Racks of scale-up domains: cables, power, weight, switches, optics and spares limit and price a domain of any size."""
+    network: Network = Network()
+    """Jitter of links, and links between sites."""
     quality: Quality = Quality()
     """How quality is predicted."""
     objectives: dict[str, Literal["minimize", "maximize"]]

@@ -67,14 +67,14 @@ def training_grid(has_moe: bool, max_devices: float, choices: dict | None = None
     """Training layouts; n_dp follows from the device count on the leading axis, so it is 1 here until `with_devices`."""
     degrees = TRAIN_DEGREES | (choices or {})
     ep_choices = degrees["n_ep"] if has_moe else (1,)
+    names = ("micro_batch", "recompute", "zero", *(name for name in ("offload", "n_sites", "sync_every") if name in degrees))
     rows, extras = [], []
     for tp, cp, pp, ep in product(degrees["n_tp"], degrees["n_cp"], degrees["n_pp"], ep_choices):
-        for mb, recompute, zero in product(degrees["micro_batch"], degrees["recompute"], degrees["zero"]):
+        for extra in product(*(degrees[name] for name in names)):
             rows.append((tp, cp, 1, pp, 1, ep))
-            extras.append((mb, recompute, zero))
+            extras.append(extra)
     own_fleet = () if "n_devices" in (choices or {}) or max_devices > 1e6 else (int(max_devices),)  # a bound that is no power of two
     devices = sorted({*(n for n in degrees["n_devices"] if n <= max_devices), *own_fleet}) or [min(degrees["n_devices"])]
-    names = ("micro_batch", "recompute", "zero")
     return Grid(_layout(rows), np.array(devices, dtype=float), dict(zip(names, np.array(extras, dtype=float).T, strict=True)))
 
 

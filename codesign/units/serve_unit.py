@@ -66,17 +66,18 @@ class Timer:
 
     def joules(self, design, layout, lead, n_devices, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Energy columns of the pairs; none unless the study reads one."""
-        if self.meter is None:
-            return {}
-        meter, parts = self.meter.take(design), []
-        if "decode" in phases:
-            parts.append(energy.decode_joules(meter, layout, lead, self.traffic))
-        if "prefill" in phases:
-            parts.append(energy.prefill_joules(meter, layout, self.traffic, transfers="decode" not in phases))
-        return energy.serving_columns(meter, parts, n_devices, self.traffic.demand_tok_per_s)
+        return pool_joules(self.meter.take(design), layout, lead, n_devices, self.traffic, phases) if self.meter else {}
 
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
+
+
+def pool_joules(meter: Meter, layout, lead, n_devices, traffic: Traffic, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Energy columns of a pool that runs `phases`; prompts without answers beside them send their cache."""
+    parts = [energy.decode_joules(meter, layout, lead, traffic)] if "decode" in phases else []
+    if "prefill" in phases:
+        parts.append(energy.prefill_joules(meter, layout, traffic, transfers="decode" not in phases))
+    return energy.serving_columns(meter, parts, n_devices, traffic.demand_tok_per_s)
 
 
 def colocated(
@@ -88,14 +89,36 @@ def colocated(
         pre = timer.prefill(design, pair, sc, layout)
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # a prompt waits for half a running step and behind the other prompts of its rank
-        queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
-        rows["ttft_s"] = pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s
-        rows["prefill_frac"] = 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok)
-        rows["batch"] = lead * layout.n_dp
+        rows |= shared_pool(pre, rows, layout, lead, traffic)
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
+
+
+def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank."""
+    queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
+    return {
+        "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,
+        "prefill_frac": 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok),
+        "batch": lead * layout.n_dp,
+    }
+
+
+def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
+    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand; then the cache is sent."""
+    tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
+    busy = traffic.demand_tok_per_s * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
+    queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
+    return {
+        "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
+        "step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp,
+    }  # fmt: skip
+
+
+def answer_pool(rows, layout, lead) -> dict[str, np.ndarray]:
+    """What follows for a pool of answers: the first token waits for half a running step."""
+    return {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
 
 
 def prefill_pool(
@@ -106,13 +129,8 @@ def prefill_pool(
     timer, parts = Timer(scene, one, traffic, n, paired, meter), []
     for design, pair, sc, layout, lead in timer.chunks(CHUNK * 8):
         rows = timer.prefill(design, pair, sc, layout)
-        rows["tok_per_s"] = rows["prompts_per_s"] * traffic.osl_tok
-        rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        # the pool's ranks share one queue, filled by the mean demand
-        busy = traffic.demand_tok_per_s * sc.tok_per_text / (rows["n_replicas"] * rows["tok_per_s"])
-        queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
-        rows["ttft_s"] = rows["ttft_s"] + queue_s + serving.kv_transfer_s(sc, layout, traffic)
-        rows |= {"step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp}
+        rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
+        rows |= prompt_pool(rows, sc, layout, traffic)
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
@@ -127,7 +145,7 @@ def decode_pool(
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
-        rows |= {"ttft_s": 0.5 * rows["step_s"], "prefill_frac": 0.0, "batch": lead * layout.n_dp}
+        rows |= answer_pool(rows, layout, lead)
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))

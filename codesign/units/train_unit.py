@@ -16,9 +16,6 @@ from codesign.units.reduce import nondominated_per_design
 from codesign.units.serve_unit import Timer
 from codesign.units.survivors import Survivors, minimum_per_design
 
-EXTRAS = ("micro_batch", "recompute", "zero")
-
-
 NUMBERS = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes")
 
 
@@ -38,7 +35,7 @@ def training_unit(
     pair = rows.pop("pair")
     layout = with_devices(grid.layout.take(pair), rows["n_devices"])
     rows |= {k: np.broadcast_to(v, pair.shape) for k, v in vars(layout).items()}
-    rows |= {k: grid.extras[k][pair] for k in EXTRAS}
+    rows |= {k: v[pair] for k, v in grid.extras.items()}
     return Survivors(design[keep], rows, n, {"device_s_per_tok": best}, *counts)
 
 

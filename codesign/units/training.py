@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codesign.physics import offload, sites
 from codesign.physics.failures import goodput_frac
 from codesign.physics.layout import Layout, fits_shape
 from codesign.physics.operators import Scene
@@ -12,11 +13,14 @@ from codesign.units import energy
 from codesign.units.candidates import Grid, with_devices
 from codesign.units.energy import Meter
 
+MORE = ("offload", "n_sites", "sync_every")  # extras of a grid that only some studies vary
 CHUNK = 16384  # pairs timed at once; most terms do not depend on the device count, so the pair axis sets the cache footprint
 
 
 def job_of(grid_extras: dict, seq_tok, global_batch) -> train.Job:
-    return train.Job(seq_tok, grid_extras["micro_batch"], global_batch, grid_extras["recompute"], grid_extras["zero"])
+    """Job of the layouts that `grid_extras` names; what it does not name is off."""
+    more = {k: grid_extras[k] for k in MORE if k in grid_extras}
+    return train.Job(seq_tok, grid_extras["micro_batch"], global_batch, grid_extras["recompute"], grid_extras["zero"], **more)
 
 
 def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.ndarray]:
@@ -25,13 +29,21 @@ def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.
     n_devices = layout.n_devices
     s_per_tok = step_s / (job.global_batch * job.seq_tok) / goodput_frac(n_devices)
     used = sum(train.memory_classes(scene, layout, job).values())
+    fits = used <= scene.chip.hbm_bytes * scene.chip.usable_frac
+    if np.any(np.asarray(job.offload) > 0):
+        elsewhere = offload.host_bytes(train.state_classes(scene, layout, job), job.offload)
+        fits = fits & (elsewhere <= scene.chip.host_memory_bytes)
+    if np.any(np.isfinite(scene.chip.site_max_devices)):
+        fits = fits & (n_devices / job.n_sites <= scene.chip.site_max_devices)
+    if np.any(np.asarray(job.n_sites) > 1):
+        s_per_tok = s_per_tok * sites.token_waste(job.n_sites, job.sync_every)
     return {
         "step_s": step_s,
         "s_per_tok": s_per_tok,
         "device_s_per_tok": s_per_tok * n_devices,
         "n_devices": n_devices + 0.0 * step_s,
         "memory_bytes": used,
-        "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+        "fits": fits,
     }
 
 
@@ -50,7 +62,10 @@ def shape_fits(scene: Scene, layout: Layout):
 def consistent(layout: Layout, job: train.Job):
     """Rows with whole data-parallel ranks, whole expert copies and at least one whole micro-batch per rank."""
     micro = train.n_micro(job, layout)
-    return _whole(layout.n_dp) & _whole(layout.n_edp) & _whole(micro)
+    whole = _whole(layout.n_dp) & _whole(layout.n_edp) & _whole(micro)
+    if np.any(np.asarray(job.n_sites) > 1):  # every site holds whole copies
+        whole = whole & _whole(layout.n_dp / job.n_sites) & _whole(layout.n_edp / job.n_sites)
+    return whole
 
 
 def _whole(count):

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.physics import collectives, memory, operators
+from codesign.physics import collectives, memory, offload, operators, sites
 from codesign.physics.arrays import Arrays
 from codesign.physics.kernels import Ledger
 from codesign.physics.layout import Layout
 from codesign.physics.operators import ACT_BYTES, Scene
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "full", "reversible")
+OFFLOAD = ("none", "optimizer", "activations", "both")
 GRADIENT_BYTES = 4.0  # Megatron-LM accumulates and reduces bf16 training's gradients in fp32
 OPTIMIZER_BYTES = 12.0  # fp32 master weights and two Adam moments (ZeRO, arXiv 1910.02054 section 3.1)
 ELEMENTWISE_LAUNCHES = 8.0  # kernels per layer and forward pass
@@ -29,6 +30,9 @@ class Job(Arrays):
     recompute: np.ndarray  # index into RECOMPUTE
     zero: np.ndarray  # ZeRO stage 0-3
     n_interleave: np.ndarray | float = 1.0  # virtual stages per device
+    offload: np.ndarray | float = 0.0  # index into OFFLOAD: what waits in the host's memory
+    n_sites: np.ndarray | float = 1.0  # data-parallel copies joined by slow links
+    sync_every: np.ndarray | float = 1.0  # optimizer steps between exchanges of the sites
 
 
 def n_micro(job: Job, layout: Layout):
@@ -65,6 +69,11 @@ def step(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Step:
     dense_ways, expert_ways = zero_ways(layout, job, at_stage=1)
     update_s = OPTIMIZER_TRAFFIC_BYTES * (dense / dense_ways + experts / expert_ways) / scene.rates.elementwise.bytes_per_s
     total = count * micro_s + bubble_s + exposed + update_s + scene.chip.training.step_s
+    if np.any(np.asarray(job.n_sites) > 1):
+        total = total + sites.exposed_s(scene.census.n_params, job.n_sites, job.sync_every, micro_s, scene.chip)
+    if np.any(np.asarray(job.offload) > 0):
+        shard = dense / dense_ways + experts / expert_ways
+        total = total + offload.exposed_s(shard, kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout)), count, micro_s, update_s, job.offload, scene.chip)
     return Step(total, micro_s, bubble_s, exposed, update_s, ledger)
 
 
@@ -72,12 +81,12 @@ def micro_batch(scene: Scene, layout: Layout, job: Job, detail: bool = False) ->
     """Forward, backward and recomputation of one micro-batch on the fullest stage.
 
     GEMMs run 3 times (forward, input and weight gradients), collectives twice; attention once forward and 2.5 times its FLOP
-    backward (which recomputes the scores, arXiv 2307.08691 section 3) at a lower rate.  Full recomputation adds one forward of
-    everything, selective recomputation redoes the cheap operators between GEMMs (arXiv 2205.05198 section 4).
+    backward (which recomputes the scores, arXiv 2307.08691 section 3) at a lower rate.  Full recomputation, and the inversion of
+    reversible blocks (arXiv 1707.04585), add one forward of everything, selective recomputation redoes the cheap operators between GEMMs (arXiv 2205.05198 section 4).
     """
     ledger = Ledger(detail)
     share = memory.stage_share(scene.census, layout)
-    again = np.where(job.recompute == 2, 1.0, 0.0)
+    again = np.where(job.recompute >= 2, 1.0, 0.0)
     gemm, wire = share * (3.0 + again), share * (2.0 + again)
     n_tok = job.micro_batch * job.seq_tok / layout.n_cp
     for _, mixer, cached in scene.mixers():
@@ -108,7 +117,7 @@ def attention(ledger: Ledger, scene: Scene, layout: Layout, job: Job, mixer, cac
     Achieved rate by head width and by direction: FlashAttention-2, arXiv 2307.08691 figures 4-6 (causal, A100 and H100).
     """
     fit = scene.chip.training
-    again = np.where(job.recompute == 2, 1.0, 0.0)
+    again = np.where(job.recompute >= 2, 1.0, 0.0)
     passes = (1.0 + again + 2.5 / fit.attention_backward) * (1.0 + fit.attention_half / np.maximum(mixer.d_v, 1.0))
     operators.prefill_attention(ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share * passes, 1.0, fit.attention_s0_tok)
 
@@ -203,9 +212,17 @@ def shard_params(scene: Scene, layout: Layout):
 
 
 def zero_ways(layout: Layout, job: Job, at_stage):
-    """Ways that (dense, expert) state is sharded when ZeRO is at least `at_stage`: dp cp for dense weights, edp for experts."""
-    on = job.zero >= at_stage
-    return np.where(on, layout.n_dp * layout.n_cp, 1.0), np.where(on, layout.n_edp, 1.0)
+    """Ways that (dense, expert) state is sharded when ZeRO is at least `at_stage`: dp cp for dense weights, edp for experts,
+    inside one site."""
+    on, (dense, experts) = job.zero >= at_stage, ranks(layout, job)
+    return np.where(on, dense, 1.0), np.where(on, experts, 1.0)
+
+
+def ranks(layout: Layout, job: Job):
+    """Ranks that share (dense, expert) gradients inside one site: dp cp and edp, over the sites."""
+    if not np.any(np.asarray(job.n_sites) > 1):
+        return layout.n_dp * layout.n_cp, layout.n_edp
+    return layout.n_dp * layout.n_cp / job.n_sites, layout.n_edp / job.n_sites
 
 
 def gradient_exchange(scene: Scene, layout: Layout, job: Job, count):
@@ -218,9 +235,9 @@ def gradient_exchange(scene: Scene, layout: Layout, job: Job, count):
     dense, experts = shard_params(scene, layout)
     per_step = np.where(job.zero == 0, 2.0 * GRADIENT_BYTES, GRADIENT_BYTES + ACT_BYTES)
     n_bytes = np.where(job.zero == 3, count * 3.0 * ACT_BYTES, per_step)
-    n_dense = layout.n_dp * layout.n_cp
+    n_dense, n_experts = ranks(layout, job)
     lat_d, t_dense = collectives.shard_exchange(n_bytes * dense, n_dense, scene.chip, layout.n_tp)
-    lat_e, t_expert = collectives.shard_exchange(n_bytes * experts, layout.n_edp, scene.chip, layout.n_etp * layout.n_ep)
+    lat_e, t_expert = collectives.shard_exchange(n_bytes * experts, n_experts, scene.chip, layout.n_etp * layout.n_ep)
     return lat_d + t_dense + np.where(experts > 0, lat_e + t_expert, 0.0)
 
 
@@ -244,7 +261,7 @@ def activation_bytes_per_tok_layer(scene: Scene, layout: Layout, job: Job):
     none:       [2 (2 d + h (d_qk + d_v) + 2 kv + (g - 1) FFN width) + a (2 d + FFN width + k d)] / tp: norm inputs, q k v and the
                 attention output, inputs of the activation in 16 bit; inputs of GEMMs (MoE copies too) in their operand width a
     selective:  norm outputs and the activation product are redone: [2 (...) + a k d] / tp
-    full:       2 d / tp, the layer's input.
+    full:       2 d / tp, the layer's input; reversible: `memory_classes`.
     After arXiv 2205.05198 equations 1-6, with GQA widths, g = 3 (gated FFN) or 2 matrices, and without the 5 a s term.
     """
     census, ffn = scene.census, scene.census.ffn
@@ -270,12 +287,18 @@ def _matrices(params, area):
 
 
 def memory_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
-    """Bytes per class on the fullest device (the first stage holds the most micro-batches in flight)."""
+    """Bytes per class on the fullest device (the first stage holds the most micro-batches in flight); offloaded state is elsewhere."""
+    held = state_classes(scene, layout, job)
+    return _without_offloaded(held, scene, layout, job, fullest_stage_layers(scene, layout))
+
+
+def state_classes(scene: Scene, layout: Layout, job: Job) -> dict[str, np.ndarray]:
+    """Bytes per class of the fullest device's state, wherever it waits."""
     in_flight = np.minimum(layout.n_pp * (1.0 + (layout.n_pp - 1.0) / (layout.n_pp * job.n_interleave) * (job.n_interleave > 1)),
                            np.maximum(n_micro(job, layout), 1.0))  # fmt: skip
-    layers = np.ceil(scene.census.n_layers / layout.n_pp)
+    kept = kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout))
     state = _state_bytes(layout, job, *shard_params(scene, layout))
-    return state | {"activations": _held_bytes(scene, layout, job, in_flight * layers, 1.0), "reserve": scene.chip.reserve_bytes}
+    return state | {"activations": _held_bytes(scene, layout, job, in_flight * kept, 1.0), "reserve": scene.chip.reserve_bytes}
 
 
 def stage_memory_classes(scene: Scene, layout: Layout, job: Job, stage, n_layers) -> dict[str, np.ndarray]:
@@ -294,8 +317,15 @@ def stage_memory_classes(scene: Scene, layout: Layout, job: Job, stage, n_layers
     share = n_layers / census.n_layers
     dense, experts = memory.block_params(scene, layout)
     state = _state_bytes(layout, job, share * dense + tables, share * experts)
-    held = _held_bytes(scene, layout, job, in_flight * n_layers, np.where(is_last, 1.0, 0.0))
-    return state | {"activations": held, "reserve": np.broadcast_to(scene.chip.reserve_bytes, np.shape(stage))}
+    held = _held_bytes(scene, layout, job, in_flight * kept_bytes(scene, layout, job, n_layers), np.where(is_last, 1.0, 0.0))
+    state |= {"activations": held, "reserve": np.broadcast_to(scene.chip.reserve_bytes, np.shape(stage))}
+    return _without_offloaded(state, scene, layout, job, n_layers)
+
+
+def _without_offloaded(held, scene: Scene, layout: Layout, job: Job, n_layers):
+    if not np.any(np.asarray(job.offload) > 0):
+        return held
+    return offload.on_device(held, kept_bytes(scene, layout, job, n_layers) / n_layers, job.offload)
 
 
 def _state_bytes(layout: Layout, job: Job, dense, experts) -> dict[str, np.ndarray]:
@@ -308,13 +338,29 @@ def _state_bytes(layout: Layout, job: Job, dense, experts) -> dict[str, np.ndarr
     }
 
 
-def _held_bytes(scene: Scene, layout: Layout, job: Job, layers_in_flight, has_head):
+def _held_bytes(scene: Scene, layout: Layout, job: Job, kept, has_head):
     """Activations: those kept for the backward pass, one layer being recomputed, 16-bit logits and their fp32 softmax."""
     n_tok = job.micro_batch * job.seq_tok / layout.n_cp
-    stored = layers_in_flight * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
     one_layer = n_tok * activation_bytes_per_tok_layer(scene, layout, _without_recompute(job))
     logits = n_tok * scene.census.vocab / layout.n_tp * 6.0
-    return stored + np.where(job.recompute > 0, one_layer, 0.0) + has_head * logits
+    return kept + np.where(job.recompute > 0, one_layer, 0.0) + has_head * logits
+
+
+def fullest_stage_layers(scene: Scene, layout: Layout):
+    return np.ceil(scene.census.n_layers / layout.n_pp)
+
+
+def kept_bytes(scene: Scene, layout: Layout, job: Job, n_layers):
+    """Bytes of activations that one micro-batch leaves on a stage of `n_layers` until its backward pass.
+
+    Layers x tokens x `activation_bytes_per_tok_layer`; reversible blocks find their inputs from their outputs, so only the two streams at the
+    end of the stage stay: 2 x 2 B x d / tp a token (arXiv 1707.04585), which takes an architecture built of such blocks.
+    """
+    n_tok = job.micro_batch * job.seq_tok / layout.n_cp
+    kept = n_layers * n_tok * activation_bytes_per_tok_layer(scene, layout, job)
+    if not np.any(np.asarray(job.recompute) == 3):
+        return kept
+    return np.where(job.recompute == 3, n_tok * 2.0 * ACT_BYTES * scene.census.d_model / layout.n_tp, kept)
 
 
 def _without_recompute(job: Job) -> Job:
