@@ -49,3 +49,15 @@ def test_optuna_trials_carry_a_speed_tier_and_our_algorithm_does_not(tmp_path):
     assert searched_problem(small, "nested", stored=True).sampled and searched_problem(tiered, "nested", stored=False).sampled
     assert not searched_problem(tiered, "joint", stored=True).sampled
     assert searched_problem(small, "nested", False) == replace(small.problem)
+
+
+def test_the_estimate_times_neighbours_as_an_enumeration_meets_them(tmp_path):
+    from codesign.run import plan
+
+    space = {"architecture.n_layers": {"range": [20, 59]}, "architecture.n_experts": [64, 128], "precision.weight_bits": [8, 16],
+             "architecture.d_expert": [512, 768, 1024, 1536]}  # fmt: skip
+    problem = study(tmp_path, {"space": space}).problem
+    estimate = plan(study(tmp_path, {"space": space})).seconds
+    outcome = exhaustive.run(problem)
+    assert estimate / 8 < outcome.seconds < 8 * estimate  # the machine is shared: an order of magnitude is what a choice of method needs
+    assert plan(study(tmp_path, {"space": {}})).space_designs == 1
