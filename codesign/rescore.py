@@ -29,6 +29,7 @@ from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
+OPTIONS = ("micro_batch", "recompute", "zero")  # of a training layout, besides those that only some studies vary
 SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")  # what two pools add up
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
 
@@ -66,7 +67,8 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     units = ("train", *setting.roles)
     layouts = {u: Layout(*(np.array([float(r[f"{u}.{k}"]) for r in rows]) for k in DEGREES)) for u in units}
     leads = {u: np.array([float(r[f"{u}.batch"]) for r in rows]) / layouts[u].n_dp for u in setting.roles}
-    job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in ("micro_batch", "recompute", "zero")}
+    options = (*OPTIONS, *(k for k in training.MORE if f"train.{k}" in rows[0]))
+    job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in options}
     batch_tok = np.array([float(r["global_batch_tok"]) for r in rows])
     rl_rate, _ = pipeline.reinforce(setting, designs)
     rate = np.broadcast_to(rl_rate, (len(rows),))
