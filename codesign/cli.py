@@ -77,22 +77,28 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
 @with_overrides
 @click.option("--trials", type=click.IntRange(min=1), help="Designs to sample (nested and joint).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.")
-@click.option("--storage", metavar="URL", help="Optuna storage to use directly instead of the run directory.")
+@click.option("--storage", metavar="URL", help="Optuna storage that other processes can join, such as postgresql://...")
+@click.option("--worker", is_flag=True, help="Join the sampled search in --storage; write no run directory.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that score designs (default: threads on all cores).")
+@click.option("--dask", metavar="ADDR", help="Dask scheduler whose workers score designs, such as tcp://host:8786.")
 @click.option("--out", type=click.Path(file_okay=False), help="Run directory (default runs/<name>).")
 @click.option("--resume", is_flag=True, help="Continue; it is an error if there is nothing to continue.")
 @JSON_OPTION
 @guarded
-def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json) -> None:
+def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask, out, resume, as_json) -> None:
     """Search a study and write a run directory: front, report, Optuna storage."""
     from codesign import payload, picks, progress, screen, tables
     from codesign.run import run as run_study
     from codesign.study import open_study
 
     resolved = open_study(study, overrides, scenario)
+    if worker:
+        return _work(resolved, storage, trials, seed, as_json)
     if out is None and scenario:
         out = str(Path("runs") / f"{resolved.name}-{scenario}")
     with progress.bar() as bar:
-        result = run_study(resolved, out, trials=trials, seed=seed, storage=storage, resume=resume, progress=bar.update, announce=bar.announce)
+        result = run_study(resolved, out, trials=trials, seed=seed, storage=storage, workers=workers, dask=dask,
+                           resume=resume, progress=bar.update, announce=bar.announce)  # fmt: skip
     manifest = result.manifest
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
@@ -111,6 +117,22 @@ def run(study, overrides, scenario, trials, seed, storage, out, resume, as_json)
     if manifest["n_front"] == 0:
         click.echo(screen.closest_text(manifest["closest"]), err=True)
         sys.exit(NOTHING_FEASIBLE)
+
+
+def _work(resolved, storage, trials, seed, as_json) -> None:
+    """`run --worker`: score trials of a shared study until it has enough."""
+    from codesign import progress
+    from codesign.run import work
+
+    if not storage:
+        raise click.UsageError("--worker needs --storage: the study that it joins")
+    with progress.bar() as bar:
+        outcome = work(resolved, storage, trials, seed, bar.update)
+    if as_json:
+        return _print_json({"n_trials": outcome.n_trials, "n_designs": outcome.n_designs, "stop_reason": outcome.stop_reason})
+    click.echo(f"worker done: {outcome.stop_reason}; {outcome.n_trials:,} trials in {resolved.name}")
+    if outcome.interrupted:
+        sys.exit(INTERRUPTED)
 
 
 @main.command()

@@ -46,7 +46,7 @@ class StudyProblem:
         tiers = self.setting.tiers_s if self.sampled else ()
         extra = [_variable(TIER, tiers, ordered=True)] if tiers else []
         for unit, grid in self.layout_grids.items() if self.flat else ():
-            extra.append(_variable(f"{unit}.layout", tuple(layout_names(grid)), ordered=False))
+            extra.append(_variable(f"{unit}.layout", tuple(layout_names(grid)), ordered=True))  # neighbours in the grid are alike
             extra.append(_variable(f"{unit}.{'n_devices' if unit == 'train' else 'batch'}", tuple(grid.leading.tolist()), ordered=True))
         return tuple(extra)
 

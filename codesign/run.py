@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,16 @@ import numpy as np
 from codesign.constraints import in_words
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested, pareto
+from codesign.search import exhaustive, joint, nested, pareto, samplers
+from codesign.search.lock import NAME as LOCK
+from codesign.search.lock import locked
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
 from codesign.spec.errors import SpecError, UserError
+from codesign.starts import warm_start
 from codesign.study import Study, sampler_problems
 
-PILOT_DESIGNS = 48
+PILOT_DESIGNS, NEIGHBOURS = 48, 256
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
 CHECKPOINT = "search.ckpt"
 
@@ -40,8 +47,8 @@ class Plan:
     feasible_share: float
 
 
-def plan(study: Study, seed: int = 0) -> Plan:
-    """Count the space, time a pilot of random designs, and choose: exhaustive when it fits the time limit, else nested."""
+def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
+    """Count the space, time a pilot, and choose: exhaustive when it fits the time limit and no storage asks for trials, else nested."""
     problem, search = study.problem, study.file.search
     count = problem.space.n_designs()
     valid = problem.space.n_valid()
@@ -50,20 +57,39 @@ def plan(study: Study, seed: int = 0) -> Plan:
     pilot = pilot[problem.valid(pilot)]
     seconds, share = 0.0, 0.0
     if len(pilot):
-        problem.evaluate(pilot[:1])
-        start = time.perf_counter()
-        batch = problem.evaluate(pilot)
-        seconds = (time.perf_counter() - start) / len(pilot) * valid.n
-        share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
+        share = float(np.mean(np.all(problem.evaluate(pilot).violations <= 0, axis=1)))
+        seconds = _seconds_per_design(problem, pilot) * valid.n
     method, reason = search.method, "the study asks for it"
     if method == "auto":
         fits = valid.is_exact and seconds <= search.time_limit
         method = "exhaustive" if fits else "nested"
         size = f"{valid.n:,} designs" if valid.is_exact else "too many designs to count"
         reason = f"{size}, about {_duration(seconds)} to evaluate all, time limit {_duration(search.time_limit)}"
+        if stored:
+            method, reason = "nested", "the trials of a storage are sampled"
     if problems := list(sampler_problems(study.file, method != "exhaustive")):
         raise SpecError(map(study.file.place, problems))
     return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
+
+
+def _seconds_per_design(problem: StudyProblem, pilot: np.ndarray) -> float:
+    """Time of designs that lie side by side, as an enumeration meets them: they share most of their parts, which random designs do not.
+
+    Two blocks of neighbours of a random design: all choices of the variables that vary fastest.
+    """
+    sizes = [v.n_active for v in problem.space.variables] or [1]
+    n_fast = next((n for n in range(1, len(sizes)) if prod(sizes[-n:]) >= NEIGHBOURS), len(sizes))
+    block = np.stack(np.unravel_index(np.arange(min(prod(sizes[-n_fast:]), 4 * NEIGHBOURS)), sizes[-n_fast:]), axis=1)
+    spent, n = 0.0, 0
+    for row in pilot[[0, -1]]:
+        index = np.tile(row, (len(block) + 1, 1))  # and the design itself, which is valid
+        index[1:, -n_fast:] = block[:, : len(row)]
+        index = np.unique(problem.canonical(index), axis=0)
+        index = index[problem.valid(index)]
+        start = time.perf_counter()
+        problem.evaluate(index)
+        spent, n = spent + time.perf_counter() - start, n + len(index)
+    return spent / n
 
 
 def _duration(seconds: float) -> str:
@@ -75,34 +101,64 @@ def _duration(seconds: float) -> str:
 
 def run(
     study: Study, out: str | Path | None = None, *, trials: int | None = None, seed: int | None = None,
-    storage: str | None = None, resume: bool = False, progress: Callable[..., None] | None = None, announce: Callable[[Plan], None] | None = None,
+    storage: str | None = None, workers: int | None = None, dask: str | None = None, resume: bool = False,
+    progress: Callable[..., None] | None = None, announce: Callable[[Plan], None] | None = None,
 ) -> Run:  # fmt: skip
-    """Search and save.  An identical study continues in its directory; another study there is an error that names the difference."""
+    """Search and save.  An identical study continues in its directory; another study there is an error that names the difference.
+
+    workers: processes that score designs, instead of threads; dask: a scheduler whose workers do; storage: an Optuna storage that
+    other processes join with `work`.
+    """
     start = time.perf_counter()
-    search = study.file.search
-    seed = search.seed if seed is None else seed
-    trials = trials or search.trials
     folder = Path(out) if out is not None else Path("runs") / study.name
     _refuse_foreign(folder, study, resume)
-    chosen = plan(study, seed)
-    _claim(folder, study)
-    if announce is not None:
-        announce(chosen)
-    problem = replace(study.problem, sampled=chosen.method != "exhaustive", flat=chosen.method == "joint")
-    outcome = _search(problem, chosen.method, folder, Settings(search.sampler, trials=trials, seed=seed, batch=search.batch), progress, storage)
-    table = tabulate(problem, outcome, folder)
-    note = _write_journal(problem, outcome, folder, study.name)
-    wall = time.perf_counter() - start
-    manifest = _manifest(study, problem, outcome, folder, chosen, table, seed, trials, wall, note)
-    save(folder, study, table, manifest)
-    return load_results(folder)
+    chosen = plan(study, study.file.search.seed if seed is None else seed, storage is not None)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _refuse_foreign(folder, study, resume)
+        _claim(folder, study)
+        if announce is not None:
+            announce(chosen)
+        settings = _settings(study, trials, seed)
+        problem = searched_problem(study, chosen.method, storage is not None)
+        hooks = Hooks(progress=progress, checkpoint=folder / CHECKPOINT, storage=storage, study_name=study.name, workers=workers, dask=dask)
+        outcome = _search(problem, chosen.method, settings, hooks)
+        table = tabulate(problem, outcome, folder)
+        note = _write_journal(problem, outcome, folder, study.name)
+        wall = time.perf_counter() - start
+        save(folder, study, table, _manifest(study, problem, outcome, folder, chosen, table, settings, wall, note))
+        return load_results(folder)
 
 
-def _search(problem: StudyProblem, method: str, folder: Path, settings: Settings, progress, storage) -> SearchOutcome:
-    checkpoint = folder / CHECKPOINT
+def work(study: Study, storage: str, trials: int | None = None, seed: int | None = None, progress: Callable[..., None] | None = None) -> SearchOutcome:
+    """Join the sampled search of a study in a storage until its trials are done.  Writes no directory: the run that began it does."""
+    method = "nested" if study.file.search.method == "auto" else study.file.search.method
+    settings = _settings(study, trials, seed)
+    own = np.random.SeedSequence([settings.seed, os.getpid(), zlib.crc32(socket.gethostname().encode())])  # not the designs of another worker
+    settings = replace(settings, seed=int(own.generate_state(1)[0]), flat_gain=None)  # one process decides when the front is flat
+    return _search(searched_problem(study, method, True), method, settings, Hooks(progress=progress, storage=storage, study_name=study.name, joins=True))
+
+
+def _settings(study: Study, trials: int | None, seed: int | None) -> Settings:
+    search = study.file.search
+    seed = search.seed if seed is None else seed
+    return Settings(search.sampler, trials=trials or search.trials, seed=seed, batch=search.batch, flat_gain=search.flat_gain or None)
+
+
+def searched_problem(study: Study, method: str, stored: bool) -> StudyProblem:
+    """The study's problem in the form of a method: layouts are variables in `joint`; a trial of an Optuna sampler in `nested`
+    carries a speed tier, because it can report only one point.  Our own algorithm learns from all points of a design."""
+    one_vector = stored or not samplers.has_engine(study.file.search.sampler)
+    return replace(study.problem, sampled=method == "nested" and one_vector, flat=method == "joint")
+
+
+def _search(problem: StudyProblem, method: str, settings: Settings, hooks: Hooks) -> SearchOutcome:
     if method == "exhaustive":
-        return exhaustive.run(problem, progress=progress, checkpoint=checkpoint)
-    hooks = Hooks(progress=progress, checkpoint=checkpoint, storage=storage)
+        if hooks.storage:
+            raise UserError("a storage holds the trials of a sampled search, and this one is exhaustive", hint="add --set search.method=nested; or use --workers or --dask")
+        return exhaustive.run(problem, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask)
+    if method == "nested" and not hooks.joins:
+        hooks = replace(hooks, warm_start=warm_start(problem))
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
 
 
@@ -116,7 +172,7 @@ def _refuse_foreign(folder: Path, study: Study, resume: bool) -> None:
                 f"{folder} holds the results of another study; different: {', '.join(different[:6])}",
                 hint="choose another directory with --out, or delete this one",
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(p.name != LOCK for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run directory", hint="choose another directory with --out")
     elif resume:
         raise UserError(f"{folder}: nothing to resume", hint="leave --resume out to start")
@@ -124,7 +180,6 @@ def _refuse_foreign(folder: Path, study: Study, resume: bool) -> None:
 
 def _claim(folder: Path, study: Study) -> None:
     """Take the directory for this study."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "study.yaml"
     if not path.is_file():
         write_atomically(path, lambda part: part.write_text(study.file.resolved_yaml(), encoding="utf-8"))
@@ -135,7 +190,7 @@ def _differences(theirs: str, mine: str) -> list[str]:
     from codesign.spec import yamlio
 
     flat = [_flat(yamlio.parse(text).data) for text in (theirs, mine)]
-    free = {"search.trials", "search.time_limit", "question"}
+    free = {"search.trials", "search.time_limit", "search.flat_gain", "question"}
     keys = sorted({*flat[0], *flat[1]} - free)
     return [key for key in keys if flat[0].get(key) != flat[1].get(key)]
 
@@ -219,21 +274,21 @@ def _write_journal(problem: StudyProblem, outcome: SearchOutcome, folder: Path, 
     return dashboard.write_journal(problem, outcome, folder / JOURNAL, name)
 
 
-def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, seed, trials, wall, note) -> dict[str, Any]:
+def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settings: Settings, wall, note) -> dict[str, Any]:
     scale, hypervolume = _scaled(outcome, problem, folder)
     front = int(table["on_front"].sum()) if len(table) else 0
     return {
         "format": FORMAT, "name": study.name, "question": study.file.question, "study_path": str(study.file.path),
         "version": _version("codesign"), "python": platform.python_version(),
         "packages": {p: _version(p) for p in ("numpy", "optuna", "moocore", "pandas")},
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": seed, "trials": trials,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seed": settings.seed, "trials": settings.trials,
         "method": outcome.method, "method_reason": chosen.reason, "exact": bool(outcome.exact), "stop_reason": outcome.stop_reason,
         "interrupted": outcome.interrupted, "sampler": None if outcome.method == "exhaustive" else study.file.search.sampler,
         "n_designs": outcome.n_designs, "n_layouts": outcome.n_layouts, "n_candidates": outcome.n_candidates,
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
         "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
-        "rows_covered": outcome.n_designs * study.problem.rows_per_design,
+        "rows_covered": _rows_covered(outcome, study.problem, chosen.space_rows),
         "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
@@ -265,6 +320,17 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
     broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
     limits = problem.setting.limits
     return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
+
+
+def _rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int) -> int:
+    """Layout rows that were tried or excluded before.  Designs count once, although trials may repeat one at another speed tier."""
+    if outcome.exact:
+        return space_rows
+    if outcome.method == "joint":
+        return min(outcome.n_designs * len(problem.layout_grids), space_rows)
+    whole = outcome.method == "exhaustive" or outcome.sampled
+    n = outcome.n_designs if whole else len(np.unique(outcome.designs.index[:, : len(problem.variables)], axis=0))
+    return n * problem.rows_per_design
 
 
 def _version(package: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,7 @@ def _space(file: StudyFile, base: Mapping[str, Any]) -> Space:
     """Design variables: all of `space` but the speed tier, which chooses among layouts and not among designs."""
     legal = legal_variables(file)
     fixed = {name: base[name] for name in legal if name in base}
-    late = Late(frozenset(LATE), lambda columns: late_columns(base, columns))
+    late = Late(frozenset(LATE), partial(late_columns, base))  # and not a lambda, which no worker process could be sent
     return file.parse_space(legal, fixed, late, without={TIER})
 
 

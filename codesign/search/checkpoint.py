@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import time
 import zlib
@@ -35,12 +36,23 @@ class Checkpoint:
         records = list(_scan(self._path)) if self._path.exists() else []
         good = records[-1][0] if records else 0
         self.records = [_decode(body) for _, body in records]  # [(arrays, meta)], oldest first
+        self.note = self._keep_damaged(good)  # what a reader should know about the file, or None
         if self.records:
             self._compare(self.records.pop(0)[1], identity)
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
             file.truncate(good)  # a record that was being written when the run died
         if not good:
             self.append({}, identity)
+
+    def _keep_damaged(self, good: int) -> str | None:
+        """Save a copy where whole records follow a damaged one; a torn end alone is what a kill leaves, and is cut off."""
+        data = self._path.read_bytes() if self._path.exists() else b""
+        if data.find(_MAGIC, good + len(_MAGIC)) < 0:
+            return None
+        copy = self._path.with_name(f"{self._path.name}.damaged")
+        copy.write_bytes(data)
+        lost = f"{len(data) - good:,} of {len(data):,} bytes"
+        return f"{self._path.name} was damaged: {lost} are done again; the damaged file is kept as {copy.name}"
 
     def _compare(self, stored: dict, identity: dict) -> None:
         identity = json.loads(json.dumps(identity))
@@ -64,7 +76,13 @@ class Checkpoint:
         start = time.perf_counter()
         body = _encode(arrays, meta)
         with self._path.open("ab") as file:
-            file.write(_HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body)
+            end = file.tell()
+            try:
+                file.write(_HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body)
+                file.flush()
+            except OSError:  # a full disk: give back what the torn record took
+                os.ftruncate(file.fileno(), end)
+                raise
         now = time.perf_counter()
         self._due = now + max(_LEAST_S, _COST_FACTOR * (now - start))
 
@@ -100,11 +118,11 @@ def _scan(path: Path) -> Iterator[tuple[int, bytes]]:
         magic, length, checksum = _HEADER.unpack_from(data, position)
         start, stop = position + _HEADER.size, position + _HEADER.size + length
         body = data[start:stop]
-        if magic != _MAGIC:
+        if magic != _MAGIC and position == 0:
             raise UserError(
                 f"{path} is not a search checkpoint", hint="move it away or choose another output directory"
             )
-        if len(body) < length or zlib.crc32(body) != checksum:
+        if magic != _MAGIC or len(body) < length or zlib.crc32(body) != checksum:
             return
         yield stop, body
         position = stop

@@ -1,11 +1,10 @@
-"""From asked designs to what a search keeps of them, on all cores."""
+"""From asked designs to what a search keeps of them."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ from codesign.search.problem import Batch, Index, Problem, maximised
 EXTRA = "valid"
 # Columns that the archive carries for a search and that are taken out at the end.
 INDEX, VALUES, VIOLATIONS = "_design_index", "_design_objectives", "_design_violations"
-_LEAST_SLICE = 256  # designs for which a thread is worth its overhead
 
 
 @dataclass
@@ -61,16 +59,6 @@ def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.nda
         n_feasible=int(batch.n_feasible),
     )
     return Part(rows, points[front], columns, counts, Counter(batch.killed))
-
-
-def evaluate(
-    problem: Problem, index: Index, design_id: np.ndarray, pool: ThreadPoolExecutor, n_threads: int
-) -> list[Part]:
-    """Score designs in as many slices as there are threads. The parts come in the order of the designs."""
-    n_slices = max(1, min(n_threads, len(index) // _LEAST_SLICE))
-    slices = zip(np.array_split(index, n_slices), np.array_split(design_id, n_slices), strict=True)
-    jobs = [pool.submit(score, problem, rows, ids) for rows, ids in slices]
-    return [job.result() for job in jobs]
 
 
 def score(problem: Problem, index: Index, design_id: np.ndarray) -> Part:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,21 +11,24 @@ from threading import Event
 import numpy as np
 
 from codesign.search.checkpoint import Checkpoint
+from codesign.search.crew import Crew, Job, crew
 from codesign.search.designs import Sample, Table
-from codesign.search.evaluation import Part, group, n_cores, pack, score, unpack
+from codesign.search.evaluation import Part, group, pack, unpack
 from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
 from codesign.search.pareto import Scaling
-from codesign.search.problem import Index, Problem, fingerprint
+from codesign.search.problem import Problem, fingerprint
 
 COMPLETE = "every design evaluated"
+CHUNK, LEAST_CHUNK = 4096, 128  # designs that a worker scores at once
 TABLE_ROWS = 200_000  # evaluated designs kept beside the front
 
 
 def run(
     problem: Problem,
     *,
-    chunk: int = 4096,
-    n_threads: int | None = None,
+    chunk: int | None = None,
+    workers: int | None = None,
+    dask: str | None = None,
     time_limit_s: float | None = None,
     reference: Scaling | None = None,
     progress: Progress | None = None,
@@ -34,21 +36,23 @@ def run(
     checkpoint: str | Path | None = None,
     n_rows: int = TABLE_ROWS,
 ) -> SearchOutcome:
-    """Evaluate all that `problem.enumerate(chunk)` yields, chunks in parallel threads, merged in order.
+    """Evaluate all that `problem.enumerate(chunk)` yields, chunks in parallel, merged in order.
 
     `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary,
-    with what there is. With `checkpoint`, a file, an interrupted enumeration continues where its last record
-    ended.
+    with what there is. `chunk` is how many designs a worker scores at once (by default an eighth of a small space, so that all
+    cores have something to do; larger chunks share more parts between designs). With `checkpoint`, a file, an interrupted enumeration continues where its last record
+    ended. `workers`: so many processes instead of a thread per core; `dask`: the cluster of this scheduler.
     """
-    tracker = Tracker(problem, reference, progress, getattr(problem, "n_designs", None))
+    n_designs = getattr(problem, "n_designs", None)
+    chunk = chunk or min(CHUNK, max(LEAST_CHUNK, (n_designs or CHUNK * 8) // 8))
+    tracker = Tracker(problem, reference, progress, n_designs)
     state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
     log = None
     if checkpoint is not None:
         log = Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)})
         state.restore(tracker, log)
-    n_threads = n_threads or n_cores()
-    with interruptible() as pressed, ThreadPoolExecutor(n_threads) as pool:
-        parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, pool, n_threads)
+    with interruptible() as pressed, crew(problem, workers, dask) as hands:
+        parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, hands)
         try:
             reason = _take_all(
                 parts, state, tracker, log, lambda: _halt(pressed, stop, tracker, time_limit_s)
@@ -65,6 +69,7 @@ def run(
         stop_reason=reason,
         interrupted=reason == "interrupted",
         n_trials=state.n_seen,
+        notes=[log.note] if log and log.note else [],
     )
     tracker.report(state.n_seen, force=True)
     return outcome
@@ -105,15 +110,14 @@ class _Stream:
         chunk: int,
         n_skip: int,
         n_before: int,
-        pool: ThreadPoolExecutor,
-        n_threads: int,
+        hands: Crew,
     ) -> None:
-        self._problem, self._pool = problem, pool
+        self._hands = hands
         self._chunks = enumerate(problem.enumerate(chunk))
         self._n_skip = n_skip
         self._position = n_before  # of the next design in the enumeration
-        self._ahead: deque[Future[Part]] = deque()
-        self._n_ahead = 2 * n_threads
+        self._ahead: deque[Job | None] = deque()  # None: a chunk without designs
+        self._n_ahead = 2 * hands.n_workers
 
     def _submit(self) -> None:
         while len(self._ahead) < self._n_ahead:
@@ -123,22 +127,20 @@ class _Stream:
             if number >= self._n_skip:
                 ids = np.arange(self._position, self._position + len(index))
                 self._position += len(index)
-                self._ahead.append(self._pool.submit(_score, self._problem, index, ids))
+                self._ahead.append(self._hands.submit(index, ids) if len(index) else None)
 
     def __iter__(self) -> Iterator[Part | None]:
         self._submit()
         while self._ahead:
-            yield self._ahead.popleft().result()
+            job = self._ahead.popleft()
+            yield self._hands.result(job) if job else None
             self._submit()
 
     def cancel(self) -> None:
         """Drop what was not started."""
         for job in self._ahead:
-            job.cancel()
-
-
-def _score(problem: Problem, index: Index, design_id: np.ndarray) -> Part | None:
-    return score(problem, index, design_id) if len(index) else None
+            if job:
+                job.future.cancel()
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """A multi-objective genetic algorithm on integer positions, one numpy pass per generation.
 
-NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with four changes for discrete spaces that are cheap to
+NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with five changes for discrete spaces that are cheap to
 evaluate: no design is ever proposed twice; inactive variables are moved to their fixed position before that
 comparison, so conditional variables are inherited like any other; a mutation is a step of one on an ordered
-variable or a jump to any other choice; and the population grows with the evaluations, because small
-populations win early and large ones late.
+variable or a jump to any other choice; the population grows with the evaluations, because small
+populations win early and large ones late; and a design may have several points (its layouts), of which the
+best decides whether it stays.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ _ROUNDS = 40  # attempts to fill a generation with new designs before the space 
 class GeneticAlgorithm:
     """Proposes designs (`ask`) and learns from their values (`tell`); knows nothing of Optuna.
 
+    `takes_points`: it may be told several rows of the same design, one per point.
     All random numbers come from one generator and a generation is always bred whole, so the sequence of
     designs does not depend on how many are asked for at once.
     """
+
+    takes_points = True
 
     def __init__(
         self,
@@ -58,16 +62,23 @@ class GeneticAlgorithm:
         self._seen: set[int] = set()
         self._queue = np.empty((0, len(sizes)), np.int64)  # bred, not yet asked for
         self._batch = batch  # most designs asked for together
-        self._n_asked = self._n_told = 0
-        self._serial = np.empty(0, np.int64)  # position of each pool member in the sequence of told designs
-        self._index = self._queue  # the pool: parents, then children told since they were bred
+        self._n_asked = self._n_rows = 0
+        self._told: set[int] = set()  # designs, each counted once however many points it has
+        self._serial = np.empty(0, np.int64)  # position of each pool row in the sequence of told rows
+        self._index = self._queue  # the pool: rows of the parents, then rows told since they were bred
+        self._parents = self._queue  # best first
         self._values = np.empty((0, len(maximise)))
         self._excess = np.empty(0)
 
     @property
     def population_size(self) -> int:
         """Members of the next generation."""
-        return int(min(max(self._least, self._n_told / self._growth), self._most))
+        return int(min(max(self._least, self.n_told / self._growth), self._most))
+
+    @property
+    def n_told(self) -> int:
+        """Distinct designs learned from."""
+        return len(self._told)
 
     @property
     def generation_dealt(self) -> bool:
@@ -95,16 +106,18 @@ class GeneticAlgorithm:
         return asked, numbers
 
     def tell(self, index: Index, values: np.ndarray, violations: np.ndarray) -> None:
-        """Finite values in natural units (n, M) and signed violations (n, C) of designs."""
-        self._serial = np.concatenate([self._serial, self._n_told + np.arange(len(index))])
+        """Finite values in natural units (n, M) and signed violations (n, C) of designs or of their points."""
+        self._serial = np.concatenate([self._serial, self._n_rows + np.arange(len(index))])
         self._index = np.concatenate([self._index, index])
         self._values = np.concatenate([self._values, values])
         self._excess = np.concatenate([self._excess, excess(violations)])
-        self._n_told += len(index)
-        self._seen.update(keys(self._canonical(index), self._sizes).tolist())
+        self._n_rows += len(index)
+        new = keys(self._canonical(index), self._sizes).tolist()
+        self._told.update(new)
+        self._seen.update(new)
 
     def _select(self) -> None:
-        """Cut the pool to the best: feasible first, then front by front, then the less crowded."""
+        """Cut the pool to the rows of the best designs: feasible first, then front by front, then the less crowded."""
         order = np.argsort(self._excess, kind="stable")
         feasible = np.flatnonzero(self._excess <= 0)
         if len(feasible):
@@ -113,7 +126,11 @@ class GeneticAlgorithm:
             rank = moocore.pareto_rank(scaled)
             best = feasible[np.lexsort((-crowding(scaled, rank), rank))]
             order = np.concatenate([best, order[len(feasible) :]])
-        order = order[: self.population_size]
+        number = keys(self._canonical(self._index[order]), self._sizes)
+        _, first, design = np.unique(number, return_index=True, return_inverse=True)
+        parents = np.sort(first)[: self.population_size]
+        self._parents = self._index[order[parents]]
+        order = order[np.isin(design, design[parents])]
         self._serial, self._index = self._serial[order], self._index[order]
         self._values, self._excess = self._values[order], self._excess[order]
 
@@ -122,7 +139,7 @@ class GeneticAlgorithm:
         n, parts = self.population_size, []
         for attempt in range(_ROUNDS):
             # A family that has nothing new to offer gets immigrants.
-            inherit = self._n_told >= self._least and attempt < _ROUNDS // 2
+            inherit = self.n_told >= self._least and attempt < _ROUNDS // 2
             parts.append(self._unseen(self._children(n) if inherit else self._random(n)))
             n -= len(parts[-1])
             if n <= 0:
@@ -147,10 +164,10 @@ class GeneticAlgorithm:
     def _children(self, n: int) -> Index:
         """Uniform crossover of two tournament winners, then about one mutation each."""
         rng, shape = self.rng, (n, len(self._sizes))
-        # The pool is sorted, so the better of two random members is the one with the lower number.
-        winner = np.minimum(*rng.integers(0, len(self._index), (2, 2, n)))
+        # Parents are sorted, so the better of two random ones is the one with the lower number.
+        winner = np.minimum(*rng.integers(0, len(self._parents), (2, 2, n)))
         crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)
-        child = np.where(crossed, self._index[winner[1]], self._index[winner[0]])
+        child = np.where(crossed, self._parents[winner[1]], self._parents[winner[0]])
         mutated = rng.random(shape) < 1 / shape[1]
         idle = np.flatnonzero(~mutated.any(axis=1) & ~crossed.any(axis=1))
         mutated[idle, rng.integers(0, shape[1], len(idle))] = True
@@ -162,7 +179,7 @@ class GeneticAlgorithm:
         return np.where(mutated, np.where(stepping, step, jump), child)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
-        """Arrays and JSON to continue from; designs told are referred to by their place in the sequence."""
+        """Arrays and JSON to continue from; rows told are referred to by their place in the sequence."""
         return {"ga.serial": self._serial, "ga.queue": self._queue}, {"rng": self.rng.bit_generator.state}
 
     def restore(self, told: Sequence[Told], states: Sequence[tuple[dict[str, np.ndarray], dict]]) -> None:
@@ -175,7 +192,7 @@ class GeneticAlgorithm:
         self._queue = arrays["ga.queue"]
         self._seen.update(keys(self._queue, self._sizes).tolist())
         self.rng.bit_generator.state = meta["rng"]
-        self._n_asked = self._n_told
+        self._n_asked = self.n_told
 
 
 def excess(violations: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import numpy as np
 
 from codesign.search import samplers
 from codesign.search.checkpoint import Checkpoint
+from codesign.search.crew import Crew, crew
 from codesign.search.designs import Known, Table
-from codesign.search.evaluation import Part, evaluate, group, n_cores, pack, unpack
+from codesign.search.evaluation import INDEX, VALUES, VIOLATIONS, Part, group, pack, unpack
 from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
-from codesign.search.pareto import Scaling
-from codesign.search.problem import Index, Problem, fingerprint, sizes
+from codesign.search.pareto import Scaling, nondominated
+from codesign.search.problem import Index, Problem, Told, fingerprint, sizes
 
 _BARREN_BATCHES, _BARREN_TRIALS = 5, 200  # so many without a new design, and more will not bring one
 _NONE_VALUE = 0.0  # told where nothing fits and no value was ever seen; the violation is what ranks it
@@ -46,17 +46,22 @@ class Hooks:
     checkpoint: str | Path | None = None  # file to continue from and to save to
     storage: str | None = None  # Optuna storage used directly instead of memory and checkpoint
     study_name: str = "codesign"
+    joins: bool = False  # this process helps a run that another one began in the storage, and ends with it
+    workers: int | None = None  # processes that score designs; None: threads, one per core
+    dask: str | None = None  # address of a Dask scheduler whose workers score designs
+    proposer: Any = None  # takes the place of the sampler: ask, tell, enqueue, n_batch (scripts/bench_search.py compares others so)
 
 
 def search(problem: Problem, settings: Settings, hooks: Hooks, method: str) -> SearchOutcome:
     """Run to a limit, a flat hypervolume, an exhausted space, `stop` or Ctrl-C, and to the end of a batch."""
     run = _Run(problem, settings, hooks)
-    with interruptible() as pressed, ThreadPoolExecutor(run.n_threads) as run.pool:
+    with interruptible() as pressed, crew(problem, hooks.workers, hooks.dask) as run.crew:
         try:
             run.resume()
             while (reason := run.halt(pressed.is_set())) is None:
                 run.step()
             run.save()
+            run.declare(over=reason != "interrupted")
         except KeyboardInterrupt:
             # A second Ctrl-C cuts a batch in two. What is half done is not saved and will be done again.
             reason = "interrupted"
@@ -64,19 +69,33 @@ def search(problem: Problem, settings: Settings, hooks: Hooks, method: str) -> S
     return run.outcome(method, reason)
 
 
+def _with_points(told: Told, parts: list[Part], maximise: Sequence[bool]) -> Told:
+    """What is told of designs, and a row more for each further point of theirs that no other of the batch beats."""
+    parts = [part for part in parts if len(part.objectives)]
+    if not parts:
+        return told
+    points, index, values, violations = (
+        np.concatenate([*columns])
+        for columns in zip(*((p.objectives, *(p.columns[name] for name in (INDEX, VALUES, VIOLATIONS))) for p in parts), strict=True)
+    )
+    # a part knows only its own slice of the batch: looked at together, so that the number of slices changes nothing
+    more = nondominated(points, maximise) & (points != values).any(axis=1)
+    extra = index[more], points[more], violations[more]
+    return tuple(np.concatenate(pair) for pair in zip(told, extra, strict=True))
+
+
 class _Run:
     """One search in progress."""
 
-    pool: ThreadPoolExecutor
+    crew: Crew
 
     def __init__(self, problem: Problem, settings: Settings, hooks: Hooks) -> None:
-        self.n_threads = n_cores()
         self._problem, self._settings, self._hooks = problem, settings, hooks
         self._tracker = Tracker(problem, hooks.reference, hooks.progress, settings.trials)
         self._known = Known(sizes(problem), len(problem.objectives), len(self._tracker.constraint_names))
         self._worst = np.full(len(problem.objectives), -np.inf)  # of each objective, minimised
         self._sign = np.where(self._tracker.maximise, -1.0, 1.0)
-        self.proposer = samplers.proposer(
+        self.proposer = hooks.proposer or samplers.proposer(
             problem, settings, self._tracker.constraint_names, hooks.storage, hooks.study_name
         )
         self._shared = hooks.storage is not None
@@ -93,7 +112,7 @@ class _Run:
         self.n_trials = 0
         self._n_barren_batches = self._n_barren_trials = 0
         self._exhausted = False
-        self._notes: list[str] = []
+        self._notes: list[str] = [self._log.note] if self._log and self._log.note else []
         self._n_space: int | None = getattr(problem, "n_designs", None)
 
     def halt(self, pressed: bool) -> str | None:
@@ -103,6 +122,7 @@ class _Run:
         late = settings.time_limit_s is not None and tracker.seconds_here >= settings.time_limit_s
         reasons = (
             ("interrupted", pressed),
+            ("the run that it joined is over", self._hooks.joins and self.proposer.is_over),
             ("stopped", self._hooks.stop is not None and self._hooks.stop()),
             ("trials reached", settings.trials is not None and self.n_trials >= settings.trials),
             ("every design evaluated", self._complete),
@@ -128,6 +148,8 @@ class _Run:
             return
         parts = self._evaluate(index, numbers)
         told = (index, *self._values(index))
+        if getattr(self.proposer, "takes_points", False):
+            told = _with_points(told, parts, self._tracker.maximise)
         self.proposer.tell(*told)
         self.n_trials += len(index)
         n_new = sum(len(part.rows) for part in parts)
@@ -152,7 +174,7 @@ class _Run:
         new = new[self._known.first_of_each(index[new])]
         if not len(new):
             return []
-        parts = evaluate(self._problem, index[new], numbers[new], self.pool, self.n_threads)
+        parts = self.crew.score_all(index[new], numbers[new])
         for part in parts:
             self._tracker.absorb(part)
             self._learn(part.rows)
@@ -204,6 +226,7 @@ class _Run:
             if not samplers.resumes(name := self._settings.sampler):
                 self._notes.append(f"the state of {name} cannot be saved: continued, not repeated exactly")
         if self._shared:
+            self.declare(over=False)
             self._join()
         if self._hooks.warm_start is not None:
             self.proposer.enqueue(self._hooks.warm_start[self.n_trials :])
@@ -221,6 +244,11 @@ class _Run:
         meta = {"tracker": self._tracker.state(), "proposer": meta, "n_trials": self.n_trials}
         self._log.append(arrays, meta | {"barren": [self._n_barren_batches, self._n_barren_trials]})
         self._unsaved = []
+
+    def declare(self, over: bool) -> None:
+        """Tell the processes that joined whether there is anything left to do."""
+        if self._shared and not self._hooks.joins:
+            self.proposer.declare(over)
 
     def abandon(self) -> None:
         """Release trials that were asked for and will not be told, which others would wait for."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ from codesign.spec.errors import UserError
 CONSTRAINTS = "constraints"  # list that optuna-dashboard 0.21 reads; Optuna 5 writes `constraints:<name>`
 _SPACE = "codesign:space"
 _WORKER = "codesign:worker"
+_OVER = "codesign:over"  # whether the run that began a shared study has ended
+_WAITS_S = (1, 2, 4, 8, 15)  # before a storage that does not answer is asked again
 _SQLITE_TRIALS = 2000  # SQLite takes 20 trials a second
 
 
@@ -60,7 +65,7 @@ def open_study(
 ) -> optuna.Study:
     """Create a study for the problem, or join the one of that name.
 
-    `storage` is None (memory), `journal:PATH`, a URL, or a storage.
+    `storage` is None (memory), `journal:PATH`, a URL (`grpc://HOST:PORT` is Optuna's proxy), or a storage.
     """
     quiet()
     place = re.sub(r"//[^/@]*@", "//***@", str(storage))  # passwords stay off the screen
@@ -102,12 +107,33 @@ def _masked(error: Exception, storage: object) -> str:
 def _storage(url: str | BaseStorage | None) -> BaseStorage:
     if not isinstance(url, str):
         return url or optuna.storages.InMemoryStorage()
+    if url.startswith("grpc://"):
+        host, _, port = url.removeprefix("grpc://").partition(":")
+        return optuna.storages.GrpcStorageProxy(host=host, port=int(port or 13000))
     path = url.removeprefix("journal:")
     if path != url or "://" not in url:
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         return JournalStorage(JournalFileBackend(path.removeprefix("//")))
+    if url.startswith("postgresql://") and not find_spec("psycopg2"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that codesign[cluster] installs
+    if url.startswith("postgresql"):  # a connection is tried before it is used: the server may have restarted
+        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
     return optuna.storages.get_storage(url)
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """`call`, again while the storage does not answer: a database may restart.  Then a UserError, for trials are safe in it."""
+    for wait_s in (*_WAITS_S, None):
+        try:
+            return call()
+        except optuna.exceptions.StorageInternalError as error:
+            if wait_s is None:
+                raise UserError(
+                    f"the storage has not answered for {sum(_WAITS_S)} s: {error}",
+                    hint="finished trials are safe in it; run the same command again when it is back",
+                ) from error
+            time.sleep(wait_s)
 
 
 class TrialProposer:
@@ -141,7 +167,7 @@ class TrialProposer:
     @property
     def n_trials(self) -> int:
         """Finished trials of the study."""
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        return len(patiently(partial(self.study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,))))
 
     def enqueue(self, index: Index) -> None:
         """Propose these designs first."""
@@ -151,25 +177,42 @@ class TrialProposer:
     def ask(self, n: int) -> tuple[Index, NDArray[np.int64]]:
         """Positions and numbers of `n` new trials. (n, V), (n,)"""
         for _ in range(n):
-            trial = self.study.ask(self._space)
+            trial = patiently(self._ask_one)
             self._pending.append(trial)
             self._mine.add(trial.number)
-            if self._shared:
-                trial.set_user_attr(_WORKER, f"{socket.gethostname()}:{os.getpid()}")
         return self._rows(self._pending), np.array([trial.number for trial in self._pending], np.int64)
+
+    def _ask_one(self) -> optuna.Trial:
+        trial = self.study.ask(self._space)
+        if self._shared:
+            trial.set_user_attr(_WORKER, f"{socket.gethostname()}:{os.getpid()}")
+        return trial
 
     def tell(self, index: Index, values: np.ndarray, violations: np.ndarray) -> None:
         """Finish the trials of the last `ask`."""
         rows = zip(self._pending, index, values.tolist(), violations.tolist(), strict=True)
-        for trial, row, value, broken in rows:
-            for name, amount in zip(self._constraint_names, broken, strict=True):
-                trial.set_constraint(name, amount)
-            if self._shared:  # for the dashboard; in memory nobody reads it and samplers count it twice
-                self.study._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, broken)
-                trial.set_user_attr("design", readable(self._problem, row))
-            self.study.tell(trial, value)
+        for row in rows:
+            patiently(partial(self._tell_one, *row))
         self._n_told += len(self._pending)
         self._pending = []
+
+    def _tell_one(self, trial: optuna.Trial, row: np.ndarray, value: list[float], broken: list[float]) -> None:
+        """All of it may be repeated: a trial is finished by its last line, and once."""
+        for name, amount in zip(self._constraint_names, broken, strict=True):
+            trial.set_constraint(name, amount)
+        if self._shared:  # for the dashboard; in memory nobody reads it and samplers count it twice
+            self.study._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, broken)
+            trial.set_user_attr("design", readable(self._problem, row))
+        self.study.tell(trial, value, skip_if_finished=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run that began this study has ended."""
+        return bool(patiently(lambda: self.study.user_attrs).get(_OVER))
+
+    def declare(self, over: bool) -> None:
+        """Write down whether the run goes on."""
+        patiently(partial(self.study.set_user_attr, _OVER, over))
 
     def abandon(self) -> None:
         """Mark trials that were asked for and will not be told."""
@@ -181,7 +224,7 @@ class TrialProposer:
         """Positions and numbers of trials that others finished since the last call."""
         if not self._shared:
             return np.empty((0, len(self._space)), np.int64), np.empty(0, np.int64)
-        finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        finished = patiently(partial(self.study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,)))
         done = [trial for trial in finished if trial.number not in self._mine]
         self._mine.update(trial.number for trial in done)
         return self._rows(done), np.array([trial.number for trial in done], np.int64)

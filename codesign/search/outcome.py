@@ -134,7 +134,7 @@ class Tracker:
         """Whether the hypervolume rose by less than `gain` of itself in the last `share` of evaluations."""
         n = self.counts["n_designs"]
         before = [value for count, _, value in self.history if count <= (1 - share) * n]
-        return bool(n >= n_least and before and self.hypervolume - before[-1] <= gain * self.hypervolume)
+        return bool(n >= n_least and before and 0.0 < self.hypervolume <= before[-1] + gain * self.hypervolume)
 
     def report(self, done: int, force: bool = False) -> None:
         """Call the progress hook, at most five times a second and never for more than a tenth of the time."""

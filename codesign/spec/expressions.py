@@ -11,7 +11,7 @@ import ast
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,10 @@ class Expression:
 
     def __str__(self) -> str:
         return self.text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as text: compiled code holds closures."""
+        return compile, (self.text, self.names)
 
 
 def compile(text: str, names: Names = None, *, strict: bool = True, more: Functions | None = None) -> Expression:

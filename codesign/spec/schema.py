@@ -289,7 +289,9 @@ class Search(Keys):
     sampler: str = "ga"
     """Sampler by name (`codesign list samplers`), or any other of Optuna's as `optuna.samplers:Class`."""
     trials: Annotated[Integer, Field(ge=1)] = 10_000
-    """Designs to sample (not used by `exhaustive`)."""
+    """Designs to sample at most (not used by `exhaustive`)."""
+    flat_gain: Annotated[Number, Field(ge=0, lt=1)] = 3e-4
+    """Sampling stops when the last 30 % of the designs raised the hypervolume by less than this share of it; 0: never for that."""
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
     """Seed of every random choice."""
     time_limit: Seconds = 60.0

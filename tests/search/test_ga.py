@@ -49,6 +49,7 @@ def test_sequence_does_not_depend_on_how_many_are_asked_for():
 def test_children_move_ordered_variables_by_single_steps_more_often():
     ga = GeneticAlgorithm([11, 11], [True, False], [False, False], seed=0)
     ga.tell(np.full((60, 2), 5), np.zeros((60, 2)), np.zeros((60, 1)))
+    ga._select()
     moved = np.abs(ga._children(20_000) - 5)
     steps = [(moved[:, axis] == 1).sum() / (moved[:, axis] > 0).sum() for axis in (0, 1)]
     assert steps[0] == pytest.approx(0.6 + 0.4 * 0.2, abs=0.03) and steps[1] == pytest.approx(0.2, abs=0.03)
@@ -57,9 +58,9 @@ def test_children_move_ordered_variables_by_single_steps_more_often():
 def test_population_grows_with_the_evaluations():
     ga = GeneticAlgorithm([10] * 8, [True] * 8, [False], seed=0)
     assert ga.population_size == 50
-    ga._n_told = 30_000
+    ga._told = set(range(30_000))
     assert ga.population_size == 1000
-    ga._n_told = 10**7
+    ga._told = range(10**7)
     assert ga.population_size == 5000
 
 

@@ -100,6 +100,11 @@ def proposer(
     )
 
 
+def has_engine(name: str) -> bool:
+    """Whether designs are proposed without Optuna trials, so that all points of a design can be learned from."""
+    return ":" not in name and hasattr(_module(name), "engine")
+
+
 def resumes(name: str) -> bool:
     """Whether a continued run proposes exactly what an unbroken one would. Not known of `module:Class`."""
     return ":" not in name and describe(name).resumes
