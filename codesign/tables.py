@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from codesign import life_point
 from codesign.attribution import waterfall
 from codesign.decision import HALF, quick
 from codesign.decision_text import front_cells, interval_cell, robust_line, waterfall_text
@@ -343,6 +344,12 @@ def point_text(answer: dict[str, Any]) -> str:
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
+    if "service" in answer:
+        lines += ["", "service   " + "   ".join(f"{k.removesuffix('_s')} {human(v, k)}" for k, v in answer["service"].items() if k.endswith("_s") and "per_s" not in k)]
+    if "batching" in answer:
+        lines += ["", table(answer["batching"], ["name", "sequences", "held_tok", "tok_per_s", "tpot_s", "usd_per_mtok", "fits"])]
+    if "quality" in answer:
+        lines += ["", life_point.text(answer)]
     return "\n".join(lines)
 
 

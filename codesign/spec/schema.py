@@ -80,6 +80,8 @@ class Serving(Keys):
     """Probability that a draft token is accepted, given the one before it."""
     mixing: Literal["alternating", "chunked"] | None = None
     """Prefill in a colocated pool runs in steps of its own, or as chunks inside decode steps; the engine's habit if absent."""
+    batching: Literal["paged", "contiguous", "static"] = "paged"
+    """`paged`: continuous batching, a sequence holds what it uses; `contiguous`: it reserves the longest request; `static`: padded batches."""
     memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
     """KV memory must suffice at this percentile of occupancy."""
 

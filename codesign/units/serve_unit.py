@@ -96,7 +96,10 @@ def colocated(
 
 
 def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
-    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank."""
+    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank;
+    in static batches it waits for the batch."""
+    if "batch_wait_s" in rows:
+        return {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"], "batch": lead * layout.n_dp}
     queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
     return {
         "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,

@@ -11,6 +11,7 @@ from codesign.physics.experts import touched_fullest
 from codesign.physics.layout import Layout, fits_shape
 from codesign.physics.operators import Scene, index_key_bytes
 from codesign.physics.phases import decode, prefill
+from codesign.service import batching
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
@@ -92,7 +93,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy, with
     the working set of a prefill chunk where prompts share the pool.
     """
-    load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
+    load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic, per_rank), traffic.q_tok)
     ledger = decode.step(scene, layout, load, touched)
     step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic.q_tok, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
@@ -103,7 +104,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     held = service.held_tokens(traffic, per_rank)
     classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
     used = sum(classes.values())
-    return {
+    rows = {
         "tpot_s": tpot_s,
         "step_s": step_s,
         "tok_per_s": load.batch / tpot_s,
@@ -111,6 +112,16 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
         "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
         "memory_bytes": used,
     }
+    return rows | static_rows(layout, per_rank, traffic, step_s, pre) if pre is not None and traffic.batching == batching.STATIC else rows
+
+
+def static_rows(layout: Layout, per_rank, traffic: Traffic, step_s, pre) -> dict[str, np.ndarray]:
+    """What a padded batch that starts and ends together changes: tokens per second from the time of the whole batch [s], no stall in between,
+    and a first token after half the running batch and the prompts of one's own."""
+    batch_s, prompts_s = batching.static_batch_s(traffic, per_rank, step_s, pre["forward_s"] / layout.n_pp)
+    tok_per_s = per_rank * layout.n_dp * traffic.osl_tok / batch_s
+    wait_s = 0.5 * batch_s + prompts_s
+    return {"tpot_s": step_s / traffic.accepted_tok, "tok_per_s": tok_per_s, "prefill_busy_frac": prompts_s / batch_s, "batch_wait_s": wait_s}
 
 
 def draft_s(scene: Scene, layout: Layout, q_tok, step_s):
