@@ -273,7 +273,7 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
 
 @main.command()
 @click.argument("data", metavar="DATA.csv")
-@click.option("--kind", type=click.Choice(["training", "inference"]), required=True, help="What the rows are.")
+@click.option("--kind", type=click.Choice(["training", "inference", "kernels"]), required=True, help="What the rows are.")
 @click.option("-o", "output", required=True, metavar="FILE.yaml", help="Engine file to write.")
 @click.option("--chip", metavar="NAME", help="Which chip, where the rows have several.")
 @click.option("--engine", metavar="NAME", help="Which engine, where the rows have several.")
@@ -281,11 +281,25 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
 @guarded
 def calibrate(data, kind, output, chip, engine, as_json) -> None:
     """Fit a chip's constants to your own measurements and write them as an engine file."""
-    from codesign.evidence import calibration_text as text
+    from codesign.evidence import calibration_text, kernel_text
 
+    text = kernel_text if kind == kernel_text.KIND else calibration_text
     found = text.run(data, kind, output, chip, engine)
     _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
     click.echo(f"{output} written", err=True)
+
+
+@main.command()
+@click.option("-o", "output", required=True, metavar="DATA.csv", help="Table to write.")
+@click.option("--accelerator", metavar="NAME", help="Catalog name of the chip (default: by the device's own name).")
+@click.option("--kernels", metavar="LIST", default="gemm,hbm,attention_decode,all_reduce", show_default=True, help="What to time.")
+@click.option("--quick", is_flag=True, help="Every other size.")
+@guarded
+def measure(output, accelerator, kernels, quick) -> None:
+    """Time kernels of the GPU at hand and write the table that `calibrate --kind kernels` fits (needs PyTorch)."""
+    from codesign.evidence import measure as bench
+
+    click.echo(bench.run(output, accelerator, bench.chosen(kernels), quick, lambda text: click.echo(text, err=True)), err=True)
 
 
 @main.command()

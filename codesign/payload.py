@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from codesign import catalog
-from codesign.decision import quick
+from codesign.decision import decide
 from codesign.explain import explain_point, front_notes
 from codesign.intervals import intervals_of
 from codesign.meanings import LAYOUT, is_read
@@ -20,10 +21,14 @@ from codesign.spec.errors import SpecError
 from codesign.study import Study
 
 MAX_REASONS = 2  # why the front is outside the fitted range, in the note about it
-MAX_DETAILS = 60  # designs whose operators travel with the page; the front's extremes and picks always do
+MAX_DETAILS = 250  # designs whose operators travel with the page (7.5 kB and 5 ms each), evenly over the front; picks always do
+N_SAMPLES, MAX_DECIDED = 256, 300  # of the page: about a second; `codesign decide` takes as many as the study says, and any front
+P_FRONT = "p_front"  # column of the page alone
+MAX_ROWS, MAX_FRONT_ROWS = 10_000, 3_000  # of the page: a front row is ten times as wide as a sampled one; 6 MB in all
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
 HIDDEN = {"on_front", "feasible", "killed_by", "id", "design_id", "point", "quality_refused"}
 LABELS = {  # what a column is called on the page; its name is in the tooltip, for --by and --where
+    "p_front": "Share of samples on the front",
     "c_eq_flop": "Quality, c_eq", "n_eq": "Quality, n_eq", "n_eff": "Effective parameters", "loss": "Training loss",
     "q_mixed": "Mixed axis", "q_reason": "Reasoning axis", "q_know_bits": "Knowledge axis", "usd_per_mtok": "Cost of serving",
     "usd_per_mtok_input": "Cost of prompts", "usd_per_mtok_output": "Cost of decode", "usd_per_task": "Cost of a task",
@@ -42,8 +47,12 @@ SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro
 
 def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
-    manifest, table, front = run.manifest, run.table, run.front
-    chosen = picks(front, run.objectives)
+    manifest, front = run.manifest, run.front
+    decision = decide(study, run, N_SAMPLES) if 0 < len(front) <= MAX_DECIDED else {}
+    chosen = decision.get("picks") or picks(front, run.objectives)
+    if decision:
+        run = _with_confidence(run, decision["points"])
+    table = _page_rows(run.table, [pick["id"] for pick in chosen])
     command = f"codesign run {manifest['study_path']}" + (f" --seed {manifest['seed']}" if manifest["method"] != "exhaustive" else "")
     shown = columns(run)
     visible = ["id", "on_front", "feasible", "killed_by", *(c["name"] for c in shown)]
@@ -59,11 +68,35 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
                                             "wall_s", "layouts_per_s", "hypervolume")},
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
         "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
-        "picks": _sure(study, run, chosen), "details": _details(study, run, chosen), "references": [],
+        "picks": chosen, "details": _details(study, run, chosen), "references": [],
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": list(exports), "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
+        "exports": list(exports), "level": study.file.uncertainty.level,
+        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision},
+        "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
+
+
+def _with_confidence(run: Run, points: list[dict[str, Any]]) -> Run:
+    """The run with how often each point is on the front as a column of its table."""
+    shares = {point["id"]: point["p_front"] for point in points}
+    return replace(run, table=run.table.assign(**{P_FRONT: run.table["id"].map(shares).astype(float)}))
+
+
+def _page_rows(table, ids: Sequence[int]):
+    """Rows of the page: the front and a sample of the rest, each evenly thinned where it is too long; designs of `ids` always."""
+    if len(table) <= MAX_FRONT_ROWS:
+        return table
+    best, named = table["on_front"].to_numpy(bool), table["id"].isin(ids).to_numpy()
+    front, rest = np.flatnonzero(best & ~named), np.flatnonzero(~best & ~named)
+    front = evenly(front, MAX_FRONT_ROWS - int(named.sum()))
+    rest = evenly(rest, MAX_ROWS - int(named.sum()) - len(front))
+    return table.iloc[np.concatenate([np.sort(np.concatenate([np.flatnonzero(named), front])), rest])]
+
+
+def evenly(rows: np.ndarray, n: int) -> np.ndarray:
+    """At most `n` of the rows, evenly spaced."""
+    return rows if len(rows) <= n else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def columns(run: Run) -> list[dict[str, Any]]:
@@ -80,7 +113,7 @@ def _group(run: Run, name: str) -> str | None:
         return "objective"
     if dot:
         return GROUPS.get(head, "hardware" if name in run.variables else "deployment")
-    return "metric" if name in COLUMNS else None
+    return "metric" if name in COLUMNS or name == P_FRONT else None
 
 
 def _column(run: Run, name: str, group: str) -> dict[str, Any]:
@@ -92,12 +125,15 @@ def _column(run: Run, name: str, group: str) -> dict[str, Any]:
     wide = len(present) > 0 and bool((present > 0).all()) and float(present.max() / present.min()) > 50
     return {
         "name": name, "label": _label(name), "unit": unit, "group": group, "meaning": meaning,
-        "direction": {"min": "min", "max": "max"}.get(known.better) if known else None, "log": wide, "categorical": not numeric,
+        "direction": "max" if name == P_FRONT else {"min": "min", "max": "max"}.get(known.better) if known else None,
+        "log": wide, "categorical": not numeric,
         "derived": name.partition(".")[0] in GROUPS and name not in (*run.variables, TIER),  # follows from others: on no axis
     }  # fmt: skip
 
 
 def _unit_and_meaning(name: str) -> tuple[str, str]:
+    if name == P_FRONT:
+        return "", "share of the samples of everything uncertain in which the design is on the front and within every limit"
     if name == TIER:
         return "s", "the speed tier that the design was laid out for: a target of tpot_s"
     return LAYOUT.get(name.rpartition(".")[2], ("", ""))
@@ -123,28 +159,19 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
     return cells if read.all() else [v if r else None for v, r in zip(cells, np.broadcast_to(read, len(cells)), strict=True)]
 
 
-def _sure(study: Study, run: Run, chosen) -> list[dict[str, Any]]:
-    """Picks with how often each stays on the front when all that is uncertain is drawn, as part of the reason."""
-    found = quick(study, run)
-    if found is None:
-        return chosen
-    mark = {p["id"]: f"on the front in {found.share[p['id']]:.0%} of {found.n_samples} draws of what is uncertain" for p in chosen}
-    return [p | {"p_front": found.share[p["id"]], "reason": f"{p['reason']}; {mark[p['id']]}"} for p in chosen]
-
-
 def _details(study: Study, run: Run, chosen) -> dict[str, Any]:
+    """Everything about the picks and an even selection of the front, with intervals."""
     front = run.front
     if front.empty:
         return {}
-    ids = list(dict.fromkeys([p["id"] for p in chosen]))
-    step = max(len(front) // MAX_DETAILS, 1)
-    ids += [int(i) for i in front["id"].iloc[::step] if int(i) not in ids]
-    by_id = front.set_index("id", drop=False)
-    ids = ids[: MAX_DETAILS + len(chosen)]
-    doubt = intervals_of(study, run, ids)
-    return {
-        str(i): explain_point(study.problem, by_id.loc[i].to_dict()) | {"intervals": doubt.record(row)} for row, i in enumerate(ids)
-    }
+    spread = evenly(front["id"].to_numpy(), MAX_DETAILS)
+    ids = list(dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)]))
+    by_id, doubt = front.set_index("id", drop=False), intervals_of(study, run, ids)
+    bounds = {column: np.stack(doubt.bounds(column)).T.tolist() for column in doubt.values}
+    found = {str(i): explain_point(study.problem, by_id.loc[i].to_dict()) for i in ids}
+    for row, detail in enumerate(found.values()):
+        detail["intervals"] = {column: dict(zip(("lower", "upper"), ends[row], strict=True)) for column, ends in bounds.items()}
+    return found
 
 
 def warnings(study: Study, front, manifest) -> list[str]:

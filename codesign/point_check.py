@@ -16,6 +16,13 @@ TIMED = ("prefill", "decode", "train")
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
 SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
+RANGES = (
+    ("isl_cv", 0.0, 5.0), ("osl_cv", 0.0, 5.0), ("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf),
+    *((key, 0.0, 1.0) for key in SHARES), *((key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")),
+)  # fmt: skip
+COUNTS = (
+    "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
+)  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
     "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
@@ -24,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
     "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
     "pretrain_tok": None, "rl_tok": None, "out_tok": None, "isl_cv": 0.5, "osl_cv": 1.0, "unique_tok": None, "of": "flop",
-    "weight_format": None, "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0,
-    "scale_up_jitter": None, "scale_out_jitter": None,
+    "weight_format": None,
+    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
 }  # fmt: skip
 
 
@@ -40,7 +47,7 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
     if unknown:
         found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint=f"any of {', '.join(PHASES)}, separated by commas"))
-    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every"):
+    for key in COUNTS:
         least = 0 if key == "isl" and "prefill" not in str(s["phase"]) else 1  # decode from an empty context is a fair question
         if s[key] is not None and not (_is_count(s[key]) and s[key] >= least):
             found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
@@ -57,10 +64,7 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(Diagnostic(f"offload = {s['offload']!r} is not one of {', '.join(train.OFFLOAD)}"))
     if s["zero"] not in (0, 1, 2, 3):
         found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    seconds = [(key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")]
-    links = [("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf)]
-    ranges = [("isl_cv", 0.0, 5.0), ("osl_cv", 0.0, 5.0), *links, *((key, 0.0, 1.0) for key in SHARES), *seconds]
-    for key, low, high in ranges:
+    for key, low, high in RANGES:
         if s[key] is not None and not low <= s[key] <= high:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:

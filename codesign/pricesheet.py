@@ -17,15 +17,17 @@ import numpy as np
 
 from codesign import catalog
 from codesign.physics.architecture import census, fill, kv_bytes_per_tok
+from codesign.physics.arrays import stack
 from codesign.physics.operators import make_scene
 from codesign.physics.precision import Precision
-from codesign.scenario import make_chip
+from codesign.scenario import make_chip, make_tier
 from codesign.service import tiers
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 from codesign.spec.units import show
 from codesign.units import serve_unit
 from codesign.units.candidates import serving_grid
+from codesign.units.serving import cache_bytes
 
 LISTS = Path(__file__).parent / "evidence" / "data" / "api_prices.csv"
 CONTEXTS = (8192, 32768, 131072, 262144, 524288, 1048576)
@@ -106,11 +108,7 @@ class Subject:
 
     def kept_bytes(self, prefix: float) -> float:
         """Bytes of a prefix: growing caches and constant states, windows no longer than their span."""
-        from codesign.units.serving import kv_transfer_s
-
-        one = self.scene.chip.scale_out.bytes_per_s
-        layout = self.grid.layout.take([0])
-        return float(np.ravel(kv_transfer_s(self.scene, layout, self._traffic(prefix)) * layout.n_tp * one)[0])
+        return float(cache_bytes(self.scene, np.float64(prefix)))
 
     @property
     def tier_names(self) -> tuple[str, ...]:
@@ -119,10 +117,8 @@ class Subject:
     @cached_property
     def tiers(self) -> tiers.Tier:
         """HBM of this chip, then the tiers of the catalog, one device's share."""
-        records = [catalog.load("memory", name) for name in TIERS]
-        hold = [tiers.hbm_holding_price(self.chip.usd_per_s, self.chip.hbm_bytes), *(tiers.holding_price(r["price"]) for r in records)]
-        speed = [np.inf, *(r["bandwidth"] for r in records)]
-        return tiers.Tier(np.array(hold), np.array(speed), np.array([0.0, *(r.get("latency", 0.0) for r in records)]))
+        here = tiers.Tier(tiers.hbm_holding_price(self.chip.usd_per_s, self.chip.hbm_bytes), np.float64(np.inf), np.float64(0.0))
+        return stack([here, *map(make_tier, TIERS)])
 
     @property
     def kv_bytes_per_tok(self) -> float:

@@ -17,6 +17,7 @@ from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, 
 from codesign.physics.jitter import Jitter
 from codesign.physics.rack import Rack
 from codesign.service import batching
+from codesign.service.tiers import Tier, holding_price
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -167,6 +168,12 @@ def make_traffic(
     chunked = ((serving.mixing if serving else None) or engine_mixing(engine)) == "chunked"
     kind = batching.KINDS[serving.batching if serving else "paged"]
     return Traffic(*(np.float64(v) for v in values), occupancy_z=np.float64(z), chunked=np.bool_(chunked), batching=np.float64(kind))
+
+
+def make_tier(name: str) -> Tier:
+    """One device's share of a memory tier of the catalog."""
+    record = catalog.load("memory", name)
+    return Tier(holding_price(record["price"]), _f(record["bandwidth"]), _f(record.get("latency", 0.0)))
 
 
 def _f(value: Any) -> np.float64:

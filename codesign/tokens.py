@@ -34,7 +34,7 @@ class Rates:
 def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
-    fresh = np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
+    fresh = np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
     rl_price = per_design(designs.chips["rl"].usd_per_s, d)
     rate = np.minimum(rl_rate[d], UNREACHABLE)
     return Rates(
@@ -50,7 +50,7 @@ def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
 
 def flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
     """Necessary FLOP per token of each phase (P,)."""
-    values = necessary_flop(designs.census, setting.traffic, np.float64(setting.life.seq_tok), setting.rl)
+    values = necessary_flop(designs.census, designs.traffic, np.float64(setting.life.seq_tok), setting.rl)
     return {k: per_design(v, d) for k, v in values.items()}
 
 
@@ -216,7 +216,7 @@ def balance_prices(setting: Setting, designs, training, rl_rate, flop, d):
 def inference_work(setting: Setting, designs, serving, flop, d):
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s * per_design(designs.tok_per_text, d)
-    in_tok = out_tok * np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
+    in_tok = out_tok * np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
     return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * traffic.demand_tok_per_s * life.lifetime_s}
 
 

@@ -24,6 +24,9 @@ function intervalText(store, i, column) {
   return found ? `${column.tell(found.lower)} to ${column.tell(found.upper)}` : "";
 }
 
+const intervalNote = store => `The small print spans ${percent(store.data.level)} of the error of the model and of the quality law; `
+  + "prices and demand are taken as the study has them.";
+
 const tip = column => `${column.name}${column.meaning ? `: ${column.meaning}` : ""}`;
 
 function figures(columns, i, style, note = () => "") {
@@ -37,11 +40,13 @@ function configuration(store, i, groups) {
   return figures(store.columns.filter(column => groups.includes(column.group) && column.raw[i] !== null), i, "config");
 }
 
-function layoutLines(detail) {
+function layoutLines(store, i, detail) {
+  const replicas = unit => (store.byName.get(`${unit}.n_replicas`) || {raw: []}).raw[i] || 0;
   if (!detail || !(detail.layout || []).length) return null;
   return el("ul", {class: "layout"}, detail.layout.map(({unit, text, n_devices, batch}) =>
     el("li", {}, el("b", {text: words(unit)}), " ", el("code", {text}),
-      ` on ${plural(n_devices, "device")}${isNumber(batch) ? `, batch ${show(batch)}` : ""}`)));
+      ` on ${plural(n_devices, "device")}${isNumber(batch) ? `, batch ${show(batch)}` : ""}`,
+      replicas(unit) > 1 && `, ${plural(replicas(unit), "replica")}`)));
 }
 
 // ---- time ------------------------------------------------------------------------------------------------
@@ -174,7 +179,8 @@ function drawDesign(store) {
     on: {click: () => { store.pin(chosen); byId("design-body").querySelector("[aria-pressed]").focus(); }}});
   byId("design-body").replaceChildren(...[
     el("p", {class: "lede"}, el("b", {text: `#${chosen}`}), ` ${pick ? `${pick.name}, ` : ""}${rank}. `, pin),
-    layoutLines(detail), headline(store, i),
+    layoutLines(store, i, detail), headline(store, i),
+    detail && detail.intervals && el("p", {class: "fine", text: intervalNote(store)}),
     configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
     el("details", {}, el("summary", {text: "Layout in full, and all metrics"}),
       configuration(store, i, ["deployment"]), configuration(store, i, ["metric"])),

@@ -22,6 +22,7 @@ SCRIPTS = (
     "parallel.js",
     "explorer.js",
     "design.js",
+    "sure.js",
     "page.js",
 )
 MAX_ROWS = 10_000
@@ -42,6 +43,8 @@ DEFAULTS = {
     "details": {},
     "references": [],
     "exports": [],
+    "level": 0.8,
+    "decision": {},
     "codesign": {},
     "warnings": [],
     "history": [],
@@ -57,6 +60,7 @@ def render(payload: Mapping) -> str:
     data.setdefault("run", f"runs/{data.get('title', '')}")
     data.setdefault("total_rows", len(data.get("rows", {}).get("id", ())))
     _check(data)
+    data["rows"] = {name: _without_tail(cells) for name, cells in data["rows"].items()}
     parts = {
         "title": html.escape(data["title"]),
         "style": _read("style.css"),
@@ -91,7 +95,7 @@ def _plain(value):
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
-        return float(f"{value:.{N_DIGITS}g}") if math.isfinite(value) else None
+        return _short(value) if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, Mapping):
@@ -99,6 +103,20 @@ def _plain(value):
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value)
+
+
+def _short(value: float) -> float | int:
+    """Rounded to the page's digits; whole numbers without their `.0`, which JSON does not need."""
+    rounded = float(f"{value:.{N_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def _without_tail(cells: list) -> list:
+    """Without the empty cells at the end, which the page puts back: sampled designs have few columns and stand last."""
+    end = len(cells)
+    while end and cells[end - 1] is None:
+        end -= 1
+    return cells[:end]
 
 
 def _check(data: dict) -> None:

@@ -42,7 +42,8 @@ function pickCard(store, pick) {
     headline(store, i),
     pick.reason && el("p", {text: pick.reason}),
     pick.gives_up && el("p", {}, el("b", {text: "Gives up: "}), pick.gives_up),
-    layoutLines(detail),
+    sureLine(store, pick) && el("p", {class: "fine", text: sureLine(store, pick)}),
+    layoutLines(store, i, detail),
     configuration(store, i, ["architecture", "precision", "hardware", "lifecycle"]),
     el("details", {}, el("summary", {text: "Deployment and metrics"}), configuration(store, i, ["deployment", "metric"]), bounds),
     command(exportCommand(store, pick.id)));
@@ -56,6 +57,7 @@ function drawAnswer(store) {
   const cards = data.picks.map(pick => pickCard(store, pick));
   const none = el("p", {text: sum([...store.feasible]) ? "No design was singled out." : NO_PICKS});
   byId("picks").replaceChildren(...(cards.length ? cards : [none]));
+  byId("picks").style.setProperty("--least", cards.length > 4 ? "310px" : "250px");  // four in a row, but five as three and two
   if (sentence) byId("codesign").replaceChildren(el("b", {text: "Value of co-design. "}), `${capital(sentence)}.`);
 }
 
@@ -194,7 +196,8 @@ function buildExplorer(store) {
 }
 
 function boot() {
-  const data = JSON.parse(byId("data").textContent);
+  const data = JSON.parse(byId("data").textContent), n = data.rows.id.length;
+  for (const cells of Object.values(data.rows)) while (cells.length < n) cells.push(null);  // left out to keep the file small
   document.title = `${data.title} · codesign`;
   drawHeader(data);
   drawAssumptions(data);
@@ -213,6 +216,7 @@ function boot() {
   };
   readHash(store);
   drawAnswer(store);
+  drawSure(store);
   redraw();
   let width = document.documentElement.clientWidth;
   window.addEventListener("resize", () => {  // a phone's address bar changes the height only

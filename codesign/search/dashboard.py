@@ -78,7 +78,8 @@ def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials
             broken,
             outcome.constraint_names,
             system_attrs={CONSTRAINTS: broken.tolist()},
-            user_attrs={"design_id": int(number), "on_front": bool(front), "design": readable(problem, row)},
+            user_attrs={"design_id": int(number), "on_front": bool(front), "design": readable(problem, row)}
+            | _reasons(outcome.constraint_names, broken),
         )
         for number, row, value, broken, front in zip(
             table.design_id, table.index, values, table.violations, on_front, strict=True
@@ -87,6 +88,12 @@ def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials
     if note:
         study.set_user_attr("note", note)
     return note
+
+
+def _reasons(names: Iterable[str], violations: np.ndarray) -> dict[str, str]:
+    """Constraints that a design breaks, in words: the dashboard shows no names of constraints."""
+    broken = [name for name, value in zip(names, violations, strict=True) if value > 0]
+    return {"killed_by": ", ".join(broken)} if broken else {}
 
 
 def _chosen(outcome: SearchOutcome, n_trials: int) -> tuple[Table, str | None]:

@@ -10,15 +10,17 @@ so each tier is a line in t, the cheapest tier is their lower envelope, and two 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign.physics.arrays import Arrays
+from codesign.service.traffic import Traffic
 
 AMORTISED_S = 4 * 365.25 * 86400.0  # life over which bought memory is written off: 4 years, as the servers it sits in; estimate
 UPKEEP = 2.0  # all-in price of held bytes over their purchase: host, power, redundancy, space between files; estimate
-NEVER = np.inf
+RECOMPUTE, HBM = "none", "hbm"  # names of places beside those of the catalog: nowhere, and the device's own memory
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,20 @@ def best_tier(n_bytes, tiers: Tier, reuse_s, recompute_usd, usd_per_s, blocking=
     index, least = np.argmin(costs, axis=-1), np.min(costs, axis=-1)
     again = np.reshape(recompute_usd, np.shape(least)) if np.size(recompute_usd) == np.size(least) else recompute_usd
     return np.where(least < again, index, -1), np.minimum(least, again)
+
+
+def kept_in(traffic: Traffic, tiers: Mapping[str, Tier], names) -> Traffic:
+    """The traffic when prefixes wait in the places `names`, one per design: `none` (computed again), `hbm`, or a key of `tiers`.
+
+    >>> base = Traffic(*(np.float64(v) for v in (1000, 200, 0, 0, 400, 1, 1, 1, 1)))
+    >>> kept_in(base, {}, np.array(["none", "hbm"])).prefix_tok.tolist()
+    [0.0, 400.0]
+    """
+    names = np.atleast_1d(np.asarray(names, dtype=str))
+    one = {RECOMPUTE: Tier(*np.zeros(1), np.inf, 0.0), HBM: Tier(*np.zeros(1), np.inf, 0.0), **tiers}
+    found = [one[name] for name in names.tolist()]
+    hold, speed, latency = (np.array([float(getattr(tier, k)) for tier in found]) for k in ("hold_usd_per_byte_s", "bytes_per_s", "latency_s"))
+    return replace(
+        traffic, prefix_tok=np.where(names == RECOMPUTE, 0.0, traffic.prefix_tok), keep_usd_per_byte_s=hold,
+        keep_in_hbm=(names == HBM).astype(float), keep_bytes_per_s=speed, keep_latency_s=latency,
+    )  # fmt: skip

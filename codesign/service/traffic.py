@@ -27,6 +27,11 @@ class Traffic(Arrays):
     occupancy_z: np.ndarray | float = 2.326  # standard normal quantile at which KV memory must suffice (99 %)
     chunked: np.ndarray | bool = True  # prompts ride inside decode steps, instead of stopping them
     batching: np.ndarray | float = batching.PAGED  # how a batch is filled and its cache reserved
+    reuse_s: np.ndarray | float = 0.0  # time until a prefix is used again; 0: keeping it costs nothing
+    keep_usd_per_byte_s: np.ndarray | float = 0.0  # price of holding it (`service.tiers`)
+    keep_in_hbm: np.ndarray | float = 0.0  # 1: at the rent of the device's own memory instead
+    keep_bytes_per_s: np.ndarray | float = np.inf  # bandwidth between its place and a device
+    keep_latency_s: np.ndarray | float = 0.0
 
 
 def progress_tok(traffic: Traffic):

@@ -160,14 +160,35 @@ def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dic
     }
 
 
-def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
-    """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
-    held = traffic.isl_tok
+def cache_bytes(scene: Scene, tok):
+    """Bytes of the cache of `tok` tokens of one sequence, all layers: windows no longer than their span, states as they are."""
     total = 0.0
     for name, mixer, cached in scene.mixers():
-        kept = np.minimum(held, mixer.span_tok) if name == "window" else held
+        kept = np.minimum(tok, mixer.span_tok) if name == "window" else tok
         total = total + mixer.n_layers * (kept * (cached + index_key_bytes(mixer)) + mixer.state_bytes)
-    return total / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
+    return total
+
+
+def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
+    """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
+    return cache_bytes(scene, traffic.isl_tok) / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
+
+
+def kept_prefix(scene: Scene, layout: Layout, traffic: Traffic):
+    """(USD per output token, at the catalog's price, seconds of one load) of prefixes that wait for their next use.
+
+    USD = bytes (w t + 2 / bandwidth x device price) / osl per request (`service.tiers`), w the tier's price or, in HBM, the device's rent per
+    byte;  load = latency + bytes / (devices of a rank x bandwidth).
+    """
+    n_bytes, chip = cache_bytes(scene, traffic.prefix_tok) * (traffic.prefix_tok > 0), scene.chip
+
+    def usd(usd_per_s):
+        hold = traffic.keep_usd_per_byte_s + traffic.keep_in_hbm * usd_per_s / chip.hbm_bytes
+        return n_bytes * (hold * traffic.reuse_s + 2.0 / traffic.keep_bytes_per_s * usd_per_s) / traffic.osl_tok
+
+    n_devices = layout.n_tp * layout.n_cp * layout.n_pp
+    load_s = (traffic.keep_latency_s + n_bytes / (n_devices * traffic.keep_bytes_per_s)) * (n_bytes > 0)
+    return usd(chip.usd_per_s), usd(chip.reference_usd_per_s), load_s
 
 
 def fleet(traffic: Traffic, replica_tok_per_s, n_devices, scene: Scene) -> dict[str, np.ndarray]:

@@ -181,3 +181,22 @@ def test_hostile_names_are_words_and_comments(engine, tmp_path):
         stubs = "vllm() { :; }; python() { :; }; trtllm-serve() { :; }; exec() { :; }\n"
         done = subprocess.run(["bash", "-c", stubs + text], cwd=tmp_path, capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and not list(tmp_path.iterdir()), done.stderr
+
+
+@pytest.mark.parametrize("target", [*ENGINES, "megatron", "torchtitan"])
+@pytest.mark.parametrize("kind", plans.KINDS)
+def test_files_state_the_plans_memory(kind, target):
+    study, found = plans.searched(kind)
+    for i in points(kind, 3):
+        plan = yamlio.parse(export.export("training-plan", study, found, i)["training-plan.yaml"]).data
+        try:
+            files = export.export(target, study, found, i)
+        except UserError:
+            continue
+        used = {"train": plan["training_memory"]} | {role: fleet["memory"] for role, fleet in plan["serving"].items()}
+        for name, text in files.items():
+            if name.endswith(".py"):
+                continue
+            here = used[name.partition("-")[2].partition(".")[0] or "train"]
+            assert f"{here['total_bytes'] / 1e9:.1f} GB expected, {here['usable_bytes'] / 1e9:.1f} GB usable" in text
+

@@ -229,6 +229,20 @@ def _text(mark: str) -> dict:
     }
 
 
+def _decision(picks: list[dict], rows: dict, mark: str) -> dict:
+    """What `codesign decide` says, for the same picks."""
+    flip = {"assumption": "decode time on gb200" + mark, "factor": 1.4, "value": None, "unit": "", "probability": 0.0004,
+            "becomes": picks[1]["id"], "breaks_a_limit": True}  # fmt: skip
+    debiased = [
+        {name: rows[name][rows["id"].index(pick["id"])] * 1.05 for name in ("c_eq_flop", "usd_per_mtok", "tpot_s")} for pick in picks
+    ]
+    sure = {"p_front": 0.62, "p_holds": 0.981, "leaves_front": False, "flips": [flip],
+            "neighbours": [{"id": picks[2]["id"], "sentence": "3% more quality for 9% more cost" + mark}]}  # fmt: skip
+    measure = {"source": "decode time" + mark, "how": "serve it for half a day" + mark, "usd": 290.0, "removes_frac": 0.18}
+    told = [pick | sure | {"debiased": d} for pick, d in zip(picks, debiased, strict=True)]
+    return {"samples": 256, "picks": told, "measurements": [measure]}
+
+
 def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
     """A payload of `n_rows` designs; `hostile` puts markup into every string that a user or catalog names."""
     rng = np.random.default_rng(seed)
@@ -264,6 +278,7 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
         for i, (name, reason, gives_up) in zip(best, PICKS, strict=True)
     ]
     return {
-        **_text(mark), "seed": seed, "columns": columns, "rows": {**status, **shown}, "total_rows": 412_331,
+        **_text(mark), "decision": _decision(picks, {**status, **shown}, mark), "seed": seed, "columns": columns,
+        "rows": {**status, **shown}, "total_rows": 412_331,
         "picks": picks, "details": details,
     }

@@ -79,6 +79,18 @@ def test_intervals_stand_beside_their_values(page, data):
     assert f"{low:g}\u00a0ms to {high:g}\u00a0ms" in page.locator("#design-body .headline").text_content()
 
 
+def test_confidence_of_the_picks(page, data):
+    text, [knee, cheapest, fastest] = page.inner_text("#sure"), data["decision"]["picks"]
+    assert "256 samples" in text and text.count("62 %") == 3 and "98 %" in text
+    assert f"decode time on gb200 1.4× (under 1 %) breaks a limit, then #{cheapest['id']}" in text
+    assert f"#{fastest['id']}: 3% more quality for 9% more cost" in text
+    assert f"{1000 * knee['debiased']['tpot_s']:.3g}" in text.replace("\u00a0", " ")
+    page.locator("#sure").get_by_role("button", name=f"#{fastest['id']}").click()
+    assert page.locator("#design-body .lede b").inner_text() == f"#{fastest['id']}"
+    page.click("#to-sure")
+    page.wait_for_function("document.activeElement.id === 'sure'")
+
+
 def test_hand_over_to_any_target(page, data):
     assert page.locator("#export-target option").all_inner_texts() == data["exports"]
     page.select_option("#export-target", "vllm")
@@ -209,13 +221,14 @@ def test_poor_data_still_opens(visit, folder, case):
             source["columns"] = [c for c in source["columns"] if c["group"] != "objective"]
         else:
             for name in ("tpot_s", "c_eq_flop", "usd_per_mtok"):
-                source["rows"][name] = [
-                    None if k % 3 else value for k, value in enumerate(source["rows"][name])
-                ]
+                source["rows"][name] = [None if k % 3 or k > 40 else value for k, value in enumerate(source["rows"][name])]
     page = visit(write(source, folder / f"{case.replace(' ', '-')}.html").as_uri())
     if case == "nothing feasible":
         assert "Nothing met every constraint" in page.inner_text("#answer")
         page.check("#infeasible")
         assert n_selected(page) == 60
+    elif case == "gaps":
+        assert n_selected(page) == sum(source["rows"]["feasible"])
+        assert page.evaluate("document.querySelectorAll('#selection tbody tr').length") == min(50, sum(source["rows"]["feasible"]))
     elif case == "empty":
         assert "No design was evaluated" in page.inner_text("#answer")

@@ -53,7 +53,10 @@ def test_it_serves_trials_with_their_constraints(served):
     assert study["objective_names"] == list(run.objectives)
     infeasible = sum(any(value > 0 for value in trial["constraints"]) for trial in study["trials"])
     assert len(study["trials"]) == run.manifest["n_designs"]
-    assert infeasible == run.manifest["n_designs"] - run.manifest["n_feasible"]
+    assert infeasible == run.manifest["n_designs"] - run.manifest["n_feasible"] > 0
+    for trial in study["trials"]:
+        named = {attribute["key"]: attribute["value"] for attribute in trial["user_attrs"]}.get("killed_by")
+        assert (named is not None) == any(value > 0 for value in trial["constraints"])
 
 
 def test_a_taken_port_is_named(served, free_port):

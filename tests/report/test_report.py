@@ -66,6 +66,12 @@ def test_numpy_and_gaps_become_json():
     assert data["counts"]["n_front"] == 1
 
 
+def test_empty_ends_of_columns_are_left_out():
+    source = payload(6)
+    source["rows"]["tpot_s"] = [0.01, None, 0.03, None, None, None]
+    assert embedded(render(source))["rows"]["tpot_s"] == [0.01, None, 0.03]
+
+
 def test_pure():
     source = payload(20)
     before = copy.deepcopy(source)
