@@ -62,7 +62,7 @@ class Quick:
 
 def quick(study: Study, run: Run) -> Quick | None:
     """The check at the end of a run, a fraction of a second; None for a front of thousands, where `codesign decide` takes its time."""
-    n = max(QUICK_ROWS // max(len(run.front), 1), 20)
+    n = min(max(QUICK_ROWS // max(len(run.front), 1), 20), study.file.uncertainty.samples)
     if run.front.empty or n * len(run.front) > 4 * QUICK_ROWS:
         return None
     sampled = robustness.sample(study, run, n)

@@ -141,10 +141,10 @@ def choose(values: np.ndarray, allowed: np.ndarray, rule: int | None, width: np.
 
 
 def debias(sampled: Sampled, front: np.ndarray, rule: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(mean optimism (M,) of the chosen point's coordinates, share of samples in which each point is chosen (P,)).
+    """(median optimism (M,) of the chosen point's coordinates, share of samples in which each point is chosen (P,)).
 
     Winner's curse by the parametric bootstrap: were the predictions the truth, and each sample a prediction of them, the point chosen in a
-    sample would look better there than it is by mean(value in the sample - true value); the pick itself looks as much better.
+    sample would look better there than it is by median(value in the sample - true value); the pick itself looks as much better.
     """
     chosen = choose(sampled.values, front, rule, width_of(sampled.base))
     rows = np.flatnonzero(chosen >= 0)
@@ -152,7 +152,7 @@ def debias(sampled: Sampled, front: np.ndarray, rule: int | None) -> tuple[np.nd
     if not rows.size:
         return np.zeros(sampled.base.shape[1]), share
     common = np.median(sampled.values[rows] - sampled.base, axis=(0, 1))  # what most points shift by is no selection
-    optimism = np.mean(sampled.values[rows, chosen[rows]] - sampled.base[chosen[rows]], axis=0) - common
+    optimism = np.median(sampled.values[rows, chosen[rows]] - sampled.base[chosen[rows]], axis=0) - common
     return np.minimum(optimism, 0.0), share
 
 
@@ -167,9 +167,11 @@ class Sweep:
 
 
 def sweeps(sampled: Sampled, n_steps: int = 97, reach: float = 4.0) -> list[Sweep]:
-    """Every shared source alone, its factor between 1 / reach and reach (the quality law within 3 standard deviations)."""
-    points, out = sampled.points, []
-    for source in (s for s in sampled.sources if s.is_shared):
+    """Every shared source alone, its factor between 1 / reach and reach (the quality law within 3 standard deviations); at most `n_steps`
+    values of each, fewer where the front is large."""
+    points, out, shared = sampled.points, [], [s for s in sampled.sources if s.is_shared]
+    n_steps = min(n_steps, max(MAX_ROWS // max(points.n * len(shared), 1), 16) | 1)
+    for source in shared:
         z_max = 3.0 if source.kind == "quality" else np.log(reach) / source.width
         z = np.linspace(-z_max, z_max, n_steps)
         factors = {k: v.ravel() for k, v in factors_of([source], [z[:, None]]).items()}
