@@ -91,7 +91,6 @@ def without_unread(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value if is_read(name, row.get) else None for name, value in row.items()}
 
 
-QUICK_ROWS = 60_000  # samples x points of the check at the end of a run: a fraction of a second
 
 
 def front_rows(run: Run, rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
@@ -145,8 +144,8 @@ def doubts_of_picks(study: Study, run: Run, chosen: list[dict[str, Any]]) -> dic
         return None
     knee = intervals_of(study, run, [chosen[0]["id"]]).record(0)
     cells = {chosen[0]["id"]: {c: interval_cell(v["value"], v["lower"], v["upper"], c) for c, v in knee.items()}}
-    n = max(QUICK_ROWS // len(run.front), 20)
-    if n * len(run.front) > 4 * QUICK_ROWS:
+    n = robustness.quick_samples(len(run.front))
+    if not n:
         return {"cells": cells, "sure": None}  # a front of thousands: `codesign decide` takes its time
     sampled = robustness.sample(study, run, n)
     share = dict(zip(run.front["id"].tolist(), robustness.on_front(sampled.values, sampled.holds).mean(axis=0).tolist(), strict=True))
