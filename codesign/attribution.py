@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from codesign.problem import StudyProblem
-from codesign.rescore import points_of, score
+from codesign.rescore import OPTIONS, points_of, score
+from codesign.units.training import MORE
 
 MAX_CAUSES = 10  # 2^10 combinations are scored; more variables than that are grouped by kind
 LAYOUT = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
-OPTIONS = {"train": ("micro_batch", "recompute", "zero")}
+BY_UNIT = {"train": (*OPTIONS, *MORE)}
 
 
 def waterfall(
@@ -87,9 +88,8 @@ def causes_of(problem: StudyProblem, first: dict[str, Any], second: dict[str, An
             for head in heads
         ]
     for unit in ("train", *setting.roles):
-        keys = [f"{unit}.{k}" for k in (*LAYOUT, *OPTIONS.get(unit, ()))] + (
-            ["global_batch_tok"] if unit == "train" else []
-        )
+        keys = [key for k in (*LAYOUT, *BY_UNIT.get(unit, ())) if (key := f"{unit}.{k}") in first]
+        keys += ["global_batch_tok"] if unit == "train" else []
         if any(first[k] != second[k] for k in keys):
             from_to = (text_of(p, unit) for p in (first, second))
             causes.append((f"{unit} layout", keys, " -> ".join(from_to)))

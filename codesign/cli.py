@@ -236,9 +236,9 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
-    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload"}
-    reals = {"accepted", "usd_per_h", "scale_out_bandwidth", "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt",
-             "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
+    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload", "of", "weight_format"}
+    reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth",
+             "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt", "scale_up_jitter", "scale_out_jitter"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
@@ -273,7 +273,7 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
 
 @main.command()
 @click.argument("data", metavar="DATA.csv")
-@click.option("--kind", type=click.Choice(["training", "inference"]), required=True, help="What the rows are.")
+@click.option("--kind", type=click.Choice(["training", "inference", "kernels"]), required=True, help="What the rows are.")
 @click.option("-o", "output", required=True, metavar="FILE.yaml", help="Engine file to write.")
 @click.option("--chip", metavar="NAME", help="Which chip, where the rows have several.")
 @click.option("--engine", metavar="NAME", help="Which engine, where the rows have several.")
@@ -281,11 +281,25 @@ def validate(data, kind, per_row, plot, row_id, as_json) -> None:
 @guarded
 def calibrate(data, kind, output, chip, engine, as_json) -> None:
     """Fit a chip's constants to your own measurements and write them as an engine file."""
-    from codesign.evidence import calibration_text as text
+    from codesign.evidence import calibration_text, kernel_text
 
+    text = kernel_text if kind == kernel_text.KIND else calibration_text
     found = text.run(data, kind, output, chip, engine)
     _print_json(text.summary(found, output)) if as_json else click.echo(text.screen(found, output))
     click.echo(f"{output} written", err=True)
+
+
+@main.command()
+@click.option("-o", "output", required=True, metavar="DATA.csv", help="Table to write.")
+@click.option("--accelerator", metavar="NAME", help="Catalog name of the chip (default: by the device's own name).")
+@click.option("--kernels", metavar="LIST", default="gemm,hbm,attention_decode,all_reduce", show_default=True, help="What to time.")
+@click.option("--quick", is_flag=True, help="Every other size.")
+@guarded
+def measure(output, accelerator, kernels, quick) -> None:
+    """Time kernels of the GPU at hand and write the table that `calibrate --kind kernels` fits (needs PyTorch)."""
+    from codesign.evidence import measure as bench
+
+    click.echo(bench.run(output, accelerator, bench.chosen(kernels), quick, lambda text: click.echo(text, err=True)), err=True)
 
 
 @main.command()
@@ -307,6 +321,27 @@ def claims(ids, changes, target, as_json) -> None:
         return _print_json([text.as_json(a) for a in answers])
     click.echo("\n\n\n".join(map(text.one, answers)) if ids else text.screen(answers))
     click.echo(f"{text.summary(answers)}; codesign claims {answers[0].claim.id} shows one with its numbers", err=True)
+
+
+@main.command()
+@click.argument("model", required=False, metavar="[MODEL]")
+@click.option("--system", default="gb200_nvl72", show_default=True, help="Accelerator or system that serves.")
+@click.option("--engine", default="generic", show_default=True, help="Serving engine whose constants are used.")
+@click.option("--weight-bits", type=int, help="Default: as released, 8 at most where the chip has fp8; so are the other two.")
+@click.option("--kv-bits", type=int)
+@click.option("--act-bits", type=int)
+@click.option("--peak", type=click.FloatRange(min=1.0), default=2.5, show_default=True, help="Capacity paid over mean load.")
+@JSON_OPTION
+@guarded
+def prices(model, system, engine, weight_bits, kv_bits, act_bits, peak, as_json) -> None:
+    """What a million tokens cost by context, speed, cache and batch, beside public price lists; all listed models without a name."""
+    from codesign import pricesheet as room
+
+    bits = {"weight_bits": weight_bits, "kv_bits": kv_bits, "act_bits": act_bits}
+    answer = room.sheet(model, system, engine, bits, peak) if model else room.overview(system, engine, peak)
+    if as_json:
+        return _print_json(answer)
+    click.echo(room.text(answer) if model else room.overview_text(answer))
 
 
 @main.command("list")

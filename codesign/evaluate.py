@@ -16,6 +16,8 @@ from codesign.physics import rack
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.precision import Precision
 from codesign.results import Batch
+from codesign.service import tiers
+from codesign.service.traffic import Traffic
 from codesign.setting import Setting
 from codesign.units import serve_unit, train_unit
 from codesign.units.energy import TOTAL, Meter
@@ -39,6 +41,7 @@ class Designs:
     tok_per_text: np.ndarray  # tokens of the design's vocabulary per token of the base vocabulary
     groups: dict[str, tuple[np.ndarray, np.ndarray]]  # unit -> (first design of each distinct part, part of each design)
     domain: tuple[dict, dict] | None  # columns and violations of racks
+    traffic: Traffic  # requests, with what each design does with their prefixes
 
 
 def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None) -> Batch:
@@ -73,13 +76,15 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
         unit: _group(codes, n, prefixes, share)
         for unit, prefixes in {
             "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "derived."),
-            "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "derived."),
+            "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "serving.", "derived."),
             "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
         }.items()
     }
     varied = values.get("architecture.vocab")
     tok_per_text = np.float64(1.0) if varied is None else tok_per_base_tok(varied, setting.base["architecture.vocab"])
-    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups, _domain(setting, merged))
+    place = merged.get("serving.kv_tier")
+    traffic = setting.traffic if place is None else tiers.kept_in(setting.traffic, setting.tiers, place)
+    return Designs(values, n, shape, census, buildable, precision, chips, tok_per_text, groups, _domain(setting, merged), traffic)
 
 
 def _chip(setting: Setting, merged, role: str):
@@ -195,7 +200,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
         meter = meter_of(setting, designs, role, first, designs.precision)
-        return scene, setting.grids[role] if layouts is None else layouts[role], setting.traffic, need, len(first), paired, meter
+        return scene, setting.grids[role] if layouts is None else layouts[role], designs.traffic.take(first), need, len(first), paired, meter
 
     if not setting.disaggregated:
         return serve_unit.colocated(*pool("serve")).expand(back)

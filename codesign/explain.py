@@ -121,7 +121,7 @@ def _train(setting, designs, point, out) -> None:
 
 
 def _serve(setting, designs, point, role: str, out) -> None:
-    scene, layout, traffic = _scene(designs, role, designs.precision), _layout(point, role), setting.traffic
+    scene, layout, traffic = _scene(designs, role, designs.precision), _layout(point, role), designs.traffic
     row = {"unit": role, "text": layout_text(point, role), "n_devices": int(layout.n_devices),
            "n_replicas": int(point[f"{role}.n_replicas"]), "batch": int(point[f"{role}.batch"])}  # fmt: skip
     out["layout"].append(row)

@@ -92,7 +92,7 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
     train_w = per_design(designs.chips["train"].all_in_w, d)
     rl_w = per_design(designs.chips["rl"].all_in_w, d)
     usd_per_mtok = sv["usd_per_tok"] * 1e6
-    fresh = np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
+    fresh = np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
     columns = {
         "usd_per_mtok": usd_per_mtok,
         "usd_per_mtok_input": usd_per_mtok * sv["prefill_frac"] / fresh,

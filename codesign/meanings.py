@@ -64,6 +64,7 @@ ARCHITECTURE = {
     "n_mtp_layers": "multi-token-prediction layers",
 }  # fmt: skip
 
+SERVING = {"serving.kv_tier": ("", "where prefixes wait for their next use: none (computed again), hbm, or a memory tier of the catalog")}
 PRECISION = {
     "precision.weight_bits": ("bit", "bits of the served weights: 4, 8 or 16"),
     "precision.kv_bits": ("bit", "bits of the KV cache: 8 or 16 (4 where a design may)"),
@@ -117,7 +118,7 @@ def _variables() -> dict[str, tuple[str, str]]:
     from codesign.physics.architecture import DEFAULTS
 
     dims = {f"architecture.{key}": ("", ARCHITECTURE.get(key, "dimension of the model")) for key in DEFAULTS}
-    return dims | {f"hardware.{unit}": ("", f"accelerator or system of {text}") for unit, text in UNITS.items()} | PRECISION
+    return dims | {f"hardware.{unit}": ("", f"accelerator or system of {text}") for unit, text in UNITS.items()} | PRECISION | SERVING
 
 
 def study_keys() -> dict[str, dict[str, str]]:

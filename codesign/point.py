@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, life_point, service_point
 from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
@@ -20,25 +20,12 @@ from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision, compute_bits
+from codesign.point_check import PRECISION, SHARES, TIMED, TRAIN_BITS, checked
 from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
-from codesign.spec.errors import Diagnostic, UserError, did_you_mean, nearest
+from codesign.spec.errors import Diagnostic, UserError, did_you_mean
 from codesign.units import energy, serving
-
-PRECISION = ("weight_bits", "kv_bits", "act_bits")
-PHASES = ("prefill", "decode", "train")
-SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
-TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
-DEFAULTS: dict[str, Any] = {
-    "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
-    "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
-    "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
-    "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
-    "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
-    "scale_out_bandwidth": None, "dp_overlap": None, "ep_overlap": None, "ep_once": None, "graphed": None, "architecture": None,
-    "offload": "none", "n_sites": 1, "sync_every": 1, "site_bandwidth": None, "site_rtt": 0.0, "scale_up_jitter": None, "scale_out_jitter": None,
-}  # fmt: skip
 
 
 def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[str, Any]:
@@ -46,19 +33,15 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
 
     `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase.
     """
-    s = _checked(scenario)
+    s = checked(scenario)
+    if s["system"] is None and s["accelerator"] is None:
+        return _without_hardware(s)
     counts, scene, bits = _scene(s)
     layout = _layout(s, has_moe=bool(counts.ffn.n_moe_layers > 0))
     _possible(layout, counts)
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
-        "architecture": {
-            "n_params": float(counts.n_params),
-            "n_active_params": float(counts.n_active_params),
-            "n_active_params_excl_in": float(counts.n_active_params_excl_in),
-            "n_active_params_excl_both": float(counts.n_active_params_excl_both),
-            "kv_bytes_per_tok": float(kv_bytes_per_tok(counts, bits["kv_bits"])),
-        },
+        "architecture": _counted(counts, bits),
         "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
         "hardware": _hardware(scene.chip, bits),
@@ -68,12 +51,49 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if "decode" in phases:
         pre = out.get("prefill")
         out["decode"] = _decode(scene, layout, s, pre, detail)
+    if "batching" in phases:
+        out["batching"] = service_point.batching_point(scene, layout, s, _mixing(s) == "chunked")
+    if "service" in phases:
+        out["service"] = service_point.service_point(s, out["prefill"], out["decode"], layout)
     if "train" in phases:
         out["train"] = _train(counts, scene.chip, layout, s, detail)
+    if {"quality", "life"} & {*phases}:
+        out |= _worth(s, bits, phases)
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
-        for phase in phases:
+        for phase in {*phases} & {*TIMED}:
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
     return out
+
+
+def _counted(counts: Census, bits: Mapping[str, float]) -> dict[str, float]:
+    names = ("n_params", "n_active_params", "n_active_params_excl_in", "n_active_params_excl_both")
+    return {k: float(getattr(counts, k)) for k in names} | {"kv_bytes_per_tok": float(kv_bytes_per_tok(counts, bits["kv_bits"]))}
+
+
+def _without_hardware(s: Mapping[str, Any]) -> dict[str, Any]:
+    """Quality and life in FLOP need no chip."""
+    counts, released = _model(s["model"], s["architecture"])
+    bits = {k: float(released[k] if s[k] is None else s[k]) for k in PRECISION}
+    return {"architecture": _counted(counts, bits), "precision": bits, **_worth(s, bits, s["phase"].split(","))}
+
+
+def _worth(s: Mapping[str, Any], bits: Mapping[str, float], phases: list[str]) -> dict[str, Any]:
+    """Quality and life of the model (`life_point`)."""
+    architecture = _record(s["model"], s["architecture"])["architecture"]
+    found = {"quality": life_point.quality_point(architecture, bits, s)}
+    if "life" in phases:
+        priced = (lambda shape: _usd_per_tok(s, shape)) if s["of"] == "usd" else None
+        found["life"] = life_point.life_point(architecture, bits, s, found["quality"], priced)
+    return found
+
+
+def _usd_per_tok(s: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[str, float]:
+    """USD per token of each phase on the scenario's layout; an output token carries its prompt, RL costs what its FLOP cost in training."""
+    asked = {k: v for k, v in s.items() if v is not None} | {"architecture": dict(architecture), "phase": "train,prefill,decode"}
+    answer = evaluate_point(asked)
+    usd = {k: answer[k]["usd_per_mtok"] / 1e6 for k in ("train", "prefill", "decode")}
+    prompt = max(s["isl"] - s["prefix"], 1) / s["osl"]
+    return {"pretrain": usd["train"], "rl": usd["decode"] + (4.0 + 6.0) / 6.0 * usd["train"], "inference": usd["decode"] + prompt * usd["prefill"]}
 
 
 def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
@@ -89,57 +109,8 @@ def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
     return {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
 
 
-def _checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults filled in; all problems of the scenario at once."""
-    found = [Diagnostic(f"unknown key '{k}'", hint=_did_you_mean(k)) for k in scenario if k not in DEFAULTS]
-    s = DEFAULTS | {k: v for k, v in scenario.items() if v is not None and k in DEFAULTS}
-    if s["model"] is None:
-        found.append(Diagnostic("no model given", hint="--model NAME, or the path of a config.json; `codesign list models`"))
-    if s["system"] is None and s["accelerator"] is None:
-        found.append(Diagnostic("no hardware given", hint="--accelerator NAME or --system NAME; `codesign list accelerators`"))
-    unknown = [p for p in str(s["phase"]).split(",") if p not in PHASES]
-    if unknown:
-        found.append(Diagnostic(f"unknown phase '{unknown[0]}'", hint="any of prefill, decode, train, separated by commas"))
-    for key in ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every"):
-        least = 0 if key == "isl" and "prefill" not in str(s["phase"]) else 1  # decode from an empty context is a fair question
-        if s[key] is not None and not (_is_count(s[key]) and s[key] >= least):
-            found.append(Diagnostic(f"{key} = {s[key]} must be a whole number of at least {least}"))
-    if _is_count(s["isl"]) and not (0 <= s["prefix"] < max(s["isl"], 1)):
-        found.append(Diagnostic(f"prefix = {s['prefix']} must be at least 0 and below isl = {s['isl']}"))
-    if not 1.0 <= s["accepted"] <= 1 + s["n_draft"]:
-        found.append(Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft"))
-    for key in ("weight_bits", "kv_bits", "act_bits"):
-        if s[key] is not None and s[key] not in (4, 8, 16):
-            found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))
-    if s["recompute"] not in train.RECOMPUTE:
-        found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
-    if s["offload"] not in train.OFFLOAD:
-        found.append(Diagnostic(f"offload = {s['offload']!r} is not one of {', '.join(train.OFFLOAD)}"))
-    if s["zero"] not in (0, 1, 2, 3):
-        found.append(Diagnostic(f"zero = {s['zero']} is not one of 0, 1, 2, 3"))
-    seconds = [(key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")]
-    bounds = [("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf), *((key, 0.0, 1.0) for key in SHARES), *seconds]
-    for key, low, high in bounds:
-        if s[key] is not None and not low <= s[key] <= high:
-            found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
-    if s["train_precision"] not in TRAIN_BITS:
-        found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
-    if found:
-        raise UserError(found)
-    return s
-
-
 def _per_s(usd_per_h: float | None) -> float | None:
     return None if usd_per_h is None else usd_per_h / 3600.0
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, (int, float)) and float(value).is_integer()
-
-
-def _did_you_mean(key: str) -> str | None:
-    close = nearest(key, DEFAULTS)
-    return f"did you mean '{close}'?" if close else None
 
 
 NETWORK = ("scale_up_jitter", "scale_out_jitter", "site_bandwidth", "site_rtt")
@@ -189,7 +160,13 @@ def _chip(hardware: Any, engine: Any, scale_up_size: float | None = None, usd_pe
 
 
 def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Census, Mapping[str, float]]:
-    """(census, precision in which the model was released); `architecture` replaces some of its dimensions."""
+    """(census, precision in which the model was released)."""
+    model = _record(name, architecture)
+    return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+
+
+def _record(name: Any, architecture: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The model's record; `architecture` replaces some of its dimensions."""
     model = catalog.load("models", name)
     if architecture:
         unknown = [k for k in architecture if k not in ARCHITECTURE]
@@ -197,7 +174,7 @@ def _model(name: Any, architecture: Mapping[str, Any] | None = None) -> tuple[Ce
             hint = did_you_mean(unknown[0], ARCHITECTURE, "dimensions")
             raise UserError([Diagnostic(f"unknown architecture key '{unknown[0]}'", hint=hint)])
         model["architecture"] = model["architecture"] | dict(architecture)
-    return _counts(model), model.get("precision") or {"weight_bits": 16, "kv_bits": 16, "act_bits": 16}
+    return model
 
 
 def _make_scene(counts: Census, released: Mapping[str, float], chip: Chip, given: Sequence[int | None]) -> tuple[Scene, dict[str, float]]:

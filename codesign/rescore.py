@@ -29,6 +29,7 @@ from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
+OPTIONS = ("micro_batch", "recompute", "zero")  # of a training layout, besides those that only some studies vary
 SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")  # what two pools add up
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
 
@@ -66,7 +67,8 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     units = ("train", *setting.roles)
     layouts = {u: Layout(*(np.array([float(r[f"{u}.{k}"]) for r in rows]) for k in DEGREES)) for u in units}
     leads = {u: np.array([float(r[f"{u}.batch"]) for r in rows]) / layouts[u].n_dp for u in setting.roles}
-    job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in ("micro_batch", "recompute", "zero")}
+    options = (*OPTIONS, *(k for k in training.MORE if f"train.{k}" in rows[0]))
+    job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in options}
     batch_tok = np.array([float(r["global_batch_tok"]) for r in rows])
     rl_rate, _ = pipeline.reinforce(setting, designs)
     rate = np.broadcast_to(rl_rate, (len(rows),))
@@ -95,7 +97,7 @@ def _cheapest(points: Points) -> dict[str, np.ndarray]:
     setting, designs, rows = points.setting, points.designs, np.arange(points.n)
     train, serve = (
         _training(points, rows, points.designs.chips["train"], {}),
-        _serving(points, rows, setting.traffic, designs.chips, {}),
+        _serving(points, rows, designs.traffic, designs.chips, {}),
     )
     best = pipeline.train(setting, designs, None).best | pipeline.serve(setting, designs, None).best
     own = {"device_s_per_tok": train["device_s_per_tok"], "reference_usd_per_tok": serve["reference_usd_per_tok"]}
@@ -128,8 +130,8 @@ def _score(points: Points, rows, factors: Factors, chips: Mapping[str, Chip]):
     f = lambda key: factors.get(key, np.float64(1.0))  # noqa: E731
     base, n = points.designs, len(rows)
     hardware = {role: _priced(chips.get(role) or chip.take(rows), role, factors) for role, chip in base.chips.items()}
-    designs = _take(base, rows, hardware)
-    traffic, life = _traffic(points.setting.traffic, factors), points.setting.life
+    traffic, life = _traffic(base.traffic.take(rows), factors), points.setting.life
+    designs = _take(base, rows, hardware, traffic)
     life = replace(
         life, lifetime_s=life.lifetime_s * f("lifetime"), budget=life.budget * f("budget"), global_batch_tok=points.batch_tok[rows],
         target_c_eq_flop=life.target_c_eq_flop / f("quality"),
@@ -176,14 +178,14 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
     return changed
 
 
-def _take(base: Designs, rows, chips) -> Designs:
+def _take(base: Designs, rows, chips, traffic: Traffic) -> Designs:
     def pick(v):
         return v if np.size(v) == 1 else np.ravel(v)[rows]
 
     return Designs(
         {k: pick(v) for k, v in base.values.items()}, len(rows), {k: pick(v) for k, v in base.shape.items()}, base.census.take(rows),
         pick(base.buildable), base.precision.take(rows), chips, pick(base.tok_per_text), {},
-        tuple({k: pick(v) for k, v in part.items()} for part in base.domain) if base.domain else None,
+        tuple({k: pick(v) for k, v in part.items()} for part in base.domain) if base.domain else None, traffic,
     )  # fmt: skip
 
 
@@ -249,6 +251,7 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     found, scene = _timed_answer(points, rows, traffic, chip, layout, lead, factors, pre)
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
     found |= serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
+    found |= serve_unit.kept(found, scene, layout, traffic)
     return found | vars(layout) | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
 
 
@@ -257,6 +260,7 @@ def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, fact
     found, scene = _timed_prompt(points, rows, traffic, chip, layout, factors)
     found |= serving.fleet(traffic, found["prompts_per_s"] * traffic.osl_tok, layout.n_devices, scene)
     found |= serve_unit.prompt_pool(found, scene, layout, traffic)
+    found |= serve_unit.kept(found, scene, layout, traffic)
     return found | _joules(points, rows, traffic, role, layout, 1.0, found, factors, ("prefill",))
 
 

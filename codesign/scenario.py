@@ -16,6 +16,8 @@ from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction, Reductions, TrainingFit
 from codesign.physics.jitter import Jitter
 from codesign.physics.rack import Rack
+from codesign.service import batching
+from codesign.service.tiers import Tier, holding_price
 from codesign.service.traffic import Traffic
 from codesign.spec.errors import Diagnostic, UserError
 
@@ -164,7 +166,14 @@ def make_traffic(
     values = (isl["mean"], osl["mean"], *spread, prefix, accepted if n_draft else 1.0, 1.0 + n_draft, demand_tok_per_s, peak_to_mean)
     z = NormalDist().inv_cdf(serving.memory_percentile if serving else 0.99)
     chunked = ((serving.mixing if serving else None) or engine_mixing(engine)) == "chunked"
-    return Traffic(*(np.float64(v) for v in values), occupancy_z=np.float64(z), chunked=np.bool_(chunked))
+    kind = batching.KINDS[serving.batching if serving else "paged"]
+    return Traffic(*(np.float64(v) for v in values), occupancy_z=np.float64(z), chunked=np.bool_(chunked), batching=np.float64(kind))
+
+
+def make_tier(name: str) -> Tier:
+    """One device's share of a memory tier of the catalog."""
+    record = catalog.load("memory", name)
+    return Tier(holding_price(record["price"]), _f(record["bandwidth"]), _f(record.get("latency", 0.0)))
 
 
 def _f(value: Any) -> np.float64:

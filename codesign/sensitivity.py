@@ -68,6 +68,8 @@ RESOURCES: dict[str, Callable[[Chip, float], Chip]] = {
     "4-bit peak": _peak("at_4"),
     "scale-up bandwidth": _link("scale_up"),
     "scale-out bandwidth": _link("scale_out"),
+    "bandwidth between sites": _field("site_bytes_per_s"),
+    "bandwidth to the host": _field("host_bytes_per_s"),
     "fixed times (launches, hops)": lambda chip, f: stretched(chip, 1.0, f),
     "price": _field("usd_per_s"),
     POWER: lambda chip, f: chip,  # every energy follows it, so it is a factor on the pool and not on a field of the chip
@@ -118,7 +120,9 @@ def sensitivity(study: Study, run: Run, point_id: int) -> dict[str, Any]:
 def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> list[dict[str, Any]]:
     own = {role: _chip(points, role) for role in points.setting.pools if role != "rl" or points.rl_rate.any()}
     names = {role: _hardware(points, role) for role in own}
-    changes = [(hardware, resource) for hardware in dict.fromkeys(names.values()) for resource in RESOURCES]
+    found = {"bandwidth between sites": own["train"].site_bytes_per_s, "bandwidth to the host": own["train"].host_bytes_per_s}
+    there = [name for name in RESOURCES if np.isfinite(found.get(name, 0.0))]  # a study without sites has no link between them
+    changes = [(hardware, resource) for hardware in dict.fromkeys(names.values()) for resource in there]
     variants = {
         role: [chip, *(RESOURCES[r](chip, STEP) if names[role] == h else chip for h, r in changes)]
         for role, chip in own.items()

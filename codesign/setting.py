@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from codesign.physics.arrays import Arrays
 from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import Chip
 from codesign.physics.rack import Rack
+from codesign.service.tiers import Tier
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
 from codesign.units.train_unit import RlJob
@@ -87,6 +89,7 @@ class Setting:
     grids: dict[str, Grid]
     max_tpot_s: float = np.inf
     max_ttft_s: float = np.inf
+    tiers: Mapping[str, Tier] = field(default_factory=dict)  # places where prefixes may wait, by name
     tiers_s: tuple[float, ...] = ()  # speed tiers a design may be asked for; () when the study has none
     rl: RlJob = field(default_factory=RlJob)
     law: QualityLaw = CENTRAL

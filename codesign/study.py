@@ -20,8 +20,9 @@ from codesign.physics.phases.train import OFFLOAD, RECOMPUTE
 from codesign.physics.rack import device_limits
 from codesign.point import TRAIN_BITS
 from codesign.problem import TIER, StudyProblem
-from codesign.scenario import make_chip, make_energy, make_rack, with_network
+from codesign.scenario import make_chip, make_energy, make_rack, make_tier, with_network
 from codesign.search import samplers
+from codesign.service import tiers as kv_tiers
 from codesign.setting import Goal, Joules, Pool, Setting
 from codesign.spec import StudyFile, load_study
 from codesign.spec.choices import Legal
@@ -31,6 +32,7 @@ from codesign.units.candidates import Grid, serving_grid, training_grid
 
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
+PLACE = "serving.kv_tier"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     yield from names
     yield from _columns(file)
     yield from _lifecycle(file)
+    yield from _caches(file)
     yield from sampler_problems(file, file.search.method in ("nested", "joint"))
     if not any(isinstance(p, Diagnostic) or p.path[:1] in (("base",), ("hardware",), ("rack",)) for p in names):
         yield from _variables(file)
@@ -168,6 +171,18 @@ def _rack(file: StudyFile, name: str, key: str, largest: float) -> Iterator[Prob
         yield Problem(("space", key), f"three tiers of {rack.n_ports:g}-port switches reach {most:g} devices", "choose smaller domains")
 
 
+def _caches(file: StudyFile) -> Iterator[Problem]:
+    """Prefixes that wait need a place and a time."""
+    known = (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory"))
+    if file.serving.kv_tier is not None and file.serving.kv_tier not in known:
+        yield Problem(("serving", "kv_tier"), f"'{file.serving.kv_tier}' is no place for caches", did_you_mean(file.serving.kv_tier, known, "places"))
+    kept, reuse = file.serving.kv_tier or PLACE in file.space, file.workload is not None and file.workload.reuse
+    if file.workload is not None and kept and not reuse:
+        yield Problem(("workload",), "prefixes wait somewhere, but for how long?", "write 'reuse: 5 min', the time until a prefix is used again", True)
+    if reuse and not kept:
+        yield Problem(("workload", "reuse"), "where do prefixes wait until then?", "write 'serving: {kv_tier: host_dram}', or vary serving.kv_tier")
+
+
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
     if file.lifecycle.pretrain_tok is None and "lifecycle.pretrain_tok" not in file.space:
         yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
@@ -205,6 +220,7 @@ def legal_variables(file: StudyFile) -> dict[str, Legal]:
     roles = _roles(file)
     legal |= {f"hardware.{role}": Legal(str, "", "accelerator or system of this pool") for role in roles}
     legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain") for role in roles}
+    legal[PLACE] = Legal(str, "", "where prefixes wait for their next use", (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory")))
     legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design")
     legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens")
     legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL")
@@ -233,7 +249,7 @@ def resolve(file: StudyFile) -> Study:
         disaggregated=file.serving.mode == "disaggregated", grids={},
         max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf, _ceiling(file, "tpot_s")),
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
-        tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
+        tiers={n: make_tier(n) for n in _places(space, base) if n not in (kv_tiers.RECOMPUTE, kv_tiers.HBM)}, tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
     )  # fmt: skip
     setting = replace(setting, grids=_grids(file, setting, space, base))
     return Study(file, workload, model, StudyProblem(space, setting))
@@ -251,7 +267,13 @@ def _base(file: StudyFile, model: Mapping[str, Any]) -> dict[str, Any]:
     for role in _roles(file):
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
         base[f"hardware.{role}"] = given.get(role) or fallback or first
-    return base
+    return base | ({PLACE: file.serving.kv_tier} if file.serving.kv_tier else {})
+
+
+def _places(space: Space, base: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the places where prefixes may wait."""
+    varied = {v.name: v.choices for v in space.variables}.get(PLACE, ())
+    return tuple(map(str, varied)) or ((base[PLACE],) if PLACE in base else ())
 
 
 def _tiers(file: StudyFile) -> tuple[float, ...]:

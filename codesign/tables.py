@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codesign import robustness
+from codesign import life_point
 from codesign.attribution import waterfall
-from codesign.decision import HALF
+from codesign.decision import HALF, quick
 from codesign.decision_text import front_cells, interval_cell, robust_line, waterfall_text
 from codesign.intervals import intervals_of
 from codesign.meanings import is_read
@@ -91,8 +91,6 @@ def without_unread(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value if is_read(name, row.get) else None for name, value in row.items()}
 
 
-
-
 def front_rows(run: Run, rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the front as plain records with their uncertainty, and notes about them.
 
@@ -144,13 +142,11 @@ def doubts_of_picks(study: Study, run: Run, chosen: list[dict[str, Any]]) -> dic
         return None
     knee = intervals_of(study, run, [chosen[0]["id"]]).record(0)
     cells = {chosen[0]["id"]: {c: interval_cell(v["value"], v["lower"], v["upper"], c) for c, v in knee.items()}}
-    n = robustness.quick_samples(len(run.front))
-    if not n:
-        return {"cells": cells, "sure": None}  # a front of thousands: `codesign decide` takes its time
-    sampled = robustness.sample(study, run, n)
-    share = dict(zip(run.front["id"].tolist(), robustness.on_front(sampled.values, sampled.holds).mean(axis=0).tolist(), strict=True))
-    marks = [p | {"p_front": share[p["id"]], "leaves_front": share[p["id"]] < HALF} for p in chosen]
-    return {"cells": cells, "sure": robust_line(sampled.n, marks)}
+    found = quick(study, run)
+    if found is None:
+        return {"cells": cells, "sure": None}
+    marks = [p | {"p_front": found.share[p["id"]], "leaves_front": found.share[p["id"]] < HALF} for p in chosen]
+    return {"cells": cells, "sure": robust_line(found.n_samples, marks)}
 
 
 def why_not_of(run: Run, point_id: int, change: str) -> dict[str, Any]:
@@ -348,6 +344,12 @@ def point_text(answer: dict[str, Any]) -> str:
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
+    if "service" in answer:
+        lines += ["", "service   " + "   ".join(f"{k.removesuffix('_s')} {human(v, k)}" for k, v in answer["service"].items() if k.endswith("_s") and "per_s" not in k)]
+    if "batching" in answer:
+        lines += ["", table(answer["batching"], ["name", "sequences", "held_tok", "tok_per_s", "tpot_s", "usd_per_mtok", "fits"])]
+    if "quality" in answer:
+        lines += ["", life_point.text(answer)]
     return "\n".join(lines)
 
 

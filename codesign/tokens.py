@@ -34,7 +34,7 @@ class Rates:
 def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
-    fresh = np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
+    fresh = np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
     rl_price = per_design(designs.chips["rl"].usd_per_s, d)
     rate = np.minimum(rl_rate[d], UNREACHABLE)
     return Rates(
@@ -49,8 +49,13 @@ def rates_of(setting: Setting, designs, tr, sv, rl_rate, d) -> Rates:
 
 
 def flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
-    """Necessary FLOP per token of each phase (P,): matmul and causal attention, no layout."""
-    census, traffic, life = designs.census, setting.traffic, setting.life
+    """Necessary FLOP per token of each phase (P,)."""
+    values = necessary_flop(designs.census, designs.traffic, np.float64(setting.life.seq_tok), setting.rl)
+    return {k: per_design(v, d) for k, v in values.items()}
+
+
+def necessary_flop(census, traffic, seq_tok, rl) -> dict[str, np.ndarray]:
+    """FLOP per token of each phase (A,): matmul and causal attention, no layout."""
     weights = census.n_matmul_params_per_tok + census.head_params
 
     def attention(new_tok, prefix_tok=0.0):
@@ -67,16 +72,13 @@ def flop_per_tok(setting: Setting, designs, d) -> dict[str, np.ndarray]:
     decode = sum(m.n_layers * span * np.minimum(m.flop_per_pair_decode, m.flop_per_pair_prefill) for m, span in window)
     decode = decode + sum(m.n_layers * context * m.index_flop_per_pair for m, _ in window)
     decode = decode + census.linear.n_layers * census.linear.state_flop_per_tok
-    train = 6.0 * weights + 3.0 * attention(np.float64(life.seq_tok))
-    rl_seq = np.float64(setting.rl.prompt_tok + setting.rl.gen_tok)
-    c_rl = balance.rl_flop_per_param(reference=2.0 * setting.rl.n_forward)
-    values = {
-        "train": train,
-        "rl": c_rl * weights + 0.5 * c_rl * attention(rl_seq),
+    c_rl = balance.rl_flop_per_param(reference=2.0 * rl.n_forward, update=6.0 * rl.reuse)
+    return {
+        "train": 6.0 * weights + 3.0 * attention(seq_tok),
+        "rl": c_rl * weights + 0.5 * c_rl * attention(np.float64(rl.prompt_tok + rl.gen_tok)),
         "prefill": 2.0 * weights + attention(np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0), traffic.prefix_tok),
         "decode": 2.0 * weights + decode,
     }
-    return {k: per_design(v, d) for k, v in values.items()}
 
 
 def global_batch_seq(setting: Setting, designs) -> np.ndarray:
@@ -214,7 +216,7 @@ def balance_prices(setting: Setting, designs, training, rl_rate, flop, d):
 def inference_work(setting: Setting, designs, serving, flop, d):
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s * per_design(designs.tok_per_text, d)
-    in_tok = out_tok * np.maximum(traffic.isl_tok - traffic.prefix_tok, 1.0) / traffic.osl_tok
+    in_tok = out_tok * np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
     return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * traffic.demand_tok_per_s * life.lifetime_s}
 
 

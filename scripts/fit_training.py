@@ -28,7 +28,7 @@ from codesign.physics.layout import Layout, make_layout
 from codesign.physics.operators import make_scene
 from codesign.physics.phases import train
 from codesign.physics.precision import Precision
-from codesign.point import SHARES, TRAIN_BITS, _chip, _model
+from codesign.point import NETWORK, SHARES, TRAIN_BITS, _chip, _model
 
 HELD_OUT = Path(codesign.__file__).parent / "evidence" / "data" / "training_held_out.json"
 SCALE = 0.1  # residual at which soft-L1 turns linear
@@ -91,7 +91,8 @@ class Runs:
 
     @staticmethod
     def _hardware(o):
-        return (o.get("system") or o.get("accelerator"), o["engine"], None, None, o["scale_out_bandwidth"], *(o.get(k) for k in SHARES))
+        same = (None, None, o["scale_out_bandwidth"], *(o.get(k) for k in (*NETWORK, *SHARES)))
+        return (o.get("system") or o.get("accelerator"), o["engine"], *same)
 
     @staticmethod
     def _family(chip: str) -> str:

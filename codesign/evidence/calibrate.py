@@ -28,6 +28,7 @@ from codesign.spec.errors import UserError, did_you_mean
 
 LEAST_ROWS = 3
 ROUNDS = 2  # what a row leaves open is settled at the catalog's constants, then once more at the fitted ones
+EXACT_FOLDS = 8  # more folds are refitted on the slopes of the full fit: each round costs a prediction of all rows per constant
 NO_EFFECT = 1e-4  # change of a prediction by one prior width below which no row depends on a constant
 
 
@@ -204,8 +205,9 @@ def _cross_validate(runs: Runs, some: Sequence[Tunable], posterior: fit.Posterio
     """(errors (N,) of every row by constants fitted without its fold, what a fold is)."""
     scheme, held_out = fit.folds(runs.groups)
     out = np.zeros(len(runs.cases))
+    exact = 1 if len(held_out) <= EXACT_FOLDS else 0
     for fold in held_out:
-        x = fit.refit(posterior, ~fold, runs.groups, prior)
+        x = fit.refit(lambda x: runs.errors(list(zip(some, x, strict=True))), posterior, ~fold, runs.groups, prior, exact)
         out[fold] = runs.errors(list(zip(some, x, strict=True)))[fold]
     return out, scheme
 

@@ -22,7 +22,16 @@ FLAGS = ("system", "accelerator", "model", "n_tp", "n_dp", "n_pp", "n_ep", "n_et
 
 
 def run(data: str, kind: str, output: str, chip: str | None, engine: str | None) -> Calibration:
-    """Calibrate and write the engine file; an unusable file name is refused before the work starts."""
+    """Calibrate and write the engine file."""
+    target = checked_target(output)
+    found = calibrate(data, kind, chip, engine)
+    target.write_text(file_text(found, target), encoding="utf-8")
+    catalog.load("engines", target)  # what was written must be what the tool reads
+    return found
+
+
+def checked_target(output: str) -> Path:
+    """The engine file to write; an unusable name is refused before the work starts."""
     target = Path(output)
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{output}' must end in .yaml: it is a catalog file", hint=f"-o {target.with_suffix('.yaml')}")
@@ -30,10 +39,7 @@ def run(data: str, kind: str, output: str, chip: str | None, engine: str | None)
         raise UserError(f"'{target.stem}' is an engine of the catalog", hint="choose another file name, such as -o my-engine.yaml")
     if not target.parent.is_dir():
         raise UserError(f"no folder '{target.parent}'", hint="make it first, or write the file elsewhere")
-    found = calibrate(data, kind, chip, engine)
-    target.write_text(file_text(found, target), encoding="utf-8")
-    catalog.load("engines", target)  # what was written must be what the tool reads
-    return found
+    return target
 
 
 def error_of(errors: np.ndarray) -> dict[str, float]:
@@ -135,7 +141,7 @@ def file_text(c: Calibration, target: Path) -> str:
         "",
     ]
     notes = {f.path: f"catalog {_figure(f.value, t.unit)}, {_change(t, x, sd)}" for t, x, sd in c.moved for f in t.figures}
-    return "\n".join([*head, *_tree_lines({k: v for k, v in c.mapping.items() if k != "base"}, (), notes)]) + "\n"
+    return "\n".join([*head, *tree_lines({k: v for k, v in c.mapping.items() if k != "base"}, (), notes)]) + "\n"
 
 
 def _change(tunable: Any, x: float, sd: float) -> str:
@@ -144,12 +150,12 @@ def _change(tunable: Any, x: float, sd: float) -> str:
     return f"x {np.exp(x):.3f} +- {sd:.1%}"
 
 
-def _tree_lines(tree: Mapping[str, Any], path: tuple[str, ...], notes: Mapping[tuple[str, ...], str]) -> list[str]:
+def tree_lines(tree: Mapping[str, Any], path: tuple[str, ...], notes: Mapping[tuple[str, ...], str]) -> list[str]:
     lines, indent = [], "  " * len(path)
     for key, value in tree.items():
         here = (*path, key)
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_tree_lines(value, here, notes)]
+            lines += [f"{indent}{key}:", *tree_lines(value, here, notes)]
             continue
         text = value if isinstance(value, str) else f"{value:.5g}"
         lines.append(f'{indent}{key}: {{value: {text}, note: "{notes[here]}"}}' if here in notes else f"{indent}{key}: {text}")

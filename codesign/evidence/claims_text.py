@@ -73,7 +73,8 @@ def tables(answer: Answer) -> list[tuple[str, list[dict[str, Any]], list[str]]]:
 
 def _cell(value: Any, column: str) -> str:
     value = value.item() if hasattr(value, "item") else value
-    name = f"_{column.rpartition('.')[2]}"  # so that `bytes` alone has a unit too
+    leaf = column.rpartition(".")[2]
+    name = leaf if unit_of(leaf) else f"_{leaf}"  # so that `bytes` alone has a unit too
     if isinstance(value, float) and not unit_of(name):
         return "-" if np.isnan(value) else f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
     return human(value, name)

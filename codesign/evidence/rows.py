@@ -31,12 +31,18 @@ COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys("weight_bits kv_bits act_bits request_rate output_tokens_per_s_total output_tokens_per_s_per_gpu tokens_per_s_per_user "
                         "ttft_ms tpot_ms total_tokens_per_s latency_s mfu".split(), "real"),
     },
+    "kernels": {
+        **dict.fromkeys("id source accelerator engine kernel dtype notes".split(), "text"),
+        **dict.fromkeys("m n k batch context_tok n_heads n_kv_heads d_head n_bytes n_devices".split(), "count"),
+        **dict.fromkeys("time_us spread".split(), "real"),
+    },
 }  # fmt: skip
 # Of each tuple at least one column must be there; the rest of the format may be missing.
 REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
     "training": (("gpu",), ("precision",), ("seq_len",), ("global_batch_seqs",), ("tokens_per_s_per_gpu", "step_time_s"), ("layers", "catalog_model", "model")),
     "inference": (("phase",), ("accelerator", "gpu"), ("catalog_model", "model"),
                   ("tpot_ms", "ttft_ms", "latency_s", "total_tokens_per_s", "output_tokens_per_s_total")),
+    "kernels": (("accelerator",), ("kernel",), ("dtype",), ("time_us",)),
 }  # fmt: skip
 
 
@@ -62,8 +68,8 @@ def shipped(kind: str) -> Path:
 
 def load(path: str | Path | None, kind: str) -> list[Row]:
     """Rows of an evidence CSV (without a path: the shipped one).  Unreadable file, missing columns, bad cells -> UserError."""
-    if kind not in KINDS:
-        raise UserError(f"unknown kind of evidence '{kind}'", hint=f"one of {', '.join(KINDS)}")
+    if kind not in COLUMNS:
+        raise UserError(f"unknown kind of evidence '{kind}'", hint=f"one of {', '.join(COLUMNS)}")
     path = Path(path) if path is not None else shipped(kind)
     header, records = _read(path)
     _check_header(path, kind, header)

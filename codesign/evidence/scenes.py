@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from codesign import uncertainty
+from codesign import pricesheet, uncertainty
 from codesign.evidence.reductions import REDUCTIONS
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction
 from codesign.point import evaluate_point
@@ -121,10 +121,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Row:
         name = f"{prefix}{_word(key)}"
         if isinstance(value, Mapping):
             out |= _flat(value, f"{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping) and {"name", "class", "phase"} & {*value[0]}:
             for item in value:
-                label = item.get("name") or item.get("class") or item.get("phase")
-                out |= _flat({k: v for k, v in item.items() if not isinstance(v, str)}, f"{name}.{_word(label)}.")
+                key = next(k for k in ("name", "class", "phase") if k in item)
+                out |= _flat({k: v for k, v in item.items() if k != key}, f"{name}.{_word(item[key])}.")
         elif isinstance(value, (int, float, str, bool, np.generic)) or value is None:
             out[name] = value
     return out
@@ -193,5 +193,11 @@ def _resource_of(part: Any, name: str) -> str | None:
     return training.get(name) if not isinstance(part, Chip) else None
 
 
-EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point}
+def prices(case: Row, shift: Shift | None) -> list[Row]:
+    """`codesign prices`: the price sheet of one model on one system.  Its layouts are chosen anew, so no shift applies."""
+    bits = {k: case[k] for k in ("weight_bits", "kv_bits", "act_bits") if k in case}
+    return [pricesheet.sheet(case["model"], case["system"], case.get("engine", "generic"), bits, case.get("peak", pricesheet.PEAK))]
+
+
+EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point, "prices": prices}
 FITTED = {"point"}  # evaluators whose numbers stand on fitted constants

@@ -102,9 +102,21 @@ def _own(part: Sequence[Residual]) -> float:
     return quantile(gap, LEVEL, np.concatenate(weights)) / (Z * np.sqrt(2.0)) if gap.size else np.inf
 
 
-def coverage(rows: Sequence[Residual], by: str, seed: int = 0) -> dict[str, Any]:
+def coverage(rows: Sequence[Residual], by: str, seed: int = 0, size: str | None = None) -> dict[str, Any]:
     """Share of measurements inside intervals that were fitted without their group (`chip`, `model` or `source`), with the 90 %
-    interval of a bootstrap over those groups, and the width of the intervals beside the median error."""
+    interval of a bootstrap over those groups, and the width of the intervals beside the median error; `size` counts dense or MoE only."""
+    inside, widths = _left_out(rows, by)
+    counted = [i for i, r in enumerate(rows) if size in (None, r.size)]
+    rows, inside, widths = [rows[i] for i in counted], inside[counted], widths[counted]
+    parts = partition(range(len(rows)), lambda i: getattr(rows[i], by))
+    low, high = bootstrap(inside, list(parts.values()), seed)
+    error = float(np.median([abs(r.err) for r in rows]))
+    return {"left_out": by, "n": len(rows), "n_groups": len(parts), "coverage": float(inside.mean()), "coverage_low": low,
+            "coverage_high": high, "median_log_width": float(np.median(widths)), "width_over_error": float(np.median(widths)) / error}  # fmt: skip
+
+
+def _left_out(rows: Sequence[Residual], by: str) -> tuple[np.ndarray, np.ndarray]:
+    """(1 where the measurement is inside (N,), log-width (N,)) of intervals fitted without the row's group."""
     inside, widths = np.zeros(len(rows)), np.zeros(len(rows))
     parts = partition(range(len(rows)), lambda i: getattr(rows[i], by))
     for part in parts.values():
@@ -113,10 +125,7 @@ def coverage(rows: Sequence[Residual], by: str, seed: int = 0) -> dict[str, Any]
         for i in part:
             sigma = table[rows[i].phase, rows[i].size, rows[i].chips][0].total
             inside[i], widths[i] = abs(rows[i].err) <= Z * sigma, 2.0 * Z * sigma
-    low, high = bootstrap(inside, list(parts.values()), seed)
-    error = float(np.median([abs(r.err) for r in rows]))
-    return {"left_out": by, "n": len(rows), "n_groups": len(parts), "coverage": float(inside.mean()), "coverage_low": low,
-            "coverage_high": high, "median_log_width": float(np.median(widths)), "width_over_error": float(np.median(widths)) / error}  # fmt: skip
+    return inside, widths
 
 
 def bootstrap(inside: np.ndarray, parts: Sequence[Sequence[int]], seed: int = 0) -> tuple[float, float]:
@@ -129,13 +138,15 @@ def bootstrap(inside: np.ndarray, parts: Sequence[Sequence[int]], seed: int = 0)
 
 
 def coverage_table(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Left-out coverage per phase and kind of group."""
+    """Left-out coverage per phase and kind of group, and of dense and MoE models apart: a pooled width is that of the commoner one."""
     found = []
     everything = residuals(lines)
     for phase, part in partition(everything, lambda r: r.phase).items():
-        for by in ("chip", "model", "source"):
-            if len({getattr(r, by) for r in part}) > 1:
-                found.append({"phase": phase} | coverage(part, by))
+        sizes = [size for size in SIZES if any(r.size == size for r in part)]
+        for size in (None, *(sizes if len(sizes) > 1 else ())):
+            for by in ("chip", "model", "source"):
+                if len({getattr(r, by) for r in part if size in (None, r.size)}) > 1:
+                    found.append({"phase": phase if size is None else f"{phase}, {size}"} | coverage(part, by, size=size))
     return found
 
 

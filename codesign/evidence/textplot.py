@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def draw(curves: Sequence[Curve], x_name: str, log: str = "xy", show_x: Callable
     rows = [[" "] * WIDTH for _ in range(HEIGHT)]
     for i, (_, xs, ys) in enumerate(curves):
         shown = sorted(_shown(xs, ys, log))
-        for (x0, y0), (x1, y1) in zip(shown, shown[1:], strict=False):  # a light line between points
+        for (x0, y0), (x1, y1) in pairwise(shown):  # a light line between points
             steps = max(abs(_cell(x1, axes[0], WIDTH) - _cell(x0, axes[0], WIDTH)), 1)
             for s in range(1, steps):
                 ends = _place((x0, y0), axes), _place((x1, y1), axes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.physics.arrays import Arrays
+from codesign.service import batching
 
 RENTED_WHOLE = 144  # largest domain that is rented or bought as one: a rack; TPU pods are let by the slice
 
@@ -25,6 +26,12 @@ class Traffic(Arrays):
     peak_to_mean: np.ndarray
     occupancy_z: np.ndarray | float = 2.326  # standard normal quantile at which KV memory must suffice (99 %)
     chunked: np.ndarray | bool = True  # prompts ride inside decode steps, instead of stopping them
+    batching: np.ndarray | float = batching.PAGED  # how a batch is filled and its cache reserved
+    reuse_s: np.ndarray | float = 0.0  # time until a prefix is used again; 0: keeping it costs nothing
+    keep_usd_per_byte_s: np.ndarray | float = 0.0  # price of holding it (`service.tiers`)
+    keep_in_hbm: np.ndarray | float = 0.0  # 1: at the rent of the device's own memory instead
+    keep_bytes_per_s: np.ndarray | float = np.inf  # bandwidth between its place and a device
+    keep_latency_s: np.ndarray | float = 0.0
 
 
 def progress_tok(traffic: Traffic):
@@ -38,15 +45,20 @@ def progress_tok(traffic: Traffic):
     return mean, traffic.osl_tok**2 * (spread**3 / 3.0 - spread**2 / 4.0)
 
 
-def mean_context(traffic: Traffic):
-    """Mean context of a decoding sequence: isl + E[progress]."""
-    return traffic.isl_tok + progress_tok(traffic)[0]
+def mean_context(traffic: Traffic, n_seq=1.0):
+    """Mean context of a decoding sequence [tok]: isl + E[progress]; in a static batch of n_seq the padded prompt and half the longest answer."""
+    context = traffic.isl_tok + progress_tok(traffic)[0]
+    if not np.any(np.asarray(traffic.batching) == batching.STATIC):
+        return context
+    prompt, answer = batching.padded(traffic, n_seq)
+    return np.where(traffic.batching == batching.STATIC, prompt + 0.5 * answer, context)
 
 
 def held_tokens(traffic: Traffic, n_seq):
     """Cache tokens per sequence such that `n_seq` sequences of one rank fit at the wanted percentile of occupancy.
 
-    The sum over n_seq sequences in flight is close to normal: mean + z sd / sqrt(n), sd^2 = sd_isl^2 + var(progress).
+    The sum over n_seq sequences in flight is close to normal: mean + z sd / sqrt(n), sd^2 = sd_isl^2 + var(progress).  Contiguous and
+    static caches reserve more (`service.batching`).
 
     >>> t = Traffic(*(np.float64(v) for v in (1000, 200, 0, 0, 0, 1, 1, 1, 1)))
     >>> bool(held_tokens(t, 1e12) < 1101), bool(held_tokens(t, 1.0) > 1200)
@@ -54,7 +66,11 @@ def held_tokens(traffic: Traffic, n_seq):
     """
     mean, variance = progress_tok(traffic)
     deviation = np.sqrt(traffic.isl_sd_tok**2 + variance)
-    return traffic.isl_tok + mean + traffic.occupancy_z * deviation / np.sqrt(np.maximum(n_seq, 1.0))
+    paged = traffic.isl_tok + mean + traffic.occupancy_z * deviation / np.sqrt(np.maximum(n_seq, 1.0))
+    if not np.any(np.asarray(traffic.batching)):
+        return paged
+    whole = np.where(traffic.batching == batching.STATIC, sum(batching.padded(traffic, n_seq)), batching.reserved_tok(traffic))
+    return np.where(traffic.batching == batching.PAGED, paged, whole)
 
 
 def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n_chunks=1.0):

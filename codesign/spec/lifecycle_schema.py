@@ -88,6 +88,10 @@ class RlJob(Keys):
     """Forward passes per generated token beside the update (reference policy, reward model, ...)."""
     batch_seq: Annotated[Integer, Field(ge=1)] | None = None
     """Rollouts per batch."""
+    reuse: Annotated[Number, Field(ge=1)] | None = None
+    """Optimizer passes over each rollout; 1 if absent."""
+    asynchronous: bool | None = None
+    """Rollouts go on while the policy learns: no batch waits for its longest answer, but answers come from an older policy."""
 
 
 class Lifecycle(Keys):

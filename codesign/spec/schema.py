@@ -80,6 +80,10 @@ class Serving(Keys):
     """Probability that a draft token is accepted, given the one before it."""
     mixing: Literal["alternating", "chunked"] | None = None
     """Prefill in a colocated pool runs in steps of its own, or as chunks inside decode steps; the engine's habit if absent."""
+    batching: Literal["paged", "contiguous", "static"] = "paged"
+    """`paged`: continuous batching, a sequence holds what it uses; `contiguous`: it reserves the longest request; `static`: padded batches."""
+    kv_tier: str | None = None
+    """Where prefixes wait for their next use: `none` (computed again), `hbm`, or a memory tier of the catalog (`codesign list memory`); may vary."""
     memory_percentile: Annotated[Number, Field(ge=0.5, lt=1)] = 0.99
     """KV memory must suffice at this percentile of occupancy."""
 
@@ -207,6 +211,8 @@ class Workload(Keys):
     """Output tokens of a request."""
     prefix: TokensOrNone | None = None
     """Input tokens already in the KV cache (part of `isl`)."""
+    reuse: Seconds | None = None
+    """Time until a prefix is used again, such as `5 min`; with `serving.kv_tier` it has a price and a loading time, else caches are free."""
 
     @model_validator(mode="before")
     @classmethod

@@ -40,7 +40,7 @@ class Timer:
         self.pairs = serving.feasible_pairs(scene, grid, n, paired)
         tables = not paired
         self._decode = serving.decode_table(scene, grid, traffic) if tables else None
-        self._prefill = serving.prefill_table(scene, grid, traffic) if tables else None
+        self._prefill = serving.prefill_table(scene, grid, traffic) if tables and np.size(traffic.prefix_tok) == 1 else None
 
     def chunks(self, size: int = CHUNK):
         """(design, pair, scene, layout, leading) of up to `size` pairs at a time."""
@@ -54,19 +54,19 @@ class Timer:
         if self._prefill is not None:
             touched = self._prefill.rows(design, pair)[0]
         else:
-            touched = prefill.fullest_experts(scene, layout, serving.prompt_of(self.traffic))
-        return serving.time_prefill(scene, layout, self.traffic, touched)
+            touched = prefill.fullest_experts(scene, layout, serving.prompt_of(self.traffic.take(design)))
+        return serving.time_prefill(scene, layout, self.traffic.take(design), touched)
 
     def decode(self, design, pair, scene, layout, lead, pre=None) -> dict[str, np.ndarray]:
         if self._decode is not None:
             touched = self._decode.rows(design, pair)
         else:
             touched = decode.fullest_experts(scene, layout, decode.Load(lead * layout.n_dp, 0.0, self.traffic.q_tok))
-        return serving.time_decode(scene, layout, lead, self.traffic, touched, pre)
+        return serving.time_decode(scene, layout, lead, self.traffic.take(design), touched, pre)
 
     def joules(self, design, layout, lead, n_devices, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Energy columns of the pairs; none unless the study reads one."""
-        return pool_joules(self.meter.take(design), layout, lead, n_devices, self.traffic, phases) if self.meter else {}
+        return pool_joules(self.meter.take(design), layout, lead, n_devices, self.traffic.take(design), phases) if self.meter else {}
 
     def fleet(self, tok_per_s, scene, layout) -> dict[str, np.ndarray]:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
@@ -90,19 +90,32 @@ def colocated(
         rows = timer.decode(design, pair, sc, layout, lead, pre)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= shared_pool(pre, rows, layout, lead, traffic)
+        rows |= kept(rows, sc, layout, traffic.take(design))
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
 
 
 def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
-    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank."""
+    """What follows for a pool that does both: a prompt waits for half a running step and behind the other prompts of its rank;
+    in static batches it waits for the batch."""
+    if "batch_wait_s" in rows:
+        return {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"], "batch": lead * layout.n_dp}
     queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
     return {
         "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,
         "prefill_frac": 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok),
         "batch": lead * layout.n_dp,
     }
+
+
+def kept(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
+    """Cost and time to first token with what prefixes cost while they wait and are loaded; {} where nobody says for how long they wait."""
+    if not np.any(np.asarray(traffic.reuse_s) > 0):
+        return {}
+    usd, reference_usd, load_s = serving.kept_prefix(scene, layout, traffic)
+    more = {"usd_per_tok": usd, "reference_usd_per_tok": reference_usd, "ttft_s": load_s}
+    return {k: rows[k] + v for k, v in more.items()}
 
 
 def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
@@ -131,6 +144,7 @@ def prefill_pool(
         rows = timer.prefill(design, pair, sc, layout)
         rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
         rows |= prompt_pool(rows, sc, layout, traffic)
+        rows |= kept(rows, sc, layout, traffic.take(design))
         rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))

@@ -11,6 +11,7 @@ from codesign.physics.experts import touched_fullest
 from codesign.physics.layout import Layout, fits_shape
 from codesign.physics.operators import Scene, index_key_bytes
 from codesign.physics.phases import decode, prefill
+from codesign.service import batching
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
 from codesign.units.candidates import Grid
@@ -92,7 +93,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     tpot = (step + stall) / accepted, stall from `service.interference`; memory at the 99th percentile of occupancy, with
     the working set of a prefill chunk where prompts share the pool.
     """
-    load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic), traffic.q_tok)
+    load = decode.Load(per_rank * layout.n_dp, service.mean_context(traffic, per_rank), traffic.q_tok)
     ledger = decode.step(scene, layout, load, touched)
     step_s, stall_s, chunk_tok, busy_s = ledger.time_s + draft_s(scene, layout, traffic.q_tok, ledger.time_s), 0.0, 0.0, 0.0
     if pre is not None:
@@ -103,7 +104,7 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
     held = service.held_tokens(traffic, per_rank)
     classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
     used = sum(classes.values())
-    return {
+    rows = {
         "tpot_s": tpot_s,
         "step_s": step_s,
         "tok_per_s": load.batch / tpot_s,
@@ -111,6 +112,16 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
         "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
         "memory_bytes": used,
     }
+    return rows | static_rows(layout, per_rank, traffic, step_s, pre) if pre is not None and traffic.batching == batching.STATIC else rows
+
+
+def static_rows(layout: Layout, per_rank, traffic: Traffic, step_s, pre) -> dict[str, np.ndarray]:
+    """What a padded batch that starts and ends together changes: tokens per second from the time of the whole batch [s], no stall in between,
+    and a first token after half the running batch and the prompts of one's own."""
+    batch_s, prompts_s = batching.static_batch_s(traffic, per_rank, step_s, pre["forward_s"] / layout.n_pp)
+    tok_per_s = per_rank * layout.n_dp * traffic.osl_tok / batch_s
+    wait_s = 0.5 * batch_s + prompts_s
+    return {"tpot_s": step_s / traffic.accepted_tok, "tok_per_s": tok_per_s, "prefill_busy_frac": prompts_s / batch_s, "batch_wait_s": wait_s}
 
 
 def draft_s(scene: Scene, layout: Layout, q_tok, step_s):
@@ -149,14 +160,35 @@ def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dic
     }
 
 
-def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
-    """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
-    held = traffic.isl_tok
+def cache_bytes(scene: Scene, tok):
+    """Bytes of the cache of `tok` tokens of one sequence, all layers: windows no longer than their span, states as they are."""
     total = 0.0
     for name, mixer, cached in scene.mixers():
-        kept = np.minimum(held, mixer.span_tok) if name == "window" else held
+        kept = np.minimum(tok, mixer.span_tok) if name == "window" else tok
         total = total + mixer.n_layers * (kept * (cached + index_key_bytes(mixer)) + mixer.state_bytes)
-    return total / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
+    return total
+
+
+def kv_transfer_s(scene: Scene, layout: Layout, traffic: Traffic):
+    """Seconds to send one prompt's cache from the prefill to the decode pool over the NICs of one prefill rank's TP group."""
+    return cache_bytes(scene, traffic.isl_tok) / (layout.n_tp * scene.chip.scale_out.bytes_per_s)
+
+
+def kept_prefix(scene: Scene, layout: Layout, traffic: Traffic):
+    """(USD per output token, at the catalog's price, seconds of one load) of prefixes that wait for their next use.
+
+    USD = bytes (w t + 2 / bandwidth x device price) / osl per request (`service.tiers`), w the tier's price or, in HBM, the device's rent per
+    byte;  load = latency + bytes / (devices of a rank x bandwidth).
+    """
+    n_bytes, chip = cache_bytes(scene, traffic.prefix_tok) * (traffic.prefix_tok > 0), scene.chip
+
+    def usd(usd_per_s):
+        hold = traffic.keep_usd_per_byte_s + traffic.keep_in_hbm * usd_per_s / chip.hbm_bytes
+        return n_bytes * (hold * traffic.reuse_s + 2.0 / traffic.keep_bytes_per_s * usd_per_s) / traffic.osl_tok
+
+    n_devices = layout.n_tp * layout.n_cp * layout.n_pp
+    load_s = (traffic.keep_latency_s + n_bytes / (n_devices * traffic.keep_bytes_per_s)) * (n_bytes > 0)
+    return usd(chip.usd_per_s), usd(chip.reference_usd_per_s), load_s
 
 
 def fleet(traffic: Traffic, replica_tok_per_s, n_devices, scene: Scene) -> dict[str, np.ndarray]:

@@ -92,6 +92,8 @@ class RlJob:
     longest_over_mean: float = 4.0
     n_forward: float = 2.0  # reference policy and old log-probabilities (GRPO-style, arXiv 2402.03300)
     batch_seq: float = 512.0
+    reuse: float = 1.0  # optimizer passes over each rollout
+    asynchronous: float = 0.0  # 1: rollouts go on while the policy learns, so a batch does not wait for its longest answer
 
 
 def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid: Grid, job: RlJob, n: int) -> tuple[np.ndarray, int]:
@@ -106,13 +108,14 @@ def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid
     timer = Timer(serve, serve_grid, traffic, n, paired=False)
     for design, pair, sc, layout, lead in timer.chunks():
         rows = timer.decode(design, pair, sc, layout, lead)
-        stretch = rl.rollout_stretch(rows["step_s"][:1], rows["step_s"], job.longest_over_mean)
+        longest = 1.0 if job.asynchronous else job.longest_over_mean
+        stretch = rl.rollout_stretch(rows["step_s"][:1], rows["step_s"], longest)
         cost = np.where(rows["fits"], stretch * layout.n_devices / rows["tok_per_s"], np.inf)
         n_timed += cost.size
         np.minimum(rollout, minimum_per_design(np.min(cost, axis=0), design, n), out=rollout)
     forward, n_pre = _forward_rate(serve, serve_grid, traffic, job, n)
     update, _, n_train = _update_rate(train, train_grid, job, n)
-    return rl.device_s_per_tok(rollout, forward, update, job.n_forward), n_timed + n_pre + n_train
+    return rl.device_s_per_tok(rollout, forward, update, job.n_forward, job.reuse), n_timed + n_pre + n_train
 
 
 def _forward_rate(scene: Scene, grid: Grid, traffic: Traffic, job: RlJob, n: int):
