@@ -17,7 +17,6 @@ from codesign.spec.errors import UserError
 from codesign.study import Study
 
 MAX_FLIPS = 3  # per pick: those that need the smallest surprise
-QUICK_ROWS = 60_000  # samples x points of the check at the end of a run
 HALF = 0.5  # a pick that leaves the front in more than this share of the samples is marked
 BENCH_S, STEP_BENCH_S, STEP_DEVICES = (
     4 * 3600.0,
@@ -62,8 +61,8 @@ class Quick:
 
 def quick(study: Study, run: Run) -> Quick | None:
     """The check at the end of a run, a fraction of a second; None for a front of thousands, where `codesign decide` takes its time."""
-    n = min(max(QUICK_ROWS // max(len(run.front), 1), 20), study.file.uncertainty.samples)
-    if run.front.empty or n * len(run.front) > 4 * QUICK_ROWS:
+    n = robustness.quick_samples(len(run.front))
+    if run.front.empty or not n:
         return None
     sampled = robustness.sample(study, run, n)
     share = robustness.on_front(sampled.values, sampled.holds).mean(axis=0)

@@ -17,12 +17,12 @@ from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
 from codesign.problem import TIER
 from codesign.results import Run
+from codesign.robustness import quick_samples
 from codesign.spec.errors import SpecError
 from codesign.study import Study
 
 MAX_REASONS = 2  # why the front is outside the fitted range, in the note about it
 MAX_DETAILS = 250  # designs whose operators travel with the page (7.5 kB and 5 ms each), evenly over the front; picks always do
-N_SAMPLES, MAX_DECIDED = 256, 300  # of the page: about a second; `codesign decide` takes as many as the study says, and any front
 P_FRONT = "p_front"  # column of the page alone
 MAX_ROWS, MAX_FRONT_ROWS = 10_000, 3_000  # of the page: a front row is ten times as wide as a sampled one; 6 MB in all
 GROUPS = {"architecture": "architecture", "precision": "precision", "hardware": "hardware", "lifecycle": "lifecycle", "slo": "deployment"}
@@ -48,7 +48,8 @@ SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro
 def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
     manifest, front = run.manifest, run.front
-    decision = decide(study, run, N_SAMPLES) if 0 < len(front) <= MAX_DECIDED else {}
+    n_samples = quick_samples(len(front)) if len(front) else 0
+    decision = decide(study, run, n_samples) if n_samples else {}
     chosen = decision.get("picks") or picks(front, run.objectives)
     if decision:
         run = _with_confidence(run, decision["points"])

@@ -66,7 +66,7 @@ def _swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
     good, bad = [], []
     for name, ratio in ratios.items():
         if np.isfinite(ratio) and abs(ratio - 1.0) > 0.001:
-            text = f"{abs(ratio - 1.0):.2g}x" if abs(ratio - 1.0) >= 9.95 else f"{100 * abs(ratio - 1.0):.2g}%"
+            text = f"{abs(ratio - 1.0):.2g}x" if abs(ratio - 1.0) >= 9.95 else f"{float(f'{100 * abs(ratio - 1.0):.2g}'):g}%"
             text = f"{text} {'more' if ratio > 1 else 'less'} {LABELS.get(name, name)}"
             (good if (ratio > 1) == (objectives[name] == "maximize") else bad).append(text)
     return f"{' and '.join(good) or 'nothing'} for {' and '.join(bad) or 'nothing'}"

@@ -28,6 +28,8 @@ FLIP = (
     0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
 )
 FAR = np.log(1000.0)  # a point a thousand times worse than predicted (no money left for training) is no worse than that
+QUICK_ROWS = 60_000  # samples x points of the check at the end of a run: a fraction of a second
+MIN_SAMPLES, MAX_QUICK = 20, 1_000  # of a quick round
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,12 @@ def sample(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) 
         holds.reshape(n, points.n),
         log,
     )
+
+
+def quick_samples(n_points: int) -> int:
+    """Samples for a quick round over a front, as the last screen and the report show it; 0 for a front of thousands."""
+    n = min(max(QUICK_ROWS // max(n_points, 1), MIN_SAMPLES), MAX_QUICK)
+    return n if n * n_points <= 4 * QUICK_ROWS else 0
 
 
 def _signs(points: Points) -> np.ndarray:

@@ -1,6 +1,6 @@
 // How sure the picks are: samples of everything uncertain, what would change each choice, what to measure first.
 
-const chance = share => (share > 0 && share < 0.005 ? "under 1 %" : `${Math.round(100 * share)} %`);
+const chance = share => (share > 0 && share < 0.005 ? "under 1\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
 
 /** One sentence for the card of a pick. */
 function sureLine(store, pick) {
