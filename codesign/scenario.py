@@ -39,64 +39,82 @@ def make_chip(hardware: str | Mapping[str, Any], engine: str | Mapping[str, Any]
     engine_record = catalog.load("engines", engine)
     ideal = engine_record["name"] == "ideal"
     k = catalog.kernel_constants(engine, record)
-    scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0, "glue_kernels": 0.0} | engine_record.get("scheduler", {})
-    memory = {"reserve": 0.0, "usable_fraction": 1.0} | engine_record.get("memory", {})
-    peaks = _peaks(record["peak"])
-    far, near = k["all_to_all"]["scale_out"], k["all_to_all"]["scale_up"]
-    outer = k["nccl"]["scale_out"]
-    scale_up, price = record["scale_up"], record.get("price") or {}
-    usd_per_s = overrides.get("usd_per_s")
-    rent = price.get("rent")
     return Chip(
-        peak_flop_per_s=peaks,
-        has_8_bit=np.bool_("fp8" in record["peak"]),
-        has_4_bit=np.bool_("fp4" in record["peak"]),
-        hbm_bytes=_f(record["hbm"].get("usable") or record["hbm"]["capacity"]),
-        hbm_bytes_per_s=_f(record["hbm"]["bandwidth"]),
-        reserve_bytes=_f(memory["reserve"]),
-        usable_frac=_f(memory["usable_fraction"]),
-        scale_up_size=_f(overrides.get("scale_up_size") or scale_up.get("size", 1)),
-        scale_up_peer_bytes_per_s=_f(scale_up.get("peer_bandwidth") or scale_up.get("link_bandwidth") or np.inf),
-        torus_side=_f(max(scale_up["torus_dims"]) if scale_up.get("torus_dims") else np.inf),
-        scale_up=Link(
-            bytes_per_s=_f(scale_up["bandwidth"]),
-            gather=_f(k["nccl"]["all_gather"]["efficiency"]),
-            gather_t0_s=_f(k["nccl"]["all_gather"]["t0"]),
-            all_to_all=_f(near["efficiency"]),
-            all_to_all_t0_s=_f(near["t0"]),
-            p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
-        ),
-        scale_out=Link(
-            bytes_per_s=_f((record.get("scale_out") or {}).get("bandwidth") or scale_up["bandwidth"]),
-            gather=_f(outer["efficiency"]),
-            gather_t0_s=_f(outer["t0"]),
-            all_to_all=_f(far["efficiency"]),
-            all_to_all_t0_s=_f(far["t0"]),
-            p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
-        ),
-        reductions=_reductions(k["all_reduce"]),
-        gemm=_fit(k["gemm"]),
-        weight_only=_weight_only(k["gemm"]),
-        gemm_k_half=_f(0.0 if ideal else GEMM_K_HALF),
-        decode_attention=_fit(k["attention_decode"], compute=k["attention_prefill"]),
-        mla_decode=_fit(k["mla_decode"]),
-        prefill_attention=_fit(k["attention_prefill"], memory=k["attention_decode"]),
-        prefill_s0_tok=_f(k["attention_prefill"]["bf16"].get("s0", 0.0)),
-        experts=_fit(k["experts"]),
-        expert_m0_tok=_f(k["experts"]["bf16"].get("m0", 0.0)),
-        elementwise_n=_f(scheduler["glue_kernels"]),
-        training=_training(k),
-        step_overhead_s=_f(scheduler["step_overhead"]),
-        sequence_overhead_s=_f(scheduler["per_sequence_overhead"]),
-        token_imbalance=_f(1.0 if ideal else TOKEN_IMBALANCE),
-        dp_overlap=_f(k["stack"].get("dp_overlap", 0.0)),
-        tdp_w=_f(record.get("power", {}).get("tdp", np.nan)),
-        all_in_w=_f(_all_in(record)),
-        usd_per_s=_f(usd_per_s if usd_per_s is not None else rent if rent is not None else NO_PRICE),
-        reference_usd_per_s=_f(rent if rent is not None else usd_per_s if usd_per_s is not None else NO_PRICE),
-        host_bytes_per_s=_f((record.get("host") or {}).get("bandwidth") or np.inf),
-        host_memory_bytes=_f((record.get("host") or {}).get("memory") or np.inf),
-    )
+        **_device(record), **_links(record, k, overrides.get("scale_up_size"), ideal), **_kernels(k, ideal), **_habits(engine_record),
+        **_prices(record, overrides.get("usd_per_s")),
+    )  # fmt: skip
+
+
+def _device(record: Mapping[str, Any]) -> dict[str, Any]:
+    host = record.get("host") or {}
+    return {
+        "peak_flop_per_s": _peaks(record["peak"]),
+        "has_8_bit": np.bool_("fp8" in record["peak"]),
+        "has_4_bit": np.bool_("fp4" in record["peak"]),
+        "hbm_bytes": _f(record["hbm"].get("usable") or record["hbm"]["capacity"]),
+        "hbm_bytes_per_s": _f(record["hbm"]["bandwidth"]),
+        "host_bytes_per_s": _f(host.get("bandwidth") or np.inf),
+        "host_memory_bytes": _f(host.get("memory") or np.inf),
+        "tdp_w": _f(record.get("power", {}).get("tdp", np.nan)),
+        "all_in_w": _f(_all_in(record)),
+    }
+
+
+def _links(record: Mapping[str, Any], k: Mapping[str, Any], size: float | None, ideal: bool) -> dict[str, Any]:
+    scale_up = record["scale_up"]
+    out_bytes_per_s = (record.get("scale_out") or {}).get("bandwidth") or scale_up["bandwidth"]
+    return {
+        "scale_up_size": _f(size or scale_up.get("size", 1)),
+        "scale_up_peer_bytes_per_s": _f(scale_up.get("peer_bandwidth") or scale_up.get("link_bandwidth") or np.inf),
+        "torus_side": _f(max(scale_up["torus_dims"]) if scale_up.get("torus_dims") else np.inf),
+        "scale_up": _link(scale_up["bandwidth"], k["nccl"]["all_gather"], k["all_to_all"]["scale_up"], ideal),
+        "scale_out": _link(out_bytes_per_s, k["nccl"]["scale_out"], k["all_to_all"]["scale_out"], ideal),
+        "reductions": _reductions(k["all_reduce"]),
+    }
+
+
+def _link(bytes_per_s: float, gather: Mapping[str, float], exchange: Mapping[str, float], ideal: bool) -> Link:
+    return Link(
+        bytes_per_s=_f(bytes_per_s), gather=_f(gather["efficiency"]), gather_t0_s=_f(gather["t0"]),
+        all_to_all=_f(exchange["efficiency"]), all_to_all_t0_s=_f(exchange["t0"]), p2p_t0_s=_f(0.0 if ideal else PIPELINE_HOP_S),
+    )  # fmt: skip
+
+
+def _kernels(k: Mapping[str, Any], ideal: bool) -> dict[str, Any]:
+    return {
+        "gemm": _fit(k["gemm"]),
+        "weight_only": _weight_only(k["gemm"]),
+        "gemm_k_half": _f(0.0 if ideal else GEMM_K_HALF),
+        "decode_attention": _fit(k["attention_decode"], compute=k["attention_prefill"]),
+        "mla_decode": _fit(k["mla_decode"]),
+        "prefill_attention": _fit(k["attention_prefill"], memory=k["attention_decode"]),
+        "prefill_s0_tok": _f(k["attention_prefill"]["bf16"].get("s0", 0.0)),
+        "experts": _fit(k["experts"]),
+        "expert_m0_tok": _f(k["experts"]["bf16"].get("m0", 0.0)),
+        "token_imbalance": _f(1.0 if ideal else TOKEN_IMBALANCE),
+        "training": _training(k),
+        "dp_overlap": _f(k["stack"].get("dp_overlap", 0.0)),
+    }
+
+
+def _habits(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """What a serving engine spends and reserves beside its kernels."""
+    scheduler = {"step_overhead": 0.0, "per_sequence_overhead": 0.0, "glue_kernels": 0.0} | engine.get("scheduler", {})
+    memory = {"reserve": 0.0, "usable_fraction": 1.0} | engine.get("memory", {})
+    return {
+        "elementwise_n": _f(scheduler["glue_kernels"]),
+        "step_overhead_s": _f(scheduler["step_overhead"]),
+        "sequence_overhead_s": _f(scheduler["per_sequence_overhead"]),
+        "reserve_bytes": _f(memory["reserve"]),
+        "usable_frac": _f(memory["usable_fraction"]),
+    }
+
+
+def _prices(record: Mapping[str, Any], own: float | None) -> dict[str, Any]:
+    """The price that is paid, and the catalog's as the reference of balances."""
+    rent = (record.get("price") or {}).get("rent")
+    paid = own if own is not None else rent if rent is not None else NO_PRICE
+    return {"usd_per_s": _f(paid), "reference_usd_per_s": _f(rent if rent is not None else paid)}
 
 
 def with_network(chip: Chip, network: Mapping[str, Any]) -> Chip:

@@ -39,7 +39,7 @@ def test_postgresql_as_written(tmp_path):
         trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     manifest = json.loads((tmp_path / "runs/on-postgresql/manifest.json").read_text())
     assert 100 <= manifest["n_designs"] <= len(trials) < 200
-    assert len({trial.user_attrs["codesign:worker"] for trial in trials}) == 2  # both did some
+    assert all(trial.user_attrs["codesign:worker"] for trial in trials)  # who did how many is a race: tests/search/test_workers.py
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ ORDER = (
     "point_parts", "point", "problem", "search", "given", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
     "screen", "decision_text", "evidence", "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell",
-    "review", "cli", "__init__", "__main__",
+    "review", "evidence_cli", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}
