@@ -21,7 +21,7 @@ from codesign.service.traffic import Traffic
 from codesign.setting import Setting
 from codesign.units import serve_unit, train_unit
 from codesign.units.energy import TOTAL, Meter
-from codesign.units.reduce import nondominated_per_design
+from codesign.units.reduce import nondominated_per_design, one_row_each
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
@@ -269,11 +269,11 @@ def _per_design(setting: Setting, designs: Designs, training, serving, design, g
         worst[:, column] = np.where(nothing, 1.0, -1.0)
     table = np.stack([violations[name] for name in names[3:]], axis=1) if len(names) > 3 else np.zeros((design.size, 0))
     total = np.sum(np.maximum(table, 0.0), axis=1)
-    rank = np.lexsort((_cheapness(setting, goals), total, design))
+    rank = np.arange(design.size) if one_row_each(design) else np.lexsort((_cheapness(setting, goals), total, design))
     starts = np.flatnonzero(np.r_[True, design[rank][1:] != design[rank][:-1]]) if design.size else np.zeros(0, dtype=int)
     chosen, owner = rank[starts], design[rank[starts]]
     worst[owner, 3:] = table[chosen]
-    missing = np.setdiff1d(np.arange(n), owner)
+    missing = np.setdiff1d(np.arange(n), owner, assume_unique=True)
     worst[missing, 3:] = _latency_violation(setting, serving, missing, names[3:])
     best = np.full((n, goals.shape[1]), np.nan)
     best[owner] = goals[chosen]

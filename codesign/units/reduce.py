@@ -22,10 +22,17 @@ def nondominated_per_design(design, quantities) -> np.ndarray:
         return np.zeros(0, dtype=int)
     if len(quantities) > 2:
         return _many(design, quantities)
+    if one_row_each(design):
+        return np.flatnonzero(quantities[-1] < np.inf) if len(quantities) == 2 else np.arange(design.size)
     if len(quantities) == 2 and design.size > PRUNE_ABOVE * (int(design[-1]) - int(design[0]) + 1):
         rows = _undominated_by_bins(design, *quantities)
         return rows[_exact(design[rows], [q[rows] for q in quantities])]
     return _exact(design, quantities)
+
+
+def one_row_each(design) -> bool:
+    """Whether rows are sorted by design and every design has a single one, as in a flat search."""
+    return bool(np.all(design[1:] > design[:-1]))
 
 
 def _undominated_by_bins(design, first, second) -> np.ndarray:
