@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from codesign import pricesheet, uncertainty
+from codesign.catalog.derived import WITH
 from codesign.evidence.reductions import REDUCTIONS
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction
 from codesign.point import evaluate_point
@@ -103,9 +104,9 @@ class Scene(BaseModel):
 
 
 def chips_of(case: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(hardware, engine) pairs that a case names."""
+    """(hardware, engine) pairs that a case names.  A derived chip has the kernels of its base, so what is off there is off in both."""
     name = case.get("system") or case.get("accelerator")
-    return [(name, case.get("engine", "generic"))] if isinstance(name, str) else []
+    return [(name.partition(WITH)[0], case.get("engine", "generic"))] if isinstance(name, str) else []
 
 
 def _nested(flat: Row) -> Row:
@@ -154,15 +155,16 @@ def _array(values: list[Any]) -> np.ndarray:
 def point(case: Row, shift: Shift | None) -> list[Row]:
     """`codesign evaluate`: one model on one layout of one chip."""
     if shift is not None:
-        chip = _shifted_chip(shift, case.get("scale_up_size"), case.get("usd_per_h"), "train" in str(case.get("phase")))
+        name = str(case.get("system") or case.get("accelerator"))
+        chip = _shifted_chip(name, shift, case.get("scale_up_size"), case.get("usd_per_h"), "train" in str(case.get("phase")))
         case = {k: v for k, v in case.items() if k != "system"} | {"accelerator": chip}
     return [evaluate_point(case, detail=True)]
 
 
 @lru_cache(256)
-def _shifted_chip(shift: Shift, scale_up_size: float | None, usd_per_h: float | None, training: bool) -> Chip:
+def _shifted_chip(name: str, shift: Shift, scale_up_size: float | None, usd_per_h: float | None, training: bool) -> Chip:
     usd_per_s = None if usd_per_h is None else usd_per_h / 3600.0
-    return shifted(make_chip(shift.hardware, shift.engine, scale_up_size=scale_up_size, usd_per_s=usd_per_s), shift, training)
+    return shifted(make_chip(name, shift.engine, scale_up_size=scale_up_size, usd_per_s=usd_per_s), shift, training)
 
 
 def shifted(chip: Chip, shift: Shift, training: bool = False) -> Chip:
