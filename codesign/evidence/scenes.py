@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from codesign import pricesheet, uncertainty
+from codesign import catalog, pricesheet, uncertainty
 from codesign.catalog.derived import WITH
 from codesign.evidence.reductions import REDUCTIONS
+from codesign.physics import tiles
 from codesign.physics.hardware import ByBits, Chip, KernelFit, Link, Reduction
 from codesign.point import evaluate_point
 from codesign.scenario import make_chip
@@ -221,5 +222,13 @@ def study(case: Row, shift: Shift | None) -> list[Row]:
     return [{k: v[i].item() for k, v in columns.items()} for i in range(batch.design.size)]
 
 
-EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point, "prices": prices, "study": study}
+def gemm(case: Row, shift: Shift | None) -> list[Row]:
+    """Useful share of the arithmetic of one matrix product m x k by k x n, cut into tiles that run in waves over a chip's processors."""
+    m, n, k, *tile = (float(case[key]) for key in ("m", "n", "k", "tile_m", "tile_n", "tile_k"))
+    n_sm = float(catalog.hardware(case["accelerator"])["n_sm"])
+    occupied = float(tiles.occupied_flop(m, n, k, *tile, n_sm))
+    return [{"n_sm": n_sm, "flop": 2 * m * n * k, "occupied_flop": occupied, "useful_frac": 2 * m * n * k / occupied}]
+
+
+EVALUATORS: dict[str, Callable[[Row, Shift | None], list[Row]]] = {"point": point, "prices": prices, "study": study, "gemm": gemm}
 FITTED = {"point"}  # evaluators whose numbers stand on fitted constants

@@ -61,6 +61,7 @@ def test_examples(module):
         ("C03", "dense_floor", 1.0, 0.01), ("C04", "weights", 13.5e9, 0.01), ("C04", "flop", 13.2e9, 0.02), ("C04", "intensity", 1.0, 0.03),
         ("C07", "dense_decode", 2100, 0.03), ("C07", "latent_decode", 4600, 0.05), ("C07", "dense_prefill", 108e3, 0.05),
         ("C07", "latent_prefill", 30e3, 0.06), ("C14", "long", 0.83, 0.05 / 0.83), ("C18", "tpot", 1.0, 0.005), ("C18", "cache", 1.0, 0.001),
+        ("C25", "capacity", 3, 1e-9), ("C25", "bandwidth", 614e9 / 8e12, 1e-3), ("C08", "narrow", 256 / 176, 1e-9), ("C10", "fast_size", 64, 0.13),
         ("C19", "low", 32e9 / 1.64e12, 0.01), ("C17", "cables", 5184, 1e-12), ("C17", "largest", 72, 1e-12), ("C20", "time", 4 / 3, 0.05),
     ],
 )  # fmt: skip
@@ -79,6 +80,40 @@ def test_another_chip_may_turn_a_verdict(answers, claim, change):
     changed = claims.judge(claims.load(claim), {"accelerator": change})
     assert changed.because != answers[claim].because
     assert (changed.verdict, claim) in {("does not hold", "C02"), ("holds with a condition", "C04")}
+
+
+def test_a_resource_brings_at_most_its_share(answers):
+    """10 % more of one resource brings between nothing and 10 %, and all resources of one workload together at most that."""
+    gains = {n.name: n.value for n in answers["C29"].numbers if n.unit == "%" and "watt" not in n.name}
+    assert all(-1e-9 <= v <= 0.1 for v in gains.values())
+    assert sum(v for k, v in gains.items() if k.endswith("_b200") and "train" not in k) <= 0.1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "claim, old, new, verdict",
+    [
+        ("C25", "hbm_bandwidth=0.07675", "hbm_bandwidth=0.9", "does not hold"),
+        ("C10", "scale_up_size: [8, 16, 32, 64, 72, 144, 288, 576]", "scale_up_size: [64, 72]", "does not hold"),
+        ("C08", "n: 176", "n: 256", "does not hold"),
+        ("C30", "note.old: 0.35", "note.old: 0.95", "does not hold"),
+        ("C29", "peak=1.1", "peak=2", "does not hold"),
+        ("C35", "phase: decode", "phase: decode, engine: ideal", "does not hold"),
+    ],
+)
+def test_another_scenario_turns_the_verdict(tmp_path, claim, old, new, verdict):
+    text = (claims.FOLDER / f"{claim}.yaml").read_text(encoding="utf-8")
+    assert old in text
+    assert claims.judge(claims.load(_written(tmp_path / "mine.yaml", text.replace(old, new)))).verdict == verdict
+
+
+def test_a_derived_chip_errs_with_its_base():
+    """The same constants are off in both: twice the bandwidth halves a memory-bound step whatever the kernels reach."""
+    given = {"phase": "decode", "model": "llama-3.1-8b", "isl": 64, "engine": "generic"}
+    scene = scenes.Scene(given=given, rows=[{"accelerator": name} for name in ("h200_sxm", "h200_sxm with hbm_bandwidth=2")])
+    assert {shift.hardware for shift in scene.shifts()} == {"h200_sxm"} and len(scene.shifts()) == 4
+    for shift in scene.shifts():
+        moved, middle = scene.table(shift)["decode.step_s"], scene.table()["decode.step_s"]
+        assert ((moved > middle).all() if shift.resource in ("memory", "fixed") else (moved >= middle).all())
 
 
 def test_every_verdict_says_what_it_stands_on(answers):
