@@ -69,6 +69,8 @@ class Summary(Part):
     columns: dict[str, str]
 
     def table(self, table: Table) -> Table:
+        if missing := [name for name in self.by if name not in table]:
+            raise UserError(f"scenario '{self.of}' has no column '{missing[0]}' to group by", hint="set another key")
         keys = list(zip(*(table[name].tolist() for name in self.by), strict=True))
         groups = list(dict.fromkeys(keys))
         rows = [{name: values[[key == group for key in keys]] for name, values in table.items()} for group in groups]

@@ -55,14 +55,20 @@ class Scene(BaseModel):
     columns: dict[str, str] = {}
 
     def changed(self, changes: Mapping[str, Any]) -> Scene:
-        """The scenario with some keys pinned to one value; keys that it does not use stay out, a chip replaces a system."""
+        """The scenario with some keys pinned to one value; keys that it does not use stay out, a chip replaces a system.
+
+        Of a sweep over chips derived from others the factors stay.
+        """
         used = {*self.given, *self.sweep, *(k for row in self.rows for k in row)}
         mine = {k: v for k, v in changes.items() if used & (HARDWARE if k in HARDWARE else {k})}
         gone = {*mine, *(HARDWARE if HARDWARE & {*mine} else ())}
         keep = lambda part: {k: v for k, v in part.items() if k not in gone}  # noqa: E731
         rows = list(map(keep, self.rows))
         rows = [row for i, row in enumerate(rows) if row not in rows[:i]]
-        return self.model_copy(update={"given": keep(self.given) | mine, "rows": rows, "sweep": keep(self.sweep)})
+        derived = {key: _derived(mine[key], values) for key, values in self.sweep.items() if key in HARDWARE & {*mine}}
+        derived = {key: names for key, names in derived.items() if len(names) > 1}
+        given = {k: v for k, v in (keep(self.given) | mine).items() if k not in derived}
+        return self.model_copy(update={"given": given, "rows": rows, "sweep": keep(self.sweep) | derived})
 
     @cached_property
     def cases(self) -> list[Row]:
@@ -108,6 +114,15 @@ def chips_of(case: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(hardware, engine) pairs that a case names.  A derived chip has the kernels of its base, so what is off there is off in both."""
     name = case.get("system") or case.get("accelerator")
     return [(name.partition(WITH)[0], case.get("engine", "generic"))] if isinstance(name, str) else []
+
+
+def _derived(name: str, values: list[Any]) -> list[str]:
+    """A sweep over hardware on another base.
+
+    >>> _derived("h200_sxm", ["b200_sxm", "b200_sxm with price=0.5", "h100_sxm"])
+    ['h200_sxm', 'h200_sxm with price=0.5']
+    """
+    return list(dict.fromkeys(name + "".join(str(value).partition(WITH)[1:]) for value in values))
 
 
 def _nested(flat: Row) -> Row:

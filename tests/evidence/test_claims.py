@@ -116,6 +116,14 @@ def test_a_derived_chip_errs_with_its_base():
         assert ((moved > middle).all() if shift.resource in ("memory", "fixed") else (moved >= middle).all())
 
 
+def test_another_base_keeps_the_factors_of_derived_chips():
+    """DDR under an H200 is still DDR; a change that takes away what a claim compares is refused, not judged."""
+    answer = claims.judge(claims.load("C25"), {"accelerator": "h200_sxm"})
+    assert answer.tables["dense"]["accelerator"][1].startswith("h200_sxm with") and answer.numbers[0].value < 0.5
+    with pytest.raises(UserError, match="group by"):
+        claims.judge(claims.load("C29"), {"accelerator": "h200_sxm"})
+
+
 def test_every_verdict_says_what_it_stands_on(answers):
     for name in claims.names():
         answer = answers[name]
