@@ -149,6 +149,9 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
     from codesign.results import load_results
 
     result = load_results(path)
+    if result.front.empty:
+        click.echo(screen.closest_text(result.manifest["closest"]), err=True)
+        sys.exit(NOTHING_FEASIBLE)
     rows = tables.select(result.front, by, condition, result.objectives).head(count)
     if as_csv:
         return click.echo(rows.to_csv(index=False), nl=False)

@@ -66,7 +66,7 @@ def in_words(name: str, violation: float, limits: Iterable[Limit] = ()) -> str:
     """
     limit = next((x for x in limits if x.name == name), None)
     if violation >= WORST:
-        return f"{name} cannot be computed"
+        return f"{name} cannot be computed, or is more than {WORST:.0e} times its limit".replace("e+0", "e")
     if name == "budget":
         return f"serving and RL alone cost {1 + violation:.3g} times the whole budget"
     if name == "target quality":

@@ -61,7 +61,7 @@ def intervals_block(
         "own": "own error",
         "alike": "cannot be told apart from",
     }
-    note = "shared: the chip's or the law's, the same for every design on it; own: this design's.  Prices and demand: codesign decide"
+    note = "shared: the chip's or the law's, the same for every design on it; own: this design's.  Tokens that a budget, a balance or a target sets are solved again.  Prices and demand: codesign decide"
     return (
         "uncertainty of the model\n" + table(rows, ["column", "value", "shared", "own", "alike"], headers) + f"\n{note}"
     )

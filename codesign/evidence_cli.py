@@ -81,7 +81,8 @@ def claims(ids, changes, target, as_json) -> None:
     if as_json:
         return print_json([text.as_json(a) for a in answers])
     click.echo("\n\n\n".join(map(text.one, answers)) if ids else text.screen(answers))
-    click.echo(f"{text.summary(answers)}; codesign claims {answers[0].claim.id} shows one with its numbers", err=True)
+    more = "" if ids else f"; codesign claims {answers[0].claim.id} shows one with its numbers"
+    click.echo(f"{text.summary(answers)}{more}", err=True)
 
 
 @click.command()

@@ -26,6 +26,8 @@ from codesign.units import serving
 from codesign.units.serve_unit import DEGREES
 from codesign.units.training import MORE
 
+UNSPENT = ("money is left: more training tokens would not help this design, or are not allowed to "
+           "(a limit on days, epochs, tokens per parameter, balance, or the rounding of its weights)")  # fmt: skip
 LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
 
 
@@ -44,7 +46,9 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     out["lifecycle"] = _lifecycle(setting, designs, point)
     out["balance"] = {"of": setting.life.balance_of, "ratio": float(point["balance_ratio"]), "max_ratio": setting.life.max_ratio}
     out["slack"] = slack(setting, point)
-    out["notes"] = [sentence for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items() if mask.any()]
+    left = [row["slack_frac"] for row in out["slack"] if row["constraint"] == "budget"]
+    spare = [UNSPENT] if left and left[0] > 0.005 else []
+    out["notes"] = spare + [sentence for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items() if mask.any()]
     known = setting.base | {k: v[0] for k, v in values.items()}
     out["not_read"] = [v.name for v in problem.space.variables if not is_read(v.name, known.get)]
     return out
@@ -162,6 +166,8 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [("ttft", "ttft_s", "<=", setting.max_ttft_s), ("tpot", "tpot_s", "<=", setting.max_tpot_s)]
     rows += [("balance", "balance_ratio", "<=", setting.life.max_ratio or np.inf)]
     rows += [(x.name, x.column, x.op, x.bound) for x in setting.limits]
+    if setting.life.pretrain_rule == "budget" and setting.life.budget_of == "usd":
+        rows.append(("budget", "lifecycle_usd", "<=", setting.life.budget))
     out = []
     for name, column, op, bound in rows:
         if np.isfinite(bound):

@@ -66,8 +66,9 @@ def _swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
     good, bad = [], []
     for name, ratio in ratios.items():
         if np.isfinite(ratio) and abs(ratio - 1.0) > 0.001:
-            text = f"{abs(ratio - 1.0):.2g}x" if abs(ratio - 1.0) >= 9.95 else f"{float(f'{100 * abs(ratio - 1.0):.2g}'):g}%"
-            text = f"{text} {'more' if ratio > 1 else 'less'} {LABELS.get(name, name)}"
+            label = LABELS.get(name, name)
+            change = f"{float(f'{100 * abs(ratio - 1.0):.2g}'):g}% {'more' if ratio > 1 else 'less'} {label}"
+            text = f"{ratio:.2g} times the {label}" if ratio >= 2 else change
             (good if (ratio > 1) == (objectives[name] == "maximize") else bad).append(text)
     return f"{' and '.join(good) or 'nothing'} for {' and '.join(bad) or 'nothing'}"
 
@@ -82,7 +83,8 @@ def gives_up(front: pd.DataFrame, row: int, objectives: dict[str, str]) -> str:
         if best > 0 and here > 0:
             ratio = best / here if direction == "maximize" else here / best
             if ratio > 1.005:
-                parts.append(f"{ratio:.3g}x {'less' if direction == 'maximize' else 'more'} {LABELS.get(name, name)} than the best")
+                share = f"1/{ratio:.3g} of" if direction == "maximize" else f"{ratio:.3g} times"
+                parts.append(f"{share} the best {LABELS.get(name, name)}")
     return "; ".join(parts) or "nothing: best in every objective"
 
 

@@ -198,7 +198,7 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
         ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
         blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
-    blocks.append("life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"energy_j": "energy"}))
+    blocks.append("life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"}))
     bound = detail["balance"]
     blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else "")
     if detail["slack"]:

@@ -101,8 +101,8 @@ def _layout(p: Plan) -> list[str]:
         Model_FLOP_utilisation="{mfu_frac:.1%} (80 %: {mfu_low_frac:.1%} to {mfu_high_frac:.1%})",
         Throughput="{tok_per_s:tok/s}, {tok_per_s_per_device} tok/s per device",
         Steps="{n_steps}",
-        Time="{train_s:s} (80 %: {train_low_s:s} to {train_high_s:s}) at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
-        Cost="{train_usd:USD} (80 %: {train_low_usd:USD} to {train_high_usd:USD}) at {usd_per_device_s:USD/device/s}",
+        Time="{train_s:s} (80 %, at these tokens: {train_low_s:s} to {train_high_s:s}) at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
+        Cost="{train_usd:USD} (80 %, at these tokens: {train_low_usd:USD} to {train_high_usd:USD}) at {usd_per_device_s:USD/device/s}",
         Energy="{train_energy_j:J}",
     )  # fmt: skip
 

@@ -220,6 +220,8 @@ def _override(source: Source, text: str, sections: tuple[str, ...]) -> None:
     try:
         if not equals or not key.strip():
             raise BadValue(f"expected KEY=VALUE, found '{text}'", hint="for example --set search.trials=500")
+        if not raw.strip():
+            raise BadValue(f"'{key.strip()}' has no value", hint=f"--set {key.strip()}=null takes it out of the study")
         path = locate(key.strip(), source.data, sections)
     except BadValue as error:
         source.diagnostics.append(Diagnostic(error.message, SET, None, 1, error.hint, text))
