@@ -21,9 +21,7 @@ from codesign.study import Study
 from codesign.uncertainty import chip_class, spread
 
 PHASES = {"train": ("train", "training"), "prefill": ("prefill", "inference"), "decode": ("decode", "inference")}
-N_WAVES = (
-    256  # of the random field; correlations are off by 1/16 where designs are far apart, by nothing where they are near
-)
+N_WAVES = 256  # of the random field; correlations are off by 1/16 where designs are far apart, by nothing where they are near
 WATTS = {"energy_j_per_tok", "serve_power_w", "lifecycle_energy_j", "train_energy_j"}
 
 
@@ -92,11 +90,7 @@ def _of_study(name: str, sigma: dict[str, np.ndarray], n: int, unit: str = "", h
 def _names(points: Points, role: str) -> np.ndarray:
     """Hardware of a role at every point (P,)."""
     pool, varied = points.setting.pools[role], points.designs.values.get(f"hardware.{role}")
-    return (
-        np.full(points.n, pool.names[0])
-        if varied is None
-        else np.broadcast_to(np.asarray(varied, dtype=str), (points.n,))
-    )
+    return np.full(points.n, pool.names[0]) if varied is None else np.broadcast_to(np.asarray(varied, dtype=str), (points.n,))
 
 
 def _roles(points: Points) -> list[str]:
@@ -117,10 +111,7 @@ def _spreads(study: Study, points: Points, role: str, phase: str, kind: str):
     """(shared, own) standard deviations of a phase at every point (P,), and the hardware (P,)."""
     names, engine = _names(points, role), engine_of(study, role)
     is_moe = np.broadcast_to(np.asarray(points.designs.census.ffn.n_moe_layers) > 0, (points.n,))
-    rows = [
-        spread(kind, phase, chip_class(name, engine), bool(moe))
-        for name, moe in zip(names.tolist(), is_moe.tolist(), strict=True)
-    ]
+    rows = [spread(kind, phase, chip_class(name, engine), bool(moe)) for name, moe in zip(names.tolist(), is_moe.tolist(), strict=True)]
     return np.array([r.shared for r in rows]), np.array([r.own for r in rows]), names
 
 
@@ -178,9 +169,7 @@ def _waiting(study: Study, points: Points, scale: float) -> Iterable[Source]:
     whole, prompt = (_spreads(study, points, role, phase, "inference")[:2] for phase in ("ttft", "prefill"))
     shared, own = (scale * np.sqrt(np.maximum(w**2 - p**2, 0.0)) for w, p in zip(whole, prompt, strict=True))
     if "ttft_s" in points.setting.columns_read or np.isfinite(points.setting.max_ttft_s):
-        yield Source(
-            "waiting before the first token", "model", {"ttft": shared}, np.zeros(points.n, dtype=int), "measured"
-        )
+        yield Source("waiting before the first token", "model", {"ttft": shared}, np.zeros(points.n, dtype=int), "measured")
         yield _own("waiting before the first token, of each design", {"ttft": own}, _work(points, "prefill"))
 
 
@@ -200,9 +189,7 @@ def _law(points: Points, scale: float) -> Iterable[Source]:
 def draw(sources: list[Source], n_samples: int, seed: int = 0) -> list[np.ndarray]:
     """Standard normal numbers of every source (S, groups); of a shared source (S, 1)."""
     rng = np.random.default_rng(seed)
-    return [
-        rng.standard_normal((n_samples, 1)) if s.place is None else _field(s.place, n_samples, rng) for s in sources
-    ]
+    return [rng.standard_normal((n_samples, 1)) if s.place is None else _field(s.place, n_samples, rng) for s in sources]
 
 
 def _field(place: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -21,9 +21,7 @@ LAYOUT = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 BY_UNIT = {"train": (*OPTIONS, *MORE)}
 
 
-def waterfall(
-    problem: StudyProblem, first: dict[str, Any], second: dict[str, Any], columns: list[str]
-) -> list[dict[str, Any]]:
+def waterfall(problem: StudyProblem, first: dict[str, Any], second: dict[str, Any], columns: list[str]) -> list[dict[str, Any]]:
     """[{cause, detail, <column>: contribution in the column's unit}] from `first` to `second`, largest first; each column sums exactly.
 
     Intermediate combinations may not fit or may not divide evenly: they are timed all the same, which is what lets a cause stand alone.
@@ -44,10 +42,7 @@ def waterfall(
         rows.append(row | {f"{u}.batch": row[f"{u}.per_rank"] * row[f"{u}.n_dp"] for u in problem.setting.roles})
     values, _ = score(points_of(problem, rows), masks, {}, keep=tuple(columns))
     shares = {c: shapley(v, n) for c, v in values.items() if np.all(np.isfinite(v))}
-    found = [
-        {"cause": name, "detail": detail} | {c: float(s[i]) for c, s in shares.items()}
-        for i, (name, _, detail) in enumerate(causes)
-    ]
+    found = [{"cause": name, "detail": detail} | {c: float(s[i]) for c, s in shares.items()} for i, (name, _, detail) in enumerate(causes)]
     lead = next((c for c in columns if c in shares), None)
     return sorted(found, key=lambda row: -abs(row[lead])) if lead else found
 
@@ -62,9 +57,7 @@ def shapley(values: np.ndarray, n: int) -> np.ndarray:
     """
     masks = np.arange(2**n)
     size = sum((masks >> i) & 1 for i in range(n))
-    weight = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) if s < n else 0.0 for s in range(n + 1)])[
-        size
-    ]
+    weight = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) if s < n else 0.0 for s in range(n + 1)])[size]
     out = np.empty(n)
     for i in range(n):
         without = masks[(masks >> i) & 1 == 0]

@@ -103,7 +103,9 @@ def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
                 "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
-        _print_json({k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")})
+        _print_json(
+            {k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")}
+        )
     else:
         chosen = picks.picks(result.front, result.objectives)
         points = {p["id"]: result.point(p["id"]) for p in chosen}
@@ -138,7 +140,7 @@ def _work(resolved, storage, trials, seed, as_json) -> None:
 @main.command()
 @click.argument("path", metavar="RUN")
 @click.option("--by", help="Columns to sort by, comma separated; a leading - sorts downwards.")
-@click.option("--where", "condition", help="Expression over columns, such as \"tpot < 20 ms\"; bare numbers are SI.")
+@click.option("--where", "condition", help='Expression over columns, such as "tpot < 20 ms"; bare numbers are SI.')
 @click.option("-n", "count", default=20, show_default=True, help="Rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
 @JSON_OPTION
@@ -261,7 +263,19 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
-    texts = {"model", "accelerator", "system", "engine", "phase", "recompute", "train_precision", "mixing", "offload", "of", "weight_format"}
+    texts = {
+        "model",
+        "accelerator",
+        "system",
+        "engine",
+        "phase",
+        "recompute",
+        "train_precision",
+        "mixing",
+        "offload",
+        "of",
+        "weight_format",
+    }
     reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth",
              "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt", "scale_up_jitter", "scale_out_jitter",
              "rack_power", "rack_weight", "rack_cables"}  # fmt: skip

@@ -55,7 +55,17 @@ REASONS = {
     "quality refused": "outside the range in which the quality law may rank designs",
 }
 
-RATIOS = ("ttft", "tpot", "balance", "speed tier", "rack cables", "rack power", "rack weight", "rack slots", "rack radix")  # reasons whose violation is value / limit - 1, as that of a `<=`
+RATIOS = (
+    "ttft",
+    "tpot",
+    "balance",
+    "speed tier",
+    "rack cables",
+    "rack power",
+    "rack weight",
+    "rack slots",
+    "rack radix",
+)  # reasons whose violation is value / limit - 1, as that of a `<=`
 
 
 def in_words(name: str, violation: float, limits: Iterable[Limit] = ()) -> str:

@@ -76,16 +76,12 @@ def _most_robust(run: Run, front: np.ndarray, regret: np.ndarray) -> dict[str, A
             "gives_up": gives_up(run.front, row, run.objectives)}  # fmt: skip
 
 
-def _pick(
-    run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any]
-) -> dict[str, Any]:
+def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any]) -> dict[str, Any]:
     row = int(np.flatnonzero(run.front["id"] == pick["id"])[0])
     rule = rule_of(pick["name"], run.objectives)
     optimism, share = robustness.debias(sampled, front, rule)
     changes = robustness.flips(swept, row, rule, robustness.width_of(sampled.base))
-    if (
-        pick["name"] == "most robust"
-    ):  # not chosen for its values: they are not flattered, and only a broken limit changes it
+    if pick["name"] == "most robust":  # not chosen for its values: they are not flattered, and only a broken limit changes it
         optimism, share = np.zeros_like(optimism), np.full_like(share, np.nan)
         changes = [c for c in changes if c["broken"]]
     p_front = float(front[:, row].mean())
@@ -192,7 +188,5 @@ def _price_of(run: Run, sampled: Sampled, source: Source, finalists: np.ndarray)
         return f"a hundred training steps {which}, {STEP_DEVICES:.0f} devices", n * STEP_BENCH_S * STEP_DEVICES * rent
     devices = points.layouts[role].n_devices[finalists]
     if source.is_shared:
-        return f"serve a model of this kind on one replica of {source.hardware or 'the fleet'}", float(
-            np.max(devices)
-        ) * BENCH_S * rent
+        return f"serve a model of this kind on one replica of {source.hardware or 'the fleet'}", float(np.max(devices)) * BENCH_S * rent
     return "serve each finalist with random weights in its own layout", float(np.sum(devices)) * BENCH_S * rent

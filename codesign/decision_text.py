@@ -37,15 +37,11 @@ def front_cells(intervals: Mapping[str, Any], columns: Sequence[str], alike: Map
     for column in columns:
         if column in intervals:
             i = intervals[column]
-            cells[column] = interval_cell(i["value"], i["lower"], i["upper"], column) + (
-                f" {NOT_APART}" if alike.get(column) else "  "
-            )
+            cells[column] = interval_cell(i["value"], i["lower"], i["upper"], column) + (f" {NOT_APART}" if alike.get(column) else "  ")
     return cells
 
 
-def intervals_block(
-    record: Mapping[str, Mapping[str, float]], alike: Mapping[str, Sequence[int]], n_front: int, level: float
-) -> str:
+def intervals_block(record: Mapping[str, Mapping[str, float]], alike: Mapping[str, Sequence[int]], n_front: int, level: float) -> str:
     """`show`: every predicted column with its interval, the two parts of its error, and how many points it cannot be told apart from."""
     rows = []
     for column, i in record.items():
@@ -61,10 +57,11 @@ def intervals_block(
         "own": "own error",
         "alike": "cannot be told apart from",
     }
-    note = "shared: the chip's or the law's, the same for every design on it; own: this design's.  Tokens that a budget, a balance or a target sets are solved again.  Prices and demand: codesign decide"
-    return (
-        "uncertainty of the model\n" + table(rows, ["column", "value", "shared", "own", "alike"], headers) + f"\n{note}"
+    note = (
+        "shared: the chip's or the law's, the same for every design on it; own: this design's.  "
+        "Tokens that a budget, a balance or a target sets are solved again.  Prices and demand: codesign decide"
     )
+    return "uncertainty of the model\n" + table(rows, ["column", "value", "shared", "own", "alike"], headers) + f"\n{note}"
 
 
 def _sigma(sigma: float) -> str:
@@ -80,9 +77,7 @@ def robust_line(samples: int, picks: Sequence[Mapping[str, Any]]) -> str:
 def decide_text(answer: Mapping[str, Any], lines: Mapping[int, str]) -> str:
     """`codesign decide`: each pick with reasons, doubts and turning points; what to measure first.  lines: id -> design in words."""
     n, points = answer["samples"], answer["points"]
-    blocks = [
-        f"{n:,} samples of {len(answer['sources'])} sources of error, {len(points)} points of the front of {answer['run']}"
-    ]
+    blocks = [f"{n:,} samples of {len(answer['sources'])} sources of error, {len(points)} points of the front of {answer['run']}"]
     blocks += [_pick_block(p, lines) for p in answer["picks"]]
     rows = [{
         "what": m["how"], "learns": m["source"], "removes": f"{m['removes_frac']:.0%}",
@@ -131,11 +126,7 @@ def _named(column: str) -> str:
 def _flip_text(flip: Mapping[str, Any]) -> str:
     side = "above" if flip["factor"] > 1 else "below"
     value = f" ({show(flip['value'], flip['unit'])})" if flip["value"] is not None and flip["unit"] else ""
-    where = (
-        f"{abs(flip['sigmas']):.2g} standard deviations"
-        if flip["assumption"] == "quality law"
-        else f"{flip['factor']:.3g}x{value}"
-    )
+    where = f"{abs(flip['sigmas']):.2g} standard deviations" if flip["assumption"] == "quality law" else f"{flip['factor']:.3g}x{value}"
     then = "nothing holds every limit" if flip["becomes"] is None else f"#{flip['becomes']} is the better choice"
     chance = f"{flip['probability']:.0%}" if flip["probability"] >= 0.005 else "below 1%"
     broken = "it breaks a limit, and " if flip["breaks_a_limit"] else ""
@@ -148,13 +139,10 @@ def sensitivity_text(answer: Mapping[str, Any], line: str) -> str:
     blocks = [f"#{answer['id']}  {line}\n  " + "   ".join(f"{label(g)} {human(answer['base'][g], g)}" for g in goals)]
     blocks.append(f"+{answer['step']:.0%} of each resource changes, on the same layout | on the best layout, the other objectives held\n"
                   + _shadow(answer["resources"], goals, lambda r: f"{r['hardware']} ({', '.join(r['roles'])}): {r['name']}"))  # fmt: skip
-    blocks.append(
-        f"+{answer['step']:.0%} of each assumption\n" + _shadow(answer["assumptions"], goals, lambda r: r["name"])
-    )
+    blocks.append(f"+{answer['step']:.0%} of each assumption\n" + _shadow(answer["assumptions"], goals, lambda r: r["name"]))
     if answer["architecture"]:
         blocks.append(
-            "one step of each searched variable, on its best layout (elasticity: % per %)\n"
-            + _steps(answer["architecture"], goals)
+            "one step of each searched variable, on its best layout (elasticity: % per %)\n" + _steps(answer["architecture"], goals)
         )
     if answer["exchange"]:
         blocks.append("\n".join(_exchange(e, answer) for e in answer["exchange"]))
@@ -175,19 +163,12 @@ def _shadow(rows: Sequence[Mapping[str, Any]], goals: Sequence[str], name) -> st
             continue
         cells = {"name": name(row)}
         cells |= {
-            g: f"{_percent(kept.get(g)) if row['kept'] else 'no fit'} | {_percent(anew.get(g)) if row['anew'] else ''}"
-            for g in goals
+            g: f"{_percent(kept.get(g)) if row['kept'] else 'no fit'} | {_percent(anew.get(g)) if row['anew'] else ''}" for g in goals
         }
         shown.append(cells | {c: _percent(kept.get(c)) for c in extras})
-    headers = {"name": "", "serve.tok_per_s": "replica tok/s", "train.step_s": "train step"} | {
-        g: label(g) for g in goals
-    }
+    headers = {"name": "", "serve.tok_per_s": "replica tok/s", "train.step_s": "train step"} | {g: label(g) for g in goals}
     text = table(shown, ["name", *goals, *extras], headers) if shown else "nothing changes"
-    note = (
-        "\n- : cannot be had while the other objectives are held"
-        if any("| -" in str(r.get(g)) for r in shown for g in goals)
-        else ""
-    )
+    note = "\n- : cannot be had while the other objectives are held" if any("| -" in str(r.get(g)) for r in shown for g in goals) else ""
     return text + note + (f"\nno effect: {'; '.join(silent)}" if silent else "")
 
 
@@ -206,9 +187,7 @@ def _steps(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
         for g in goals:
             change, elasticity = (row["change"] or {}).get(g), (row["elasticity"] or {}).get(g)
             cells[g] = (
-                "infeasible"
-                if row["change"] is None
-                else _percent(change) + (f" ({elasticity:+.2f})" if elasticity is not None else "")
+                "infeasible" if row["change"] is None else _percent(change) + (f" ({elasticity:+.2f})" if elasticity is not None else "")
             )
         out.append(cells | {"note": "" if row["in_space"] else "outside the space"})
     return table(out, ["variable", "step", *goals, "note"], {g: label(g) for g in goals} | {"note": ""})
@@ -223,11 +202,7 @@ def _exchange(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         "the rest held"
         if row["rest_held"]
         else "the rest not held: "
-        + ", ".join(
-            f"{label(c)} {_percent(v)}"
-            for c, v in row["changes"].items()
-            if c != row["pays"] and c in answer["objectives"]
-        )
+        + ", ".join(f"{label(c)} {_percent(v)}" for c, v in row["changes"].items() if c != row["pays"] and c in answer["objectives"])
     )
     change = f"{'+' if row['change'] >= 0 else '-'}{show(abs(row['change']), unit)} ({_percent(row['changes'][row['pays']])})"
     return (f"+10 % quality costs at least {change} of {pays} (#{row['to']}, {rest}), {row['serve_kw']:+.3g} kW of serving power, "
@@ -248,18 +223,12 @@ def why_not_text(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def waterfall_text(
-    rows: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], columns: Sequence[str]
-) -> str:
+def waterfall_text(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """`compare`: what each cause adds to each objective; the last line is the whole difference."""
     ends = {m["name"]: (m["a"], m["b"]) for m in metrics}
     shown = [c for c in columns if rows and c in rows[0] and c in ends]
-    out = [
-        {"cause": r["cause"], "detail": r["detail"]} | {c: _signed(r[c], ends[c][0], c) for c in shown} for r in rows
-    ]
-    out.append(
-        {"cause": "together", "detail": ""} | {c: _signed(ends[c][1] - ends[c][0], ends[c][0], c) for c in shown}
-    )
+    out = [{"cause": r["cause"], "detail": r["detail"]} | {c: _signed(r[c], ends[c][0], c) for c in shown} for r in rows]
+    out.append({"cause": "together", "detail": ""} | {c: _signed(ends[c][1] - ends[c][0], ends[c][0], c) for c in shown})
     return "where the difference comes from (Shapley shares: they sum to it)\n" + table(
         out, ["cause", "detail", *shown], {c: label(c) for c in shown} | {"detail": ""}
     )

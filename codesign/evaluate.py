@@ -200,7 +200,15 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     def pool(role):
         scene = _scene(designs, role, first, designs.precision)
         meter = meter_of(setting, designs, role, first, designs.precision)
-        return scene, setting.grids[role] if layouts is None else layouts[role], designs.traffic.take(first), need, len(first), paired, meter
+        return (
+            scene,
+            setting.grids[role] if layouts is None else layouts[role],
+            designs.traffic.take(first),
+            need,
+            len(first),
+            paired,
+            meter,
+        )
 
     if not setting.disaggregated:
         return serve_unit.colocated(*pool("serve")).expand(back)
@@ -217,7 +225,9 @@ def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
     bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
     learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
     roll = _scene(designs, "rl", first, designs.precision)
-    rate, n_timed = train_unit.rl_device_s_per_tok(roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first))
+    rate, n_timed = train_unit.rl_device_s_per_tok(
+        roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first)
+    )
     return rate[back], n_timed
 
 

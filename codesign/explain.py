@@ -48,7 +48,11 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     out["slack"] = slack(setting, point)
     left = [row["slack_frac"] for row in out["slack"] if row["constraint"] == "budget"]
     spare = [UNSPENT] if left and left[0] > 0.005 else []
-    out["notes"] = spare + [sentence for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items() if mask.any()]
+    out["notes"] = spare + [
+        sentence
+        for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items()
+        if mask.any()
+    ]
     known = setting.base | {k: v[0] for k, v in values.items()}
     out["not_read"] = [v.name for v in problem.space.variables if not is_read(v.name, known.get)]
     return out
@@ -148,7 +152,10 @@ def _lifecycle(setting, designs, point) -> list[dict[str, Any]]:
     rows = []
     watts = {role: float(np.ravel(designs.chips[role].all_in_w)[0]) for role in ("train", "rl")}
     price = {role: float(np.ravel(designs.chips[role].usd_per_s)[0]) for role in ("train", "rl")}
-    for phase, flop, usd, tok, role in (("pretrain", "pretrain_flop", "train_usd", "pretrain_tok", "train"), ("rl", "rl_flop", "rl_usd", "rl_tok", "rl")):
+    for phase, flop, usd, tok, role in (
+        ("pretrain", "pretrain_flop", "train_usd", "pretrain_tok", "train"),
+        ("rl", "rl_flop", "rl_usd", "rl_tok", "rl"),
+    ):
         device_s = float(point[usd]) / price[role]
         rows.append({"phase": phase, "flop": float(point[flop]), "usd": float(point[usd]), "device_s": device_s,
                      "energy_j": device_s * watts[role], "tok": float(point[tok])})  # fmt: skip
@@ -180,7 +187,18 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
 def notes(setting, designs, tok, n_eff, c_eq_flop) -> dict[str, np.ndarray]:
     """Where designs lie outside the range in which the quality law was fitted or checked: sentence -> mask of designs."""
     n_active, n_total, design = design_quality(setting, designs)
-    keys = ("granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits")
+    keys = (
+        "granularity",
+        "aspect_ratio",
+        "attention",
+        "n_heads",
+        "n_kv_heads",
+        "kv_lora_rank",
+        "context_tok",
+        "weight_bits",
+        "c_fmt",
+        "kv_bits",
+    )
     return quality_validity.warnings(
         n_active, n_total, tok, n_eff=n_eff, c_eq_flop=c_eq_flop, unique_tok=setting.life.unique_tok, **{k: design[k] for k in keys}
     )

@@ -57,7 +57,9 @@ def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     demand = np.atleast_1d(file.workload.demand)
     mean = float(np.mean(demand))
     peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    given = make_traffic(workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine)
+    given = make_traffic(
+        workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine
+    )
     return replace(given, reuse_s=np.float64(file.workload.reuse or 0.0))
 
 

@@ -167,5 +167,3 @@ def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str,
     for limit in setting.limits:
         out[limit.name] = limit.violation(columns[limit.column])
     return {k: np.broadcast_to(v, d.shape) for k, v in out.items()}
-
-

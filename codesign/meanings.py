@@ -152,7 +152,11 @@ READ_BY = (
     (("d_head",), "attention", lambda kind: ~np.isin(kind, ("mla",))),
     (("q_lora_rank", "kv_lora_rank", "d_head_nope", "d_head_rope"), "attention", lambda kind: np.isin(kind, ("mla",))),
     (("n_active_experts", "d_expert", "n_shared_experts", "d_shared", "d_expert_latent"), "n_experts", lambda n: n.astype(float) > 0),
-    (("linear_attention", "linear_k_heads", "linear_v_heads", "linear_d_k", "linear_d_v"), "n_linear_layers", lambda n: n.astype(float) > 0),
+    (
+        ("linear_attention", "linear_k_heads", "linear_v_heads", "linear_d_k", "linear_d_v"),
+        "n_linear_layers",
+        lambda n: n.astype(float) > 0,
+    ),
 )
 
 

@@ -101,7 +101,9 @@ def canonical(name: str) -> str:
 
 
 # Columns that are computed only where an objective or a constraint reads one of them.
-ENERGY_COLUMNS = frozenset({name for name in COLUMNS if name.startswith("energy_") and name != "energy_j_per_tok"} | {"train_energy_used_j"})
+ENERGY_COLUMNS = frozenset(
+    {name for name in COLUMNS if name.startswith("energy_") and name != "energy_j_per_tok"} | {"train_energy_used_j"}
+)
 
 # Columns that fall with the serving or training rate of a layout: choosing a cheaper layout can only improve them.
 COST_COLUMNS = frozenset({"usd_per_mtok", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_task", "serve_usd", "lifecycle_usd"})

@@ -179,7 +179,9 @@ def warnings(study: Study, front, manifest) -> list[str]:
     """Sentences about the limits of the result, most general first."""
     found = list(manifest["notes"])
     if not manifest["exact"]:
-        found.append(f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})")
+        found.append(
+            f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})"
+        )
     if outside := front_notes(study.problem, front):
         reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
         found.append(f"the front lies outside the fitted range of the quality law, or where evidence is thin: {', '.join(reasons)}")
@@ -207,9 +209,27 @@ def assumptions(study: Study) -> list[dict[str, Any]]:
             rows += _sourced(catalog.hardware(name), f"{role}.{name}")
     rows += _sourced(study.workload, "workload")
     life = study.setting.life
-    rows.append({"name": "quality law", "value": study.setting.law.name, "unit": "", "source": study.setting.law.source, "date": "", "confidence": "measured"})
+    rows.append(
+        {
+            "name": "quality law",
+            "value": study.setting.law.name,
+            "unit": "",
+            "source": study.setting.law.source,
+            "date": "",
+            "confidence": "measured",
+        }
+    )
     rows.append({"name": "lifetime", "value": life.lifetime_s, "unit": "s", "source": "study", "date": "", "confidence": "estimate"})
-    rows.append({"name": "demand", "value": float(study.setting.traffic.demand_tok_per_s), "unit": "tok/s", "source": "study", "date": "", "confidence": "estimate"})
+    rows.append(
+        {
+            "name": "demand",
+            "value": float(study.setting.traffic.demand_tok_per_s),
+            "unit": "tok/s",
+            "source": "study",
+            "date": "",
+            "confidence": "estimate",
+        }
+    )
     return rows
 
 
@@ -219,6 +239,13 @@ def _sourced(record: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
     except (KeyError, SpecError):
         return []
     return [
-        {"name": f"{prefix}.{key}", "value": value, "unit": unit, "source": source or "", "date": str(date or ""), "confidence": confidence or ""}
+        {
+            "name": f"{prefix}.{key}",
+            "value": value,
+            "unit": unit,
+            "source": source or "",
+            "date": str(date or ""),
+            "confidence": confidence or "",
+        }
         for key, value, unit, source, date, confidence in found
     ]

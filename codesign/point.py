@@ -97,7 +97,11 @@ def _usd_per_tok(s: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[
     answer = evaluate_point(asked)
     usd = {k: answer[k]["usd_per_mtok"] / 1e6 for k in ("train", "prefill", "decode")}
     prompt = max(s["isl"] - s["prefix"], 1) / s["osl"]
-    return {"pretrain": usd["train"], "rl": usd["decode"] + (4.0 + 6.0) / 6.0 * usd["train"], "inference": usd["decode"] + prompt * usd["prefill"]}
+    return {
+        "pretrain": usd["train"],
+        "rl": usd["decode"] + (4.0 + 6.0) / 6.0 * usd["train"],
+        "inference": usd["decode"] + prompt * usd["prefill"],
+    }
 
 
 def _hardware(chip: Chip, bits: Mapping[str, float]) -> dict[str, float | None]:
@@ -356,5 +360,3 @@ def _train(counts, chip, layout: Layout, s: Mapping[str, Any], detail: bool) -> 
         **_verdict(train.memory_classes(scene, layout, job), scene, detail),
         **_explained(result.ledger, detail),
     }
-
-

@@ -51,7 +51,11 @@ def check_possible(layout: Layout, counts) -> None:
     divisor, n_layers, n_experts = "choose a degree that divides it", int(counts.n_layers), int(counts.ffn.n_experts)
     rules = (
         (heads % float(layout.n_tp) != 0, f"n_tp = {int(layout.n_tp)} does not divide {int(heads)} heads", divisor),
-        (float(layout.n_pp) > n_layers, f"n_pp = {int(layout.n_pp)} exceeds {n_layers} layers", f"a stage holds a layer at least: n_pp at most {n_layers}"),
+        (
+            float(layout.n_pp) > n_layers,
+            f"n_pp = {int(layout.n_pp)} exceeds {n_layers} layers",
+            f"a stage holds a layer at least: n_pp at most {n_layers}",
+        ),
         (moe and n_experts % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {n_experts} experts", divisor),
     )
     found = [Diagnostic(text, hint=hint) for broken, text, hint in rules if broken]

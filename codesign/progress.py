@@ -21,7 +21,10 @@ class Quiet:
         tenth = int(10 * done / total) if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            print(f"{done:,}/{total or '?'} designs  front {n_front}  hypervolume {hypervolume:.3f}  {layouts_per_s / 1e6:.2f}M layouts/s", file=sys.stderr)
+            print(
+                f"{done:,}/{total or '?'} designs  front {n_front}  hypervolume {hypervolume:.3f}  {layouts_per_s / 1e6:.2f}M layouts/s",
+                file=sys.stderr,
+            )
 
 
 class Bar(Quiet):

@@ -49,9 +49,7 @@ class Points:
     batch_tok: np.ndarray
     rl_rate: np.ndarray
     meters: dict[str, Meter]  # by role, only where the study reads energy
-    cheapest: dict[str, np.ndarray] = field(
-        default_factory=dict
-    )  # what balance looks at: each phase's cheapest layout / the archived one
+    cheapest: dict[str, np.ndarray] = field(default_factory=dict)  # what balance looks at: each phase's cheapest layout / the archived one
 
     @property
     def n(self) -> int:
@@ -146,9 +144,7 @@ def _score(points: Points, rows, factors: Factors, chips: Mapping[str, Chip]):
         for k in ("device_s_per_tok", "reference_usd_per_tok")
     }
     all_rows = np.arange(n)
-    units = (
-        Survivors(all_rows, {k: np.broadcast_to(v, (n,)) for k, v in unit.items()}, n, best) for unit in (train, serve)
-    )
+    units = (Survivors(all_rows, {k: np.broadcast_to(v, (n,)) for k, v in unit.items()}, n, best) for unit in (train, serve))
     rl_rate = points.rl_rate[rows] * f("time.rl")
     columns, violations = lifecycle_columns.fill(setting, designs, *units, rl_rate, (all_rows, all_rows, all_rows))
     columns = {k: np.broadcast_to(v, (n,)) for k, v in columns.items()}
@@ -163,9 +159,7 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
     if "quality" in factors:
         law, ln_c = setting.law, np.log(factors["quality"])
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
-        changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {
-            k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")
-        }
+        changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
         changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
@@ -228,20 +222,13 @@ def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, n
     return found | vars(layout) | extras
 
 
-def _serving(
-    points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors
-) -> dict[str, np.ndarray]:
+def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors) -> dict[str, np.ndarray]:
     if not points.setting.disaggregated:
         return _shared_pool(points, rows, traffic, chips["serve"], factors)
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
-    joined = {
-        k: prompts[k] + answers[k]
-        for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))
-    }
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {
-        "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
-    }
+    joined = {k: prompts[k] + answers[k] for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))}
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 

@@ -77,7 +77,10 @@ class Run:
             known = ", ".join(str(i) for i in self.front["id"].head(12))
             raise UserError(f"no point with id {point_id} in {self.path}", hint=f"ids on the front: {known}, ...")
         if not bool(rows.iloc[0]["on_front"]):
-            raise UserError(f"{point_id} is a sampled design that is not on the front; its layouts were not kept", hint="choose an id from `codesign front`")
+            raise UserError(
+                f"{point_id} is a sampled design that is not on the front; its layouts were not kept",
+                hint="choose an id from `codesign front`",
+            )
         return rows.iloc[0].to_dict()
 
     def _repr_html_(self) -> str:

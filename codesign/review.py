@@ -50,16 +50,12 @@ def sensitivity(path: str, point_id: int, as_json: bool) -> None:
 
     result = load_results(path)
     answer = of(tables.study_of(result), result, point_id)
-    print_json(answer) if as_json else click.echo(
-        decision_text.sensitivity_text(answer, screen.design_text(result.point(point_id)))
-    )
+    print_json(answer) if as_json else click.echo(decision_text.sensitivity_text(answer, screen.design_text(result.point(point_id))))
 
 
 @click.command()
 @click.argument("path", metavar="RUN")
-@click.option(
-    "--samples", type=click.IntRange(min=2), help="Draws of everything uncertain (default: the study's, 2000)."
-)
+@click.option("--samples", type=click.IntRange(min=2), help="Draws of everything uncertain (default: the study's, 2000).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @JSON_OPTION
 @guarded
@@ -72,9 +68,7 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
     result = load_results(path)
     answer = of(tables.study_of(result), result, samples, seed)
     lines = {
-        p[
-            "id"
-        ]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
+        p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
         for p in answer["picks"]
     }
     print_json(answer) if as_json else click.echo(decision_text.decide_text(answer, lines))

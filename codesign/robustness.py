@@ -24,9 +24,7 @@ MAX_PAIRS = 60_000_000  # comparisons of points for regret; more samples than th
 WITHIN = 1e-9  # relative: a limit that a point sits on is not broken by rounding
 BROKEN_LOSS = 1.0  # loss of a broken limit in the decision: the width of the front; our judgement
 WORST_LOSS = 2.0  # widths of the front beyond which a choice is simply lost
-FLIP = (
-    0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
-)
+FLIP = 0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
 FAR = np.log(1000.0)  # a point a thousand times worse than predicted (no money left for training) is no worse than that
 QUICK_ROWS = 60_000  # samples x points of the check at the end of a run: a fraction of a second
 MIN_SAMPLES, MAX_QUICK = 20, 1_000  # of a quick round
@@ -198,15 +196,11 @@ def flips(swept: list[Sweep], pick: int, rule: int | None, width: np.ndarray) ->
     for s in swept:
         loss, middle = losses(s.values, s.holds, rule, width), len(s.z) // 2
         with np.errstate(invalid="ignore"):
-            lost = ~s.holds[:, pick] | (
-                loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min()
-            )
+            lost = ~s.holds[:, pick] | (loss[:, pick] > loss.min(axis=1) + FLIP + loss[middle, pick] - loss[middle].min())
         for side in (np.arange(middle + 1, len(s.z)), np.arange(middle - 1, -1, -1)):
             if lost[side].any():
                 at = side[np.argmax(lost[side])]
-                edge = 0.5 * (
-                    s.z[at] + s.z[at - np.sign(at - middle)]
-                )  # between the last that keeps the pick and the first that does not
+                edge = 0.5 * (s.z[at] + s.z[at - np.sign(at - middle)])  # between the last that keeps the pick and the first that does not
                 becomes = int(np.argmin(loss[at])) if s.holds[at].any() else -1
                 found.append({"source": s.source, "factor": float(np.exp(edge * s.source.width)), "sigmas": float(edge), "becomes": becomes,
                               "broken": bool(~s.holds[at, pick])})  # fmt: skip
@@ -235,9 +229,7 @@ def worth_of_knowing(sampled: Sampled, rule: int | None) -> tuple[float, np.ndar
     found = []
     for source, z in zip(sampled.sources, sampled.draws, strict=True):
         feature = z[:, source.group]
-        real, nothing = (
-            now - _fitted(loss, f).min(axis=1).mean() for f in (feature, feature[rng.permutation(len(feature))])
-        )
+        real, nothing = (now - _fitted(loss, f).min(axis=1).mean() for f in (feature, feature[rng.permutation(len(feature))]))
         found.append(max(real - max(nothing, 0.0), 0.0))
     return regret_now, np.array(found) / max(regret_now, 1e-12)
 

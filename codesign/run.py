@@ -130,13 +130,22 @@ def run(
         return load_results(folder)
 
 
-def work(study: Study, storage: str, trials: int | None = None, seed: int | None = None, progress: Callable[..., None] | None = None) -> SearchOutcome:
+def work(
+    study: Study, storage: str, trials: int | None = None, seed: int | None = None, progress: Callable[..., None] | None = None
+) -> SearchOutcome:
     """Join the sampled search of a study in a storage until its trials are done.  Writes no directory: the run that began it does."""
     method = "nested" if study.file.search.method == "auto" else study.file.search.method
     settings = _settings(study, trials, seed)
-    own = np.random.SeedSequence([settings.seed, os.getpid(), zlib.crc32(socket.gethostname().encode())])  # not the designs of another worker
+    own = np.random.SeedSequence(
+        [settings.seed, os.getpid(), zlib.crc32(socket.gethostname().encode())]
+    )  # not the designs of another worker
     settings = replace(settings, seed=int(own.generate_state(1)[0]), flat_gain=None)  # one process decides when the front is flat
-    return _search(searched_problem(study, method, True), method, settings, Hooks(progress=progress, storage=storage, study_name=study.name, joins=True))
+    return _search(
+        searched_problem(study, method, True),
+        method,
+        settings,
+        Hooks(progress=progress, storage=storage, study_name=study.name, joins=True),
+    )
 
 
 def _settings(study: Study, trials: int | None, seed: int | None) -> Settings:
@@ -155,7 +164,10 @@ def searched_problem(study: Study, method: str, stored: bool) -> StudyProblem:
 def _search(problem: StudyProblem, method: str, settings: Settings, hooks: Hooks) -> SearchOutcome:
     if method == "exhaustive":
         if hooks.storage:
-            raise UserError("a storage holds the trials of a sampled search, and this one is exhaustive", hint="add --set search.method=nested; or use --workers or --dask")
+            raise UserError(
+                "a storage holds the trials of a sampled search, and this one is exhaustive",
+                hint="add --set search.method=nested; or use --workers or --dask",
+            )
         return exhaustive.run(problem, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask)
     if method == "nested" and not hooks.joins:
         hooks = replace(hooks, warm_start=warm_start(problem))

@@ -230,7 +230,9 @@ STACK = (
     "attention_backward", "attention_s0", "attention_half", "experts", "expert_m0", "traffic", "casts", "network", "tp_overlap", "ep_overlap", "ep_hidden",
     "ep_once", "graphed", "sync", "host", "host_moe", "usable", "step",
 )  # fmt: skip
-BARE = dict.fromkeys(("sustained", "sustained_narrow", "attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0)
+BARE = dict.fromkeys(
+    ("sustained", "sustained_narrow", "attention", "attention_backward", "experts_16", "experts_8", "network", "usable"), 1.0
+)
 
 
 def _training(k: Mapping[str, Any]) -> TrainingFit:

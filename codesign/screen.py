@@ -156,6 +156,7 @@ def _counts_text(manifest: Mapping[str, Any], n: int) -> str:
 
 def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]], doubts: Mapping[int, Mapping[str, str]]) -> list[str]:
     """Picks as aligned columns: id, design, serving layout, then every objective with its name, and its interval where it is known."""
+
     def cell(p, c):
         return f"{label(c)} {doubts.get(int(p['id']), {}).get(c) or human(p[c], c)}"
 
@@ -198,9 +199,13 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
         ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
         blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
-    blocks.append("life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"}))
+    blocks.append(
+        "life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
+    )
     bound = detail["balance"]
-    blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else "")
+    blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (
+        f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else ""
+    )
     if detail["slack"]:
         rows = [{"constraint": s["constraint"], "value": show(s["value"], s["unit"]), "limit": show(s["limit"], s["unit"]),
                  "left": f"{s['slack_frac']:.0%}"} for s in detail["slack"]]  # fmt: skip

@@ -39,9 +39,7 @@ def _peak(*widths: str) -> Callable[[Chip, float], Chip]:
             chosen.add("at_8")
         if "at_8" in chosen and not chip.has_4_bit:
             chosen.add("at_4")
-        return replace(
-            chip, peak_flop_per_s=ByBits(**{k: v * (f if k in chosen else 1.0) for k, v in vars(peak).items()})
-        )
+        return replace(chip, peak_flop_per_s=ByBits(**{k: v * (f if k in chosen else 1.0) for k, v in vars(peak).items()}))
 
     return change
 
@@ -77,9 +75,7 @@ RESOURCES: dict[str, Callable[[Chip, float], Chip]] = {
 
 
 def _in_traffic(*names: str) -> Callable[[Setting, float], Setting]:
-    return lambda setting, f: replace(
-        setting, traffic=replace(setting.traffic, **{n: getattr(setting.traffic, n) * f for n in names})
-    )
+    return lambda setting, f: replace(setting, traffic=replace(setting.traffic, **{n: getattr(setting.traffic, n) * f for n in names}))
 
 
 def _in_life(name: str) -> Callable[[Setting, float], Setting]:
@@ -123,10 +119,7 @@ def _resources(problem: StudyProblem, points: Points, row: dict[str, Any]) -> li
     found = {"bandwidth between sites": own["train"].site_bytes_per_s, "bandwidth to the host": own["train"].host_bytes_per_s}
     there = [name for name in RESOURCES if np.isfinite(found.get(name, 0.0))]  # a study without sites has no link between them
     changes = [(hardware, resource) for hardware in dict.fromkeys(names.values()) for resource in there]
-    variants = {
-        role: [chip, *(RESOURCES[r](chip, STEP) if names[role] == h else chip for h, r in changes)]
-        for role, chip in own.items()
-    }
+    variants = {role: [chip, *(RESOURCES[r](chip, STEP) if names[role] == h else chip for h, r in changes)] for role, chip in own.items()}
     stacked = {role: stack(chips) for role, chips in variants.items()}
     n = len(changes) + 1
     watts = {role: np.array([1.0, *(STEP if names[role] == h and r == POWER else 1.0 for h, r in changes)]) for role in own}
@@ -220,9 +213,7 @@ def _assumptions(problem: StudyProblem, points: Points, row: dict[str, Any]) -> 
             continue
         columns, _ = score(replace(points, setting=other), np.zeros(1, dtype=int), {}, keep=names)
         batch = pipeline.evaluate(other, values, codes)
-        rows.append(
-            {"name": name, "kept": _relative(_first(columns), _first(base)), "anew": _anew(setting, batch, 0, row)}
-        )
+        rows.append({"name": name, "kept": _relative(_first(columns), _first(base)), "anew": _anew(setting, batch, 0, row)})
     for name, key in TIMES.items():
         if key != "time.rl" or points.rl_rate.any():
             columns, _ = score(points, np.zeros(1, dtype=int), {key: np.array([STEP])}, keep=names)
@@ -265,11 +256,7 @@ def _architecture(problem: StudyProblem, row: dict[str, Any]) -> list[dict[str, 
         x = variable.choices[at], variable.choices[k]
         change = nearest_change(problem.setting, batch, i, row)
         scale = np.log(x[1] / x[0]) if variable.ordered and isinstance(x[0], (int, float)) and min(x) > 0 else 0.0
-        elasticity = (
-            {g: float(np.log1p(c) / scale) for g, c in change.items() if c is not None and c > -1}
-            if change and scale
-            else None
-        )
+        elasticity = {g: float(np.log1p(c) / scale) for g, c in change.items() if c is not None and c > -1} if change and scale else None
         out.append(
             {
                 "variable": variable.name,
@@ -286,9 +273,7 @@ def _architecture(problem: StudyProblem, row: dict[str, Any]) -> list[dict[str, 
 def index_of(problem: StudyProblem, row: dict[str, Any]) -> np.ndarray:
     """Choice positions (V,) of a row of the results table."""
     values = problem.values_of([row])
-    return np.array(
-        [list(v.choices).index(values[v.name].tolist()[0]) for v in problem.space.variables], dtype=np.int64
-    )
+    return np.array([list(v.choices).index(values[v.name].tolist()[0]) for v in problem.space.variables], dtype=np.int64)
 
 
 def nearest_change(setting: Setting, batch: Batch, design: int, base: dict[str, Any]) -> dict[str, float | None] | None:
@@ -323,11 +308,7 @@ def exchange(run: Run, row: dict[str, Any]) -> list[dict[str, Any]]:
     out = []
     for name in [n for n in run.objectives if n != quality]:
         rest = [n for n in run.objectives if n not in (quality, name)]
-        strict = (
-            better[np.all([better[n] <= row[n] * (1 + SLACK) for n in rest], axis=0)]
-            if rest and len(better)
-            else better
-        )
+        strict = better[np.all([better[n] <= row[n] * (1 + SLACK) for n in rest], axis=0)] if rest and len(better) else better
         pool = strict if len(strict) else better
         if not len(pool):
             out.append({"pays": name, "to": None})

@@ -49,7 +49,10 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(0)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {place}{error.strerror or error}\n  hint: what was written before is intact; free space or choose another place and run again", err=True)
+            click.echo(
+                f"error: {place}{error.strerror or error}\n  hint: what was written before is intact; free space or choose another place and run again",
+                err=True,
+            )
             sys.exit(USER_ERROR)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

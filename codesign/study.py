@@ -85,7 +85,9 @@ def _names(file: StudyFile) -> Iterator[Problem | Diagnostic]:
         yield Problem(("lifecycle", "train_precision"), f"unknown training precision '{file.lifecycle.train_precision}'", hint)
     for key, value in file.base.architecture.items():
         if key not in arch.DEFAULTS:
-            yield Problem(("base", "architecture", key), f"unknown architecture key '{key}'", did_you_mean(key, arch.DEFAULTS, "keys"), True)
+            yield Problem(
+                ("base", "architecture", key), f"unknown architecture key '{key}'", did_you_mean(key, arch.DEFAULTS, "keys"), True
+            )
         elif key in arch.TEXT and value not in _kinds(key):
             close = did_you_mean(str(value), _kinds(key), "known kinds")
             yield Problem(("base", "architecture", key), f"'{value}' is none of {', '.join(_kinds(key))}", close)
@@ -122,12 +124,18 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
             yield Problem(("objectives", name), f"unknown objective '{name}'", did_you_mean(name, known, "columns"), True)
         elif column.better and column.better[:3] != direction[:3]:
             better = "maximize" if column.better == "max" else "minimize"
-            yield Problem(("objectives", name), f"'{name}' gets better as it {'rises' if better == 'maximize' else 'falls'}", f"write '{name}: {better}'")
+            yield Problem(
+                ("objectives", name),
+                f"'{name}' gets better as it {'rises' if better == 'maximize' else 'falls'}",
+                f"write '{name}: {better}'",
+            )
     only = {objectives.canonical(n) for n in file.objectives}
     solved = file.lifecycle.pretrain_tok is not None and file.lifecycle.pretrain_tok.solve
     varied = "lifecycle.pretrain_tok" in file.space or solved
     if varied and "n_eff" in only and not only & {"c_eq_flop", "n_eq", "loss"}:
-        yield Problem(("objectives", "n_eff"), "n_eff ignores tokens, and this study varies them", "use c_eq_flop, which rises with both", True)
+        yield Problem(
+            ("objectives", "n_eff"), "n_eff ignores tokens, and this study varies them", "use c_eq_flop, which rises with both", True
+        )
     for name, bounds in file.constraints.items():
         column = objectives.COLUMNS.get(objectives.canonical(name))
         if column is None:
@@ -144,7 +152,12 @@ def _domains(file: StudyFile) -> Iterator[Problem]:
     """A domain larger than the hardware's is other hardware: racks say what it takes, or it has a price of its own."""
     legal, varied = legal_variables(file), [f"{role}.scale_up_size" for role in _roles(file)]
     if file.rack and not set(varied) & set(file.space):
-        yield Problem(("rack",), "no scale-up domain is varied, so racks have nothing to build", f"add '{varied[-1]}: [8, 72, 144]' to the space", True)
+        yield Problem(
+            ("rack",),
+            "no scale-up domain is varied, so racks have nothing to build",
+            f"add '{varied[-1]}: [8, 72, 144]' to the space",
+            True,
+        )
     for role, key in zip(_roles(file), varied, strict=True):
         names = file.choices(f"hardware.{role}", legal[f"hardware.{role}"]) or (dict(file.hardware).get(role) or file.hardware.serve,)
         for name in names if key in file.space and all(names) else ():
@@ -161,12 +174,16 @@ def _rack(file: StudyFile, name: str, key: str, largest: float) -> Iterator[Prob
     """Racks that cannot exist around this hardware."""
     topology = catalog.hardware(name)["scale_up"].get("topology", "switch")
     if topology != "switch":
-        yield Problem(("rack",), f"'{name}' joins its devices as a {topology}; racks are modelled for switched domains", "leave 'rack' out", True)
+        yield Problem(
+            ("rack",), f"'{name}' joins its devices as a {topology}; racks are modelled for switched domains", "leave 'rack' out", True
+        )
         return
     rack, chip = make_rack(name, file.rack.model_dump()), make_chip(name)
     for limit, n in device_limits(chip, rack).items():
         if n < 1:
-            yield Problem(("rack",), f"not one device of '{name}' fits the rack: its {limit} allow {float(n):g}", f"raise the limit of {limit}", True)
+            yield Problem(
+                ("rack",), f"not one device of '{name}' fits the rack: its {limit} allow {float(n):g}", f"raise the limit of {limit}", True
+            )
     most = float(rack.n_ports**3 / 4)
     if largest > most:
         yield Problem(("space", key), f"three tiers of {rack.n_ports:g}-port switches reach {most:g} devices", "choose smaller domains")
@@ -176,19 +193,27 @@ def _caches(file: StudyFile) -> Iterator[Problem]:
     """Prefixes that wait need a place and a time."""
     known = (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory"))
     if file.serving.kv_tier is not None and file.serving.kv_tier not in known:
-        yield Problem(("serving", "kv_tier"), f"'{file.serving.kv_tier}' is no place for caches", did_you_mean(file.serving.kv_tier, known, "places"))
+        yield Problem(
+            ("serving", "kv_tier"), f"'{file.serving.kv_tier}' is no place for caches", did_you_mean(file.serving.kv_tier, known, "places")
+        )
     kept, reuse = file.serving.kv_tier or PLACE in file.space, file.workload is not None and file.workload.reuse
     if file.workload is not None and kept and not reuse:
-        yield Problem(("workload",), "prefixes wait somewhere, but for how long?", "write 'reuse: 5 min', the time until a prefix is used again", True)
+        yield Problem(
+            ("workload",), "prefixes wait somewhere, but for how long?", "write 'reuse: 5 min', the time until a prefix is used again", True
+        )
     if reuse and not kept:
-        yield Problem(("workload", "reuse"), "where do prefixes wait until then?", "write 'serving: {kv_tier: host_dram}', or vary serving.kv_tier")
+        yield Problem(
+            ("workload", "reuse"), "where do prefixes wait until then?", "write 'serving: {kv_tier: host_dram}', or vary serving.kv_tier"
+        )
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
     if file.lifecycle.pretrain_tok is None and "lifecycle.pretrain_tok" not in file.space:
         yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
     if file.workload is None or file.workload.demand is None:
-        yield Problem(("workload",), "no demand is given: output tokens per second that the service must carry", "write 'demand: 1e5 tok/s'", True)
+        yield Problem(
+            ("workload",), "no demand is given: output tokens per second that the service must carry", "write 'demand: 1e5 tok/s'", True
+        )
 
 
 def sampler_problems(file: StudyFile, is_sampled: bool) -> Iterator[Problem]:
@@ -337,7 +362,11 @@ def _own_price(file: StudyFile, name: str) -> float | None:
     record = catalog.hardware(name)
     for given, price in file.prices.items():
         other = catalog.hardware(given)
-        if other["system"] == record["system"] or given in (record["accelerator"], record["system"]) or other["accelerator"] == record["accelerator"]:
+        if (
+            other["system"] == record["system"]
+            or given in (record["accelerator"], record["system"])
+            or other["accelerator"] == record["accelerator"]
+        ):
             return price
     return None
 
@@ -359,7 +388,10 @@ def _limits(file: StudyFile) -> tuple[Limit, ...]:
         limits += [Limit(f"{name} {b.op}" if several else name, column, b.op, b.limit(unit)) for b in bounds]
     budget = file.lifecycle.budget
     if budget is not None and budget.devices:  # a fleet for a time is a bound on both, not only on their product
-        limits += [Limit("fleet devices", "train_devices", "<=", float(budget.devices)), Limit("fleet days", "train_s", "<=", budget.days * 86400.0)]
+        limits += [
+            Limit("fleet devices", "train_devices", "<=", float(budget.devices)),
+            Limit("fleet days", "train_s", "<=", budget.days * 86400.0),
+        ]
     return tuple(limits)
 
 
@@ -393,5 +425,3 @@ def _choices(given) -> dict[str, tuple]:
         if key in out:
             out[key] = tuple(names.index(v) for v in out[key])
     return out
-
-

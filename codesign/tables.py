@@ -169,7 +169,14 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
     details = [explain_point(study.problem, p) for p in points]
     named = [*run.variables, *(c for c in run.table.columns if "." in c and c not in run.variables)]
     differs = [{"name": n, "a": _plain(points[0][n]), "b": _plain(points[1][n])} for n in named if not _same(points[0][n], points[1][n])]
-    metrics = [c for c in run.table.columns if c in run.objectives] + ["train_usd", "train_s", "serve_usd", "lifecycle_usd", "ttft_s", "n_params"]
+    metrics = [c for c in run.table.columns if c in run.objectives] + [
+        "train_usd",
+        "train_s",
+        "serve_usd",
+        "lifecycle_usd",
+        "ttft_s",
+        "n_params",
+    ]
     ratios = [
         {"name": n, "a": _plain(points[0][n]), "b": _plain(points[1][n]), "ratio": _plain(points[1][n] / points[0][n])}
         for n in dict.fromkeys(metrics) if n in points[0] and points[0][n]
@@ -214,7 +221,9 @@ def _sentences(details: list[dict[str, Any]]) -> list[str]:
         if b and a["estimate_s"] > 0:
             ratio = b["estimate_s"] / a["estimate_s"]
             bound = a["bound"] if a["bound"] == b["bound"] else f"{a['bound']} -> {b['bound']}"
-            found.append(f"{a['unit']} {a['phase']}: {show(a['estimate_s'], 's')} -> {show(b['estimate_s'], 's')} ({ratio:.2f}x), mostly {bound}")
+            found.append(
+                f"{a['unit']} {a['phase']}: {show(a['estimate_s'], 's')} -> {show(b['estimate_s'], 's')} ({ratio:.2f}x), mostly {bound}"
+            )
     return found
 
 
@@ -294,7 +303,12 @@ def hypervolume_share(path: str, reference: str) -> dict[str, Any]:
     if set(run.objectives) != set(exact.objectives):
         raise UserError("the runs have different objectives", hint="use a reference run of the same study")
     ours, whole = _volumes([run.front, exact.front], exact.front[list(exact.objectives)], exact.objectives)
-    return {"hypervolume": ours, "reference_hypervolume": whole, "share": ours / whole if whole else 0.0, "reference_is_exact": exact.manifest["exact"]}
+    return {
+        "hypervolume": ours,
+        "reference_hypervolume": whole,
+        "share": ours / whole if whole else 0.0,
+        "reference_is_exact": exact.manifest["exact"],
+    }
 
 
 def compare_text(answer: dict[str, Any]) -> str:
@@ -303,7 +317,15 @@ def compare_text(answer: dict[str, Any]) -> str:
     headers = {"a": names[0], "b": names[1]}
     rows = [{"name": d["name"], "a": human(d["a"], d["name"]), "b": human(d["b"], d["name"])} for d in answer["differs"]]
     blocks = [table(rows, ["name", "a", "b"], headers) if rows else "nothing differs in variables and layouts"]
-    rows = [{"name": m["name"], "a": human(m["a"], m["name"].split()[-1]), "b": human(m["b"], m["name"].split()[-1]), "ratio": f"{m['ratio']:.2f}x"} for m in answer["metrics"]]
+    rows = [
+        {
+            "name": m["name"],
+            "a": human(m["a"], m["name"].split()[-1]),
+            "b": human(m["b"], m["name"].split()[-1]),
+            "ratio": f"{m['ratio']:.2f}x",
+        }
+        for m in answer["metrics"]
+    ]
     blocks.append(table(rows, ["name", "a", "b", "ratio"], headers))
     if answer.get("waterfall"):
         blocks.append(waterfall_text(answer["waterfall"], answer["metrics"], [m["name"] for m in answer["metrics"]]))
@@ -330,7 +352,9 @@ def read_scenario(path: str) -> dict[str, Any]:
 def point_text(answer: dict[str, Any]) -> str:
     """`evaluate` for people."""
     arch = answer["architecture"]
-    lines = [f"parameters {show(arch['n_params'], '')}, active {show(arch['n_active_params'], '')}, KV cache {show(arch['kv_bytes_per_tok'], 'byte')} per token"]
+    lines = [
+        f"parameters {show(arch['n_params'], '')}, active {show(arch['n_active_params'], '')}, KV cache {show(arch['kv_bytes_per_tok'], 'byte')} per token"
+    ]
     for phase in ("prefill", "decode", "train", "denoise"):
         if phase not in answer:
             continue
@@ -346,7 +370,13 @@ def point_text(answer: dict[str, Any]) -> str:
         lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
     if "service" in answer:
-        lines += ["", "service   " + "   ".join(f"{k.removesuffix('_s')} {human(v, k)}" for k, v in answer["service"].items() if k.endswith("_s") and "per_s" not in k)]
+        lines += [
+            "",
+            "service   "
+            + "   ".join(
+                f"{k.removesuffix('_s')} {human(v, k)}" for k, v in answer["service"].items() if k.endswith("_s") and "per_s" not in k
+            ),
+        ]
     if "batching" in answer:
         lines += ["", table(answer["batching"], ["name", "sequences", "held_tok", "tok_per_s", "tpot_s", "usd_per_mtok", "fits"])]
     if "quality" in answer:

@@ -199,8 +199,16 @@ def _budget_prices(setting: Setting, rates: Rates, flop):
         inference = flop["prefill"] * rates.in_tok + flop["decode"] * rates.out_tok
         return {"per_pretrain_tok": flop["train"], "committed": inference, "per_rl_tok": flop["rl"]}
     if setting.life.budget_of == "device_s":
-        return {"per_pretrain_tok": rates.device_s_per_tok, "committed": 0.0, "per_rl_tok": rates.rl_device_s_per_tok}  # the fleet trains; serving has its own devices
-    return {"per_pretrain_tok": rates.device_s_per_tok * rates.train_usd_per_s, "committed": rates.serve_usd, "per_rl_tok": rates.rl_usd_per_tok}
+        return {
+            "per_pretrain_tok": rates.device_s_per_tok,
+            "committed": 0.0,
+            "per_rl_tok": rates.rl_device_s_per_tok,
+        }  # the fleet trains; serving has its own devices
+    return {
+        "per_pretrain_tok": rates.device_s_per_tok * rates.train_usd_per_s,
+        "committed": rates.serve_usd,
+        "per_rl_tok": rates.rl_usd_per_tok,
+    }
 
 
 def balance_prices(setting: Setting, designs, training, rl_rate, flop, d):
@@ -217,7 +225,10 @@ def inference_work(setting: Setting, designs, serving, flop, d):
     traffic, life = setting.traffic, setting.life
     out_tok = traffic.demand_tok_per_s * life.lifetime_s * per_design(designs.tok_per_text, d)
     in_tok = out_tok * np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, d), 1.0) / traffic.osl_tok
-    return {"flop": flop["prefill"] * in_tok + flop["decode"] * out_tok, "usd": serving.best["reference_usd_per_tok"][d] * traffic.demand_tok_per_s * life.lifetime_s}
+    return {
+        "flop": flop["prefill"] * in_tok + flop["decode"] * out_tok,
+        "usd": serving.best["reference_usd_per_tok"][d] * traffic.demand_tok_per_s * life.lifetime_s,
+    }
 
 
 def _from_quality(setting: Setting, designs, d, rl_fixed):

@@ -194,7 +194,14 @@ def rows_of(case: Case, method: str, curves: list[Curve]) -> Iterator[dict[str, 
         if 2 * len(met) > len(curves):
             evaluations, seconds, cpu_s, share = np.median(met, axis=0)
             worst = min(f[3] for f in met)
-            yield lead | {"budget": budget, "evaluations": int(evaluations), "seconds": seconds, "cpu_s": cpu_s, "share": share, "share_worst": worst}
+            yield lead | {
+                "budget": budget,
+                "evaluations": int(evaluations),
+                "seconds": seconds,
+                "cpu_s": cpu_s,
+                "share": share,
+                "share_worst": worst,
+            }
         elif budget == "99 %":
             yield lead | {"budget": budget, "evaluations": None, "seconds": None, "cpu_s": None, "share": None, "share_worst": None}
 

@@ -71,7 +71,10 @@ class Runs:
         for _, o in options:
             models.setdefault(repr(o["model"]), _model(o["model"])[0])
             chips.setdefault(self._hardware(o), _chip(*self._hardware(o)))
-        self.census, self.chip = merged([models[repr(o["model"])] for _, o in options]), merged([chips[self._hardware(o)] for _, o in options])
+        self.census, self.chip = (
+            merged([models[repr(o["model"])] for _, o in options]),
+            merged([chips[self._hardware(o)] for _, o in options]),
+        )
         degrees = np.array([[o.get(f"n_{k}", 1) for k in ("tp", "cp", "dp", "pp", "etp", "ep")] for _, o in options], dtype=float).T
         self.layout = Layout(*(np.asarray(v, dtype=float) for v in vars(make_layout(*degrees)).values()))
         keys = ("seq_len", "micro_batch", "global_batch", "recompute", "zero", "n_interleave")

@@ -24,8 +24,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = tuple(ROOT / name for name in ("README.md", "docs/tutorial.md", "docs/how-to.md"))
 RUN, QUICKSTART = "runs/quickstart", "codesign run studies/quickstart.yaml"
 FENCE = re.compile(r"^```(?P<kind>\w+)(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.S | re.M)
-NOT_RUN = ("scripts/", ". .venv/", "git ", "pip ", "cp ", "codesign dashboard", "codesign validate",
-           "codesign measure", "codesign calibrate my-kernels.csv")  # servers, set-up, minutes, or a GPU
+NOT_RUN = (
+    "scripts/",
+    ". .venv/",
+    "git ",
+    "pip ",
+    "cp ",
+    "codesign dashboard",
+    "codesign validate",
+    "codesign measure",
+    "codesign calibrate my-kernels.csv",
+)  # servers, set-up, minutes, or a GPU
 
 
 @dataclass(frozen=True)

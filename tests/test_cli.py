@@ -151,7 +151,10 @@ def test_a_model_that_fits_nowhere(tmp_path):
         (["evaluate", "--model", "deepseek-v3", "--accelerator", "h100_sxm", "--n-tp", "3", "--n-ep", "5"], ["edp"]),
         (["evaluate", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm", "--n-pp", "40"], ["32 layers", "n_pp at most 32"]),
         (["evaluate", "--model", "llama-3.1-8b", "--accelerator", "h100_sxm", "--n-ep", "4"], ["no experts", "leave --n-ep out"]),
-        (["evaluate", "--model", "llama-3.1-70b", "--accelerator", "h100_sxm", "--weight-bits", "5", "--batch", "0"], ["weight_bits", "batch"]),
+        (
+            ["evaluate", "--model", "llama-3.1-70b", "--accelerator", "h100_sxm", "--weight-bits", "5", "--batch", "0"],
+            ["weight_bits", "batch"],
+        ),
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_2(args, words, run_dir):
@@ -202,7 +205,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     path, out = write(tmp_path), tmp_path / "out"
     call("run", path, "--out", str(out))
     before = {f.name: f.stat().st_size for f in out.iterdir()}
-    limited = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from codesign.cli import main; main(['report', {str(out)!r}])"
+    small = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
+    )
+    limited = f"{small}; from codesign.cli import main; main(['report', {str(out)!r}])"
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "error:" in done.stderr and "Traceback" not in done.stderr
@@ -311,7 +317,17 @@ def test_explain_knows_every_name_that_is_shown(run_dir, tmp_path):
     resolved = open_study(write(tmp_path))
     names = {*COLUMNS, *ALIASES, *REASONS, *legal_variables(resolved.file), *resolved.problem.constraint_names}
     names |= set(pd.read_parquet(run_dir / "results.parquet").columns)
-    names |= {"balance", "speed tier", "slo.ttft", "lifecycle.budget", "search.seed", "layout.serve.n_tp", "decode.batch", "n_tp", "kv_bits"}
+    names |= {
+        "balance",
+        "speed tier",
+        "slo.ttft",
+        "lifecycle.budget",
+        "search.seed",
+        "layout.serve.n_tp",
+        "decode.batch",
+        "n_tp",
+        "kv_bits",
+    }
     unknown = [name for name in names if not explain(name)["meaning"]]
     assert not unknown
     assert "did you mean 'serve.n_tp'" in call("explain", "serve.ntp", code=2).stderr
@@ -331,7 +347,20 @@ def test_seeds_reproduce_a_sampled_run(tmp_path):
     path = write(tmp_path, {"space": {**FAST["space"], "architecture.n_experts": [64, 128, 256]}})
     fronts = []
     for name in ("a", "b"):
-        call("run", path, "--set", "search.method=nested", "--set", "search.sampler=nsga2", "--trials", "60", "--seed", "5", "--out", str(tmp_path / name))
+        call(
+            "run",
+            path,
+            "--set",
+            "search.method=nested",
+            "--set",
+            "search.sampler=nsga2",
+            "--trials",
+            "60",
+            "--seed",
+            "5",
+            "--out",
+            str(tmp_path / name),
+        )
         fronts.append((tmp_path / name / "front.csv").read_text())
     assert fronts[0] == fronts[1]
 
@@ -340,7 +369,17 @@ def test_list_models_and_accelerators_have_the_public_keys():
     models = json.loads(call("list", "models", "--json").stdout)
     assert {"name", "n_params", "n_active_params", "published_total", "published_active", "kv_bytes_per_tok", "source"} <= set(models[0])
     chips = json.loads(call("list", "accelerators", "--json").stdout)
-    assert {"name", "hbm_bytes", "hbm_bytes_per_s", "peak_flop_per_s", "scale_up_bytes_per_s", "scale_up_size", "scale_out_bytes_per_s", "tdp_w", "usd_per_h"} <= set(chips[0])
+    assert {
+        "name",
+        "hbm_bytes",
+        "hbm_bytes_per_s",
+        "peak_flop_per_s",
+        "scale_up_bytes_per_s",
+        "scale_up_size",
+        "scale_out_bytes_per_s",
+        "tdp_w",
+        "usd_per_h",
+    } <= set(chips[0])
     for kind in ("systems", "engines", "workloads", "memory", "attention", "samplers", "objectives", "constraints", "exports", "constants"):
         assert json.loads(call("list", kind, "--json").stdout)
 
@@ -349,8 +388,21 @@ def test_evaluate_has_the_public_keys():
     args = ["evaluate", "--model", "deepseek-v3", "--system", "h200_sxm_node", "--engine", "ideal", "--phase", "prefill,decode,train",
             "--n-ep", "64", "--batch", "512", "--isl", "2048", "--osl", "512", "--kv-bits", "8", "--json"]  # fmt: skip
     answer = json.loads(call(*args).stdout)
-    assert {"n_params", "n_active_params", "n_active_params_excl_in", "n_active_params_excl_both", "kv_bytes_per_tok"} <= set(answer["architecture"])
-    assert {"step_s", "tpot_s", "tok_per_s", "bound", "memory_bytes", "weight_bytes", "weight_bytes_mean", "kv_bytes", "usd_per_mtok", "fits"} <= set(answer["decode"])
+    assert {"n_params", "n_active_params", "n_active_params_excl_in", "n_active_params_excl_both", "kv_bytes_per_tok"} <= set(
+        answer["architecture"]
+    )
+    assert {
+        "step_s",
+        "tpot_s",
+        "tok_per_s",
+        "bound",
+        "memory_bytes",
+        "weight_bytes",
+        "weight_bytes_mean",
+        "kv_bytes",
+        "usd_per_mtok",
+        "fits",
+    } <= set(answer["decode"])
     assert {"ttft_s", "tok_per_s", "bound", "usd_per_mtok", "flop_matmul", "flop_attention", "fits"} <= set(answer["prefill"])
     assert {"step_s", "tok_per_s_per_device", "mfu_frac", "memory_bytes", "fits"} <= set(answer["train"])
     assert answer["architecture"]["kv_bytes_per_tok"] == 61 * 656

@@ -24,7 +24,9 @@ def execute(block: str, folder: Path, **addresses: str) -> None:
     for name in ("studies", "spaces"):
         shutil.copytree(ROOT / name, folder / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-m", "-e", "-c", block], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        ["bash", "-m", "-e", "-c", block], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 

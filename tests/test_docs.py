@@ -211,7 +211,8 @@ def test_recipe_attention_kind(recipes):
     model = {"name": "m", "architecture": dict(n_layers=36, d_model=4096, vocab=151936, n_heads=32, n_kv_heads=8, d_head=128, d_ff=14336)}
     scenario = {"accelerator": "h100_sxm", "batch": 64, "phase": "decode"}
     grouped, shared = (
-        evaluate_point({"model": model | {"architecture": model["architecture"] | {"attention": kind}}} | scenario) for kind in ("gqa", "tied")
+        evaluate_point({"model": model | {"architecture": model["architecture"] | {"attention": kind}}} | scenario)
+        for kind in ("gqa", "tied")
     )
     assert 2 * shared["architecture"]["kv_bytes_per_tok"] == grouped["architecture"]["kv_bytes_per_tok"]
     assert grouped["architecture"]["n_params"] - shared["architecture"]["n_params"] == 36 * 4096 * 8 * 128

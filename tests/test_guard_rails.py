@@ -115,7 +115,12 @@ def test_every_shipped_accelerator_with_a_peak_gets_finite_rates():
             continue
         for engine in ("ideal", "generic", "vllm"):
             chip = make_chip(name, engine)
-            for value in (*vars(chip.peak_flop_per_s).values(), chip.hbm_bytes_per_s, chip.scale_up.bytes_per_s, chip.scale_out.bytes_per_s):
+            for value in (
+                *vars(chip.peak_flop_per_s).values(),
+                chip.hbm_bytes_per_s,
+                chip.scale_up.bytes_per_s,
+                chip.scale_out.bytes_per_s,
+            ):
                 assert np.isfinite(value), name
                 assert value > 0, name
 
@@ -123,7 +128,12 @@ def test_every_shipped_accelerator_with_a_peak_gets_finite_rates():
 def test_a_smaller_vocabulary_is_no_free_lunch(tmp_path):
     """Demand and training text are converted through tokens per character."""
     space = {"architecture.vocab": [2_000, 151_936]}
-    problem = study(tmp_path, {"space": space, "lifecycle": {"pretrain_tok": "2 Ttok"}, "objectives": {"c_eq_flop": "maximize", "usd_per_mtok": "minimize"}}).problem
+    problem = study(
+        tmp_path,
+        {"space": space, "lifecycle": {"pretrain_tok": "2 Ttok"}, "objectives": {"c_eq_flop": "maximize", "usd_per_mtok": "minimize"}},
+    ).problem
     batch = problem.evaluate(np.array([[0], [1]]))
-    small, large = (batch.points["inference_flop"][batch.design == i].min() / batch.points["n_active_params"][batch.design == i].min() for i in (0, 1))
+    small, large = (
+        batch.points["inference_flop"][batch.design == i].min() / batch.points["n_active_params"][batch.design == i].min() for i in (0, 1)
+    )
     assert small > 1.2 * large

@@ -15,7 +15,9 @@ def loaded_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("module", ["codesign", "codesign.cli", "codesign.spec", "codesign.catalog", "codesign.objectives", "codesign.constraints"])
+@pytest.mark.parametrize(
+    "module", ["codesign", "codesign.cli", "codesign.spec", "codesign.catalog", "codesign.objectives", "codesign.constraints"]
+)
 def test_import_is_light(module):
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} does not exist yet")

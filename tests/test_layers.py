@@ -23,7 +23,6 @@ ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}
 BELOW_RESULTS = {"pandas", "pyarrow", "rich", "click", "plotly", "matplotlib"}  # only in `results` and rooms below it
 
 
-
 def files():
     return sorted(p for p in PACKAGE.rglob("*.py"))
 

@@ -82,7 +82,9 @@ def test_a_second_run_names_the_first_and_changes_nothing(tmp_path):
 
 def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(tmp_path):
     path = write(tmp_path, space=LARGE, search={"method": "exhaustive"})
-    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))"
+    limit = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))"
+    )
     full = start("run", path, "--out", str(tmp_path / "out"), before=SLOW + limit)
     _, stderr = full.communicate(timeout=120)
     assert full.returncode == 2 and "error:" in stderr and "free space" in stderr and "Traceback" not in stderr
@@ -126,6 +128,8 @@ def test_a_worker_needs_a_storage(tmp_path):
     alone = start("run", write(tmp_path), "--worker")
     _, stderr = alone.communicate(timeout=60)
     assert alone.returncode == 2 and "--storage" in stderr
-    exhaustive = start("run", write(tmp_path, search={"method": "exhaustive"}), "--storage", f"journal:{tmp_path}/log", "--out", str(tmp_path / "x"))
+    exhaustive = start(
+        "run", write(tmp_path, search={"method": "exhaustive"}), "--storage", f"journal:{tmp_path}/log", "--out", str(tmp_path / "x")
+    )
     _, stderr = exhaustive.communicate(timeout=60)
     assert exhaustive.returncode == 2 and "search.method=nested" in stderr

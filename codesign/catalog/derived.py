@@ -49,26 +49,16 @@ def parse(text: str) -> dict[str, float]:
 
 def scaled(record: dict[str, Any], factors: Mapping[str, float], base: str) -> dict[str, Any]:
     """The record with its figures multiplied; provenance says of what they are multiples.  Changes and returns `record`."""
-    wrong = [
-        Diagnostic(f"'{key}' cannot be scaled", hint=did_you_mean(key, SCALES, "figures"))
-        for key in factors
-        if key not in SCALES
-    ]
+    wrong = [Diagnostic(f"'{key}' cannot be scaled", hint=did_you_mean(key, SCALES, "figures")) for key in factors if key not in SCALES]
     wrong += [
-        Diagnostic(f"{key} = {value:g}: a factor is a number above 0")
-        for key, value in factors.items()
-        if not 0 < value < float("inf")
+        Diagnostic(f"{key} = {value:g}: a factor is a number above 0") for key, value in factors.items() if not 0 < value < float("inf")
     ]
     if wrong:
         raise SpecError(wrong)
     for key, factor in factors.items():
         touched = [dotted for dotted in SCALES[key] if _multiply(record, dotted, factor)]
         if not touched:
-            raise SpecError(
-                Diagnostic(
-                    f"{base} has no {key.replace('_', ' ')} to scale", hint="state the figure in a file with 'base:'"
-                )
-            )
+            raise SpecError(Diagnostic(f"{base} has no {key.replace('_', ' ')} to scale", hint="state the figure in a file with 'base:'"))
         for dotted in touched:
             origin = record["provenance"].get(dotted, {"unit": ""})
             record["provenance"][dotted] = origin | {

@@ -30,9 +30,7 @@ def read_config(path: str | Path) -> dict:
     config.notes += notes
     if known not in FAMILIES:
         _refuse_foreign(config, file, kind)
-        config.notes.append(
-            f"model_type {kind!r} is not a known family: read as a Llama-like decoder, best effort"
-        )
+        config.notes.append(f"model_type {kind!r} is not a known family: read as a Llama-like decoder, best effort")
     architecture: dict[str, Any] = {}
     for reader in readers:
         reader(config, architecture)
@@ -68,9 +66,7 @@ def _load(file: Path) -> dict:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         hint = "give a config.json or the folder that holds one"
-        raise SpecError(
-            Diagnostic(f"cannot read the model: {error.strerror or error}", str(file), hint=hint)
-        ) from None
+        raise SpecError(Diagnostic(f"cannot read the model: {error.strerror or error}", str(file), hint=hint)) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise SpecError(Diagnostic(f"not a JSON text: {error}", str(file))) from None
     except json.JSONDecodeError as error:
@@ -90,20 +86,14 @@ def _text_part(raw: dict) -> tuple[dict, list[str]]:
         return raw, []
     outer = {k: v for k, v in raw.items() if not isinstance(v, dict) or k == "quantization_config"}
     merged = outer | {k: v for k, v in inner.items() if v is not None}
-    towers = [
-        k
-        for k in raw
-        if k.endswith("_config") and isinstance(raw[k], dict) and ("vision" in k or "audio" in k)
-    ]
+    towers = [k for k in raw if k.endswith("_config") and isinstance(raw[k], dict) and ("vision" in k or "audio" in k)]
     return merged, [f"text model only, without {', '.join(towers)}"] if towers else []
 
 
 def _refuse_foreign(config: Config, file: Path, kind: str) -> None:
     foreign = sorted(k for k in config.keys if FOREIGN.search(k))
     types = config.items("layer_types")
-    foreign += sorted(
-        {f"layer_types: {t}" for t in types if not str(t).endswith("_attention") or "linear" in str(t)}
-    )
+    foreign += sorted({f"layer_types: {t}" for t in types if not str(t).endswith("_attention") or "linear" in str(t)})
     if foreign:
         message = f"model_type {kind!r} describes layers that cannot be imported: {', '.join(foreign)}"
         hint = "write a catalog entry by hand (see codesign/catalog/models) and give its path"
@@ -115,17 +105,13 @@ def _complaint(file: Path, kind: str, config: Config) -> SpecError:
     if config.missing:
         missing = ", ".join(dict.fromkeys(config.missing))
         hint = did_you_mean(kind, FAMILIES, "known families") if kind not in FAMILIES else None
-        problems.append(
-            Diagnostic(f"missing keys: {missing} (model_type {kind or 'not stated'})", str(file), hint=hint)
-        )
+        problems.append(Diagnostic(f"missing keys: {missing} (model_type {kind or 'not stated'})", str(file), hint=hint))
     return SpecError(problems)
 
 
 def _name(raw: dict, file: Path) -> str:
     stated = str(raw.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
-    stem = (
-        file.resolve().parent.name if file.name == "config.json" else re.sub(r"[_-]?config$", "", file.stem)
-    )
+    stem = file.resolve().parent.name if file.name == "config.json" else re.sub(r"[_-]?config$", "", file.stem)
     return (stated or stem or "model").lower()
 
 
@@ -150,9 +136,7 @@ def _precision(config: Config, file: Path) -> dict[str, float]:
     except (AttributeError, TypeError, ValueError):
         raise SpecError(Diagnostic("quantization_config has an unexpected form", str(file))) from None
     if bits is None:
-        config.notes.append(
-            f"quantization {quant.get('quant_method', quant.get('quant_algo'))!r} is not known: taken as 16 bit"
-        )
+        config.notes.append(f"quantization {quant.get('quant_method', quant.get('quant_algo'))!r} is not known: taken as 16 bit")
         bits = (16, 16)
     return {"weight_bits": float(bits[0]), "kv_bits": kv_bits, "act_bits": float(bits[1])}
 

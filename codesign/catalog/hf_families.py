@@ -35,13 +35,7 @@ class Config:
         if value is None:
             self.missing.append(" or ".join(names))
             return least
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or value != value
-            or value % 1
-            or value < least
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value % 1 or value < least:
             self.wrong.append(f"{names[0]}: {value!r} is not a whole number of at least {least}")
             return least
         return int(value)
@@ -146,9 +140,7 @@ def _routed(c: Config, a: dict, width: str = "moe_intermediate_size") -> None:
     a["n_active_experts"] = c.count("num_experts_per_tok", "experts_per_token", "num_experts_per_token")
     a["d_expert"] = c.count(width)
     if a["n_active_experts"] > a["n_experts"]:
-        c.wrong.append(
-            f"num_experts_per_tok: {a['n_active_experts']} is more than the {a['n_experts']} experts"
-        )
+        c.wrong.append(f"num_experts_per_tok: {a['n_active_experts']} is more than the {a['n_experts']} experts")
 
 
 def _experts_after_dense(c: Config, a: dict) -> None:
@@ -297,9 +289,7 @@ ALIASES = {
     "kimi_k25": "kimi_k2",
 }
 # keys of layers that no reader above understands: an unknown family that has them is refused, not guessed
-FOREIGN = re.compile(
-    r"mamba|ssm|hybrid|rwkv|conv_kernel|linear_(num|key|value)|compress|mixer", re.IGNORECASE
-)
+FOREIGN = re.compile(r"mamba|ssm|hybrid|rwkv|conv_kernel|linear_(num|key|value)|compress|mixer", re.IGNORECASE)
 
 
 def guess(c: Config, a: dict) -> None:

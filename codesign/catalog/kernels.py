@@ -88,7 +88,9 @@ def _stack(engines: list[dict[str, Any]], chip: Mapping[str, Any]) -> dict[str, 
         block = engine.get("training", {})
         rows = block.get("by_chip", {})
         known = next((c for c in (chip["name"], *_likeness(engines, chip)["chips"]) if c in rows), None)
-        merged |= {k: v for k, v in block.items() if not k.startswith("by_")} | block.get("by_vendor", {}).get(vendor, {}) | rows.get(known, {})
+        merged |= (
+            {k: v for k, v in block.items() if not k.startswith("by_")} | block.get("by_vendor", {}).get(vendor, {}) | rows.get(known, {})
+        )
     return {k: v for k, v in merged.items() if isinstance(v, (int, float))}
 
 

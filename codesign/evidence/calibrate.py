@@ -96,10 +96,15 @@ def calibrate(path: str | Path, kind: str, chip: str | None = None, engine: str 
     engine = _only("engine", engine, cases, lambda case: case.engine, path)
     cases, skipped = _choose(cases, skipped, lambda case: case.engine, engine)
     if engine == "ideal":
-        raise UserError("the ideal engine has no constants to fit: it is the bare roofline", hint="name the engine of the runs in the column `engine`")
+        raise UserError(
+            "the ideal engine has no constants to fit: it is the bare roofline", hint="name the engine of the runs in the column `engine`"
+        )
     runs = Runs(kind, engine, chip, cases)
     if len(runs.cases) < LEAST_ROWS:
-        raise UserError(f"{path}: {len(runs.cases)} rows of {chip} can be predicted, a fit needs {LEAST_ROWS} or more", hint=_reasons([*skipped, *runs.skipped]))
+        raise UserError(
+            f"{path}: {len(runs.cases)} rows of {chip} can be predicted, a fit needs {LEAST_ROWS} or more",
+            hint=_reasons([*skipped, *runs.skipped]),
+        )
     return _fit(Path(path), runs, skipped)
 
 
@@ -182,7 +187,10 @@ def _fit(path: Path, runs: Runs, skipped: Sequence[tuple[str, str]]) -> Calibrat
         posterior = fit.solve(errors, weights, prior, posterior)
         after = runs.settle(list(zip(some, posterior.x, strict=True)))
     if posterior is None or not posterior.told.any():
-        raise UserError(f"{path}: {len(runs.cases)} rows of {runs.chip} identify no constant: every one stays at the catalog's value", hint=_wanted(runs.kind))
+        raise UserError(
+            f"{path}: {len(runs.cases)} rows of {runs.chip} identify no constant: every one stays at the catalog's value",
+            hint=_wanted(runs.kind),
+        )
     if not posterior.free.any():
         hint = f"what they identify agrees with the catalog within {fit.MOVES:g} sd; median error {np.median(np.abs(before)):.1%}"
         raise UserError(f"{path}: {len(runs.cases)} rows of {runs.chip} move no constant, so there is nothing to write", hint=hint)

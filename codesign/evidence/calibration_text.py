@@ -73,7 +73,9 @@ def warnings(c: Calibration) -> list[str]:
     before, held_out = (error_of(e)["median_abs_err"] for e in (c.before, c.held_out))
     found = []
     if held_out > before:
-        found.append(f"left-out rows are predicted no better than by the catalog ({held_out:.1%} against {before:.1%}): the fit may hold on these rows only")
+        found.append(
+            f"left-out rows are predicted no better than by the catalog ({held_out:.1%} against {before:.1%}): the fit may hold on these rows only"
+        )
     if len({case.group for case in c.cases}) == 1:
         found.append("all rows are one group (source, model, chip, precision): nothing says that the constants carry over to another model")
     at_limit = [t.name for t, x, _ in c.moved if min(x - t.bounds[0], t.bounds[1] - x) < 1e-3]
@@ -82,11 +84,17 @@ def warnings(c: Calibration) -> list[str]:
 
 def screen(c: Calibration, output: str) -> str:
     """The answer for a terminal."""
-    lines = [f"{c.engine} on {c.chip}: {len(c.cases)} rows in {len({case.group for case in c.cases})} groups, {len(c.skipped)} skipped", "", "moved"]
+    lines = [
+        f"{c.engine} on {c.chip}: {len(c.cases)} rows in {len({case.group for case in c.cases})} groups, {len(c.skipped)} skipped",
+        "",
+        "moved",
+    ]
     for row in map(lambda r: _moved(*r), c.moved):
         more = f"   and {row['n_figures'] - 1} more" if row["n_figures"] > 1 else ""
         factor = f"x {row['factor']:.3f}" if row["factor"] is not None else ""
-        lines.append(f"  {row['name']:<30}{_figure(row['before'], row['unit']):>10} -> {_figure(row['after'], row['unit']):<10} +- {_figure(row['sd'], row['unit']):<9}{factor:<9}{row['key']}{more}")
+        lines.append(
+            f"  {row['name']:<30}{_figure(row['before'], row['unit']):>10} -> {_figure(row['after'], row['unit']):<10} +- {_figure(row['sd'], row['unit']):<9}{factor:<9}{row['key']}{more}"
+        )
     lines += ["", "stayed at the catalog's value"]
     lines += [f"  {t.name:<30}{why}" for t, why in c.stayed]
     lines += ["", f"{'':<24}{'median error':>14}{'P90':>9}{'bias':>9}"]
@@ -106,7 +114,11 @@ def _figure(value: float, unit: str) -> str:
 def next_command(c: Calibration, output: str) -> str:
     """`codesign evaluate` of the first row under the new file."""
     option = c.cases[0].options[0]
-    given = {k: option[k] for k in FLAGS if option.get(k) is not None and not (k.startswith("n_") and option[k] == 1 and k not in ("n_tp", "n_etp"))}
+    given = {
+        k: option[k]
+        for k in FLAGS
+        if option.get(k) is not None and not (k.startswith("n_") and option[k] == 1 and k not in ("n_tp", "n_etp"))
+    }
     if isinstance(given.get("model"), Mapping):  # a row with dimensions of its own: any model of the catalog will do
         given["model"] = "llama-3.1-8b"
         given = {k: v for k, v in given.items() if k not in ("n_ep", "n_etp")}

@@ -38,7 +38,16 @@ MODULES: dict[str, tuple[str, ...]] = {
     "lifecycle.quality_factors": ("LONG_CONTEXT_TOK",),
     "lifecycle.quality_validity": ("MAX_TOK_PER_PARAM", "MAX_EPOCHS"),
 }
-UNITS = {"BITS_STORED": "bit", "DEVICE_S_BETWEEN_FAILURES": "s", "TOKEN_IMBALANCE": "1", "E": "nat", "A": "nat", "B": "nat", "window_free_tok": "tok", "quant_gamma_bits": "bit"}
+UNITS = {
+    "BITS_STORED": "bit",
+    "DEVICE_S_BETWEEN_FAILURES": "s",
+    "TOKEN_IMBALANCE": "1",
+    "E": "nat",
+    "A": "nat",
+    "B": "nat",
+    "window_free_tok": "tok",
+    "quant_gamma_bits": "bit",
+}
 
 
 class Constant(NamedTuple):

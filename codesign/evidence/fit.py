@@ -184,7 +184,9 @@ def _least_squares(errors: Errors, x: np.ndarray, free: np.ndarray, weights: np.
         return np.concatenate([slopes[:, None] * full, np.diag(_soft_slope(y / (FAR * prior.sd[at])) / prior.sd[at])])
 
     inside = np.clip(x[at], prior.low[at], prior.high[at])
-    found = least_squares(residuals, inside, jacobian, bounds=(prior.low[at], prior.high[at]), max_nfev=MOST_EVALUATIONS, ftol=1e-6, xtol=1e-3)
+    found = least_squares(
+        residuals, inside, jacobian, bounds=(prior.low[at], prior.high[at]), max_nfev=MOST_EVALUATIONS, ftol=1e-6, xtol=1e-3
+    )
     return whole(found.x)
 
 

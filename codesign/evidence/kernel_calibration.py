@@ -1,9 +1,9 @@
 """`codesign calibrate --kind kernels`: constants of single kernels from times of single kernels, as `codesign measure` writes them.
 
-    gemm              t = t0 + max(2 m n k / (compute peak), (n k width + 2 m (n + k)) / (memory bandwidth))
-    attention_decode  t = t0 + 4 batch kv_heads d_head context / (memory bandwidth)
-    all_reduce        t = min(a1 + (n-1) b / (e1 link), a2 + 2 (n-1)/n b / (e2 link))
-    hbm               bytes over time: reported beside the catalog's bandwidth, not fitted
+gemm              t = t0 + max(2 m n k / (compute peak), (n k width + 2 m (n + k)) / (memory bandwidth))
+attention_decode  t = t0 + 4 batch kv_heads d_head context / (memory bandwidth)
+all_reduce        t = min(a1 + (n-1) b / (e1 link), a2 + 2 (n-1)/n b / (e2 link))
+hbm               bytes over time: reported beside the catalog's bandwidth, not fitted
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ def calibrate_kernels(path: str | Path, chip: str | None = None, engine: str | N
     rows = [row for row in rows if catalog.find("accelerators", row.text("accelerator")).name == chip]
     engine = catalog.find("engines", engine or rows[0].text("engine") or "generic").name
     if engine == "ideal":
-        raise UserError("the ideal engine has no constants to fit: it is the bare roofline", hint="--engine generic, or the engine whose kernels were timed")
+        raise UserError(
+            "the ideal engine has no constants to fit: it is the bare roofline",
+            hint="--engine generic, or the engine whose kernels were timed",
+        )
     record, constants = catalog.load("accelerators", chip), catalog.kernel_constants(engine, chip)
     parts, skipped = _sorted(rows)
     cells = []
@@ -79,7 +82,9 @@ def calibrate_kernels(path: str | Path, chip: str | None = None, engine: str | N
             cells += [found] if isinstance(found, Cell) else []
             skipped += [] if isinstance(found, Cell) else [(row.id, found) for row in members]
     if not any(cell.posterior.free.any() for cell in cells):
-        raise UserError(f"{path}: {len(rows)} rows of {chip} move no constant, so there is nothing to write", hint=_why_nothing(cells, skipped))
+        raise UserError(
+            f"{path}: {len(rows)} rows of {chip} move no constant, so there is nothing to write", hint=_why_nothing(cells, skipped)
+        )
     return KernelCalibration(Path(path), chip, engine, tuple(cells), len(rows), _hbm(parts, record), tuple(skipped))
 
 

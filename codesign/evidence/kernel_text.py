@@ -48,7 +48,9 @@ def _cell(cell: Cell) -> dict[str, Any]:
 def warnings(c: KernelCalibration) -> list[str]:
     found = []
     if c.hbm is not None and not HBM_RANGE[0] <= c.hbm <= HBM_RANGE[1]:
-        found.append(f"a copy reaches {c.hbm:.2f} of the catalog's HBM bandwidth of {c.chip}: is it that chip, and was nothing else running?")
+        found.append(
+            f"a copy reaches {c.hbm:.2f} of the catalog's HBM bandwidth of {c.chip}: is it that chip, and was nothing else running?"
+        )
     for cell in c.cells:
         if error_of(cell.held_out)["median_abs_err"] > error_of(cell.before)["median_abs_err"]:
             found.append(f"{cell.op} {cell.key}: left-out rows are predicted no better than by the catalog")
@@ -61,7 +63,9 @@ def screen(c: KernelCalibration, output: str) -> str:
     lines += [f"{'kernel':<24}{'rows':>5}  {'error before':>13}{'after':>8}{'left out':>10}   constants"]
     for cell in c.cells:
         errors = [error_of(e)["median_abs_err"] for e in (cell.before, cell.after, cell.held_out)]
-        lines.append(f"{cell.op + ' ' + cell.key:<24}{len(cell.before):>5}  {errors[0]:>13.1%}{errors[1]:>8.1%}{errors[2]:>10.1%}   {_constants(cell)}")
+        lines.append(
+            f"{cell.op + ' ' + cell.key:<24}{len(cell.before):>5}  {errors[0]:>13.1%}{errors[1]:>8.1%}{errors[2]:>10.1%}   {_constants(cell)}"
+        )
     if c.hbm is not None:
         lines += ["", f"copy: {c.hbm:.2f} of the catalog's HBM bandwidth"]
     lines += [f"skipped  {name}: {why}" for name, why in c.skipped]
@@ -72,7 +76,11 @@ def screen(c: KernelCalibration, output: str) -> str:
 def _constants(cell: Cell) -> str:
     parts = []
     for (name, value), free, told in zip(cell.values.items(), cell.posterior.free, cell.posterior.told, strict=True):
-        change = f"{_figure(name, cell.start[name])} -> {_figure(name, value)}" if free else f"{_figure(name, value)} ({'agrees' if told else 'not told'})"
+        change = (
+            f"{_figure(name, cell.start[name])} -> {_figure(name, value)}"
+            if free
+            else f"{_figure(name, value)} ({'agrees' if told else 'not told'})"
+        )
         parts.append(f"{name} {change}")
     return ", ".join(parts)
 
@@ -90,7 +98,9 @@ def file_text(c: KernelCalibration, target: Path) -> str:
     tree: dict[str, Any] = {}
     for cell in c.cells:
         if cell.posterior.free.any():
-            tree.setdefault(cell.op, {})[cell.key] = {name: _written(name, value) for name, value in cell.values.items()} | {"residual": cell.residual}
+            tree.setdefault(cell.op, {})[cell.key] = {name: _written(name, value) for name, value in cell.values.items()} | {
+                "residual": cell.residual
+            }
     if "all_reduce" in tree:  # the loader takes all group sizes from one table
         for n, row in catalog.kernel_constants(c.engine, c.chip)["all_reduce"].items():
             tree["all_reduce"].setdefault(str(n), {name: _written(name, value) for name, value in row.items()})

@@ -67,7 +67,10 @@ def plan(n_devices: int, kernels: Sequence[str] = KERNELS, quick: bool = False) 
     step = 2 if quick else 1
     found: list[Probe] = []
     if "gemm" in kernels:
-        rows, sides = (1, 16, 64, 256, 1024, 4096, 16384)[::step], ((1024, 1024), (4096, 4096), (8192, 8192), (4096, 14336), (14336, 4096))[::step]
+        rows, sides = (
+            (1, 16, 64, 256, 1024, 4096, 16384)[::step],
+            ((1024, 1024), (4096, 4096), (8192, 8192), (4096, 14336), (14336, 4096))[::step],
+        )
         found += [Probe("gemm", dtype, m=m, n=n, k=k) for dtype in DTYPES for n, k in sides for m in rows]
     if "hbm" in kernels:
         found += [Probe("hbm", "bf16", n_bytes=1 << p) for p in range(20, 33, 2 * step)]
@@ -129,10 +132,14 @@ def chosen(text: str) -> tuple[str, ...]:
 def report(output: str, rows: Sequence[dict], skipped: Sequence[tuple[str, str]]) -> str:
     """What could not be timed and why, what was written, and the next command."""
     left_out = [f"skipped  {name}: {why}" for name, why in skipped]
-    return "\n".join([*left_out, f"{output} written: {len(rows)} kernels", f"next  codesign calibrate {output} --kind kernels -o my-engine.yaml"])
+    return "\n".join(
+        [*left_out, f"{output} written: {len(rows)} kernels", f"next  codesign calibrate {output} --kind kernels -o my-engine.yaml"]
+    )
 
 
-def run(output: str, accelerator: str | None, kernels: Sequence[str], quick: bool, echo: Callable[[str], None], machine: Machine | None = None) -> str:
+def run(
+    output: str, accelerator: str | None, kernels: Sequence[str], quick: bool, echo: Callable[[str], None], machine: Machine | None = None
+) -> str:
     """Measure this machine and write the CSV; what to say of it.  An unusable file name or chip is refused before the work starts."""
     target = Path(output)
     if target.suffix != ".csv":
@@ -146,10 +153,16 @@ def run(output: str, accelerator: str | None, kernels: Sequence[str], quick: boo
         machine = open_machine()
     chip = chip or recognise(machine.name)
     if chip is None:
-        raise UserError(f"the device '{machine.name}' is not one accelerator of the catalog", hint="name it: --accelerator NAME; `codesign list accelerators`")
+        raise UserError(
+            f"the device '{machine.name}' is not one accelerator of the catalog",
+            hint="name it: --accelerator NAME; `codesign list accelerators`",
+        )
     rows, skipped = measure(machine, plan(machine.n_devices, kernels, quick), chip, f"codesign measure on {machine.name}", echo)
     if not rows:
-        raise UserError(f"{machine.name} could run none of the kernels", hint="; ".join(sorted({why for _, why in skipped})) or "ask for others: --kernels")
+        raise UserError(
+            f"{machine.name} could run none of the kernels",
+            hint="; ".join(sorted({why for _, why in skipped})) or "ask for others: --kernels",
+        )
     beside = target.with_name(target.name + ".part")
     beside.write_text(csv_text(rows), encoding="utf-8")
     beside.replace(target)

@@ -47,7 +47,11 @@ def write(path: str | os.PathLike, validations: Sequence[Validation]) -> Path:
 
 def _point(v: Validation, line: Line) -> dict[str, Any]:
     case = line.case
-    command = f"codesign validate --kind {v.kind} --explain {line.id}" if v.is_shipped else f"codesign validate {v.path} --kind {v.kind} --explain {line.id}"
+    command = (
+        f"codesign validate --kind {v.kind} --explain {line.id}"
+        if v.is_shipped
+        else f"codesign validate {v.path} --kind {v.kind} --explain {line.id}"
+    )
     return {
         "id": line.id, "series": f"{line.phase} {line.metric}", "class": "MoE" if case.is_moe else "dense",
         "measured": _six(line.measured), "predicted": _six(line.predicted), "lower": _six(line.lower), "upper": _six(line.upper),
@@ -57,7 +61,14 @@ def _point(v: Validation, line: Line) -> dict[str, Any]:
 
 
 def _row(v: Validation, r: dict[str, Any]) -> list[str]:
-    return [r["group"], str(r["n"]), percent(r["median_abs_err"]), percent(r["p90_abs_err"]), percent(r["median_bias"], True), f"{r['coverage']:.0%}"]
+    return [
+        r["group"],
+        str(r["n"]),
+        percent(r["median_abs_err"]),
+        percent(r["p90_abs_err"]),
+        percent(r["median_bias"], True),
+        f"{r['coverage']:.0%}",
+    ]
 
 
 def _six(value: float) -> float:

@@ -89,7 +89,9 @@ def kind_of(path: str | Path) -> str:
     found = [kind for kind in KINDS if all(set(names) & header for names in REQUIRED[kind])]
     if len(found) != 1:
         hint = "; ".join(f"{kind} needs {', '.join(' or '.join(names) for names in REQUIRED[kind])}" for kind in KINDS)
-        raise UserError(Diagnostic("neither training nor inference evidence by its columns: say which with --kind", str(path), 1, hint=hint))
+        raise UserError(
+            Diagnostic("neither training nor inference evidence by its columns: say which with --kind", str(path), 1, hint=hint)
+        )
     return found[0]
 
 
@@ -101,7 +103,9 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             records = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(Diagnostic(f"cannot be read: {reason}", str(path), hint=f"a CSV file in UTF-8, as {shipped(KINDS[0]).parent}")) from None
+        raise UserError(
+            Diagnostic(f"cannot be read: {reason}", str(path), hint=f"a CSV file in UTF-8, as {shipped(KINDS[0]).parent}")
+        ) from None
     if not header:
         raise UserError(Diagnostic("is empty", str(path), hint="the first line names the columns"))
     return header, records
@@ -114,7 +118,9 @@ def _check_header(path: Path, kind: str, header: list[str]) -> None:
             close = nearest(names[0], header)
             hint = f"is it '{close}'? rename that column" if close else f"columns here: {', '.join(header[:12]) or 'none'}"
             found.append(Diagnostic(f"no column '{' or '.join(names)}': {kind} evidence needs it", str(path), 1, hint=hint))
-    found += [Diagnostic(f"column '{name}' occurs twice", str(path), 1) for name in sorted({n for n in header if n and header.count(n) > 1})]
+    found += [
+        Diagnostic(f"column '{name}' occurs twice", str(path), 1) for name in sorted({n for n in header if n and header.count(n) > 1})
+    ]
     if found:
         if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
             found = [Diagnostic("cells are not separated by commas", str(path), 1, hint="export the table with ',' between cells")]
@@ -123,7 +129,9 @@ def _check_header(path: Path, kind: str, header: list[str]) -> None:
 
 def _row(path: Path, kind: str, header: list[str], line: int, cells: list[str], problems: list[Diagnostic]) -> Row:
     if len(cells) > len(header):
-        problems.append(Diagnostic(f"row has {len(cells)} cells, the header {len(header)}", str(path), line, hint="quote cells that contain a comma"))
+        problems.append(
+            Diagnostic(f"row has {len(cells)} cells, the header {len(header)}", str(path), line, hint="quote cells that contain a comma")
+        )
     typed: dict[str, Any] = {}
     raw = dict(zip(header, (cell.strip() for cell in cells), strict=False))
     name = raw.get("id") or f"row-{line}"

@@ -77,7 +77,9 @@ def sweeps(lines: Sequence[Line], err: Callable[[Line], float] | None = None) ->
         measured = np.log([line.measured for line in part])
         tau, n_pairs = kendall(measured, measured + [error(line) for line in part])
         if n_pairs:
-            found.append({"phase": key[0], "group": " | ".join(key[2:]), "metric": key[1], "n": len(part), "n_pairs": n_pairs, "kendall_tau": tau})
+            found.append(
+                {"phase": key[0], "group": " | ".join(key[2:]), "metric": key[1], "n": len(part), "n_pairs": n_pairs, "kendall_tau": tau}
+            )
     return found
 
 

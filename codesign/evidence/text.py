@@ -84,13 +84,23 @@ def markdown(v: Validation) -> str:
     """The published accuracy table of one kind."""
     s = summary(v)
     title = {"training": "Training", "inference": "Serving"}[v.kind]
-    blocks = [f"## {title}", f"{s['n_scored']} of {v.n_rows} rows predicted.", fenced(overall_table(s)), fenced(margin_table(s["margins"])), _effects(s, fenced)]
+    blocks = [
+        f"## {title}",
+        f"{s['n_scored']} of {v.n_rows} rows predicted.",
+        fenced(overall_table(s)),
+        fenced(margin_table(s["margins"])),
+        _effects(s, fenced),
+    ]
     if s.get("left_out_coverage"):
         blocks += ["Coverage of the 80 % intervals, fitted with whole groups left out:", fenced(coverage_table(s["left_out_coverage"]))]
     blocks += ["Constants: " + s["fitted"], *([fenced(held_out_table(s["held_out"]))] if "held_out" in s else [])] if v.is_shipped else []
     blocks += ["Groups, worst first:", fenced(group_table(s["groups"]))]
     blocks += ["Skipped rows:", fenced([["reason", "rows"], *([r["reason"], str(r["n"])] for r in s["skipped"])])] if s["skipped"] else []
-    blocks += ["Assumed where rows are silent:", fenced([["assumption", "rows"], *([r["note"], str(r["n"])] for r in s["notes"])])] if s["notes"] else []
+    blocks += (
+        ["Assumed where rows are silent:", fenced([["assumption", "rows"], *([r["note"], str(r["n"])] for r in s["notes"])])]
+        if s["notes"]
+        else []
+    )
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -169,7 +179,9 @@ def percent(value: float, signed: bool = False) -> str:
 def plain(rows: Rows) -> str:
     """First column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows
+    )
 
 
 def fenced(rows: Rows) -> str:

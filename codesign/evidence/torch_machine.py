@@ -26,7 +26,10 @@ def open_machine() -> TorchMachine:
     except ImportError as error:
         raise UserError(f"codesign measure needs PyTorch, which this Python cannot import ({error})", hint=INSTALL) from None
     if not torch.cuda.is_available():
-        raise UserError("codesign measure needs a GPU, and PyTorch sees none here", hint="check `nvidia-smi` (AMD: `rocm-smi`) and CUDA_VISIBLE_DEVICES; " + INSTALL)
+        raise UserError(
+            "codesign measure needs a GPU, and PyTorch sees none here",
+            hint="check `nvidia-smi` (AMD: `rocm-smi`) and CUDA_VISIBLE_DEVICES; " + INSTALL,
+        )
     return TorchMachine(torch, "cuda")
 
 

@@ -119,7 +119,11 @@ def _options(row: Row, base: dict[str, Any]) -> tuple[tuple[str, ...], tuple[dic
     micro = row["micro_batch_seqs"]
     sizes = (micro,) if micro else tuple(m for m in MICRO_BATCHES if per_rank % m == 0)
     stages = _interleavings(row, base)
-    assumed = (("recompute",) if len(modes) > 1 else ()) + (("micro-batch",) if micro is None else ()) + (("interleaving",) if len(stages) > 1 else ())
+    assumed = (
+        (("recompute",) if len(modes) > 1 else ())
+        + (("micro-batch",) if micro is None else ())
+        + (("interleaving",) if len(stages) > 1 else ())
+    )
     options = (base | {"recompute": m, "micro_batch": s, "n_interleave": v} for m in modes for s in sizes for v in stages)
     return assumed, tuple(options)
 

@@ -174,4 +174,3 @@ def _training(f: _Facts) -> list[Tunable]:
         f.kernel("scale-out efficiency", ("nccl",), ("efficiency",), ("scale_out",)),
         f.stack("fixed time per optimizer step", "step", unit=SECONDS),
     ]
-

@@ -14,7 +14,13 @@ from codesign.evidence.case import Case, Skip
 from codesign.evidence.predict import Prediction, predict
 from codesign.evidence.rows import Row, load, shipped
 
-PRIMARY = {"train": "tokens_per_s_per_gpu", "decode": "tpot_ms", "e2e": "tpot_ms", "prefill": "ttft_ms", "offline": "output_tokens_per_s_total"}
+PRIMARY = {
+    "train": "tokens_per_s_per_gpu",
+    "decode": "tpot_ms",
+    "e2e": "tpot_ms",
+    "prefill": "ttft_ms",
+    "offline": "output_tokens_per_s_total",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,11 @@ def _lines(kind: str, row: Row) -> list[Line]:
 
 def _roofline(case: Case, prediction: Prediction) -> dict[str, float]:
     """Errors of the bare roofline at the batch that was scored."""
-    bare = predict(case, engine="ideal", batch=prediction.scenario["batch"]) if "batch" in prediction.scenario else predict(case, engine="ideal")
+    bare = (
+        predict(case, engine="ideal", batch=prediction.scenario["batch"])
+        if "batch" in prediction.scenario
+        else predict(case, engine="ideal")
+    )
     return {metric: log(value / case.measured[metric]) for metric, value in bare.values.items()}
 
 

@@ -44,7 +44,9 @@ def _close(s: Subject, plan: dict[str, Any]) -> list[str]:
     pools = {"training": plan["training_memory"]} | {role: fleet["memory"] for role, fleet in plan["serving"].items()}
     for name, used in pools.items():
         if used["used_frac"] > 1 - NARROW:
-            out.append(f"{name} fills {used['used_frac']:.1%} of what may be used of its fullest device's memory: fragmentation may stop it")
+            out.append(
+                f"{name} fills {used['used_frac']:.1%} of what may be used of its fullest device's memory: fragmentation may stop it"
+            )
     return out
 
 

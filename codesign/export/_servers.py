@@ -137,7 +137,9 @@ def notes(s: Subject, server: Server, version: str, checkpoint: str) -> list[str
     if server.longest_tok > server.max_len_tok:
         found.append(f"Requests beyond the model's context are refused; the workload's wanted percentile has {server.longest_tok} tokens.")
     if server.n_draft_tok and server.drafter == HEAD:
-        found.append(f"The design counts on drafts, but the model has no multi-token-prediction modules: put a trained draft head in {DRAFT}.")
+        found.append(
+            f"The design counts on drafts, but the model has no multi-token-prediction modules: put a trained draft head in {DRAFT}."
+        )
     if n_nodes > 1:
         found.append(f"Start it on each of {n_nodes} nodes with NODE_RANK=0..{n_nodes - 1} and HEAD=<host of node 0>.")
     return found

@@ -33,7 +33,9 @@ def comment(text: Any) -> str:
     return f"# {line(text)}"
 
 
-def script(notes: Iterable[Any], variables: Mapping[str, str], groups: Mapping[str, Options], command: Sequence[Any], last: str = "") -> str:
+def script(
+    notes: Iterable[Any], variables: Mapping[str, str], groups: Mapping[str, Options], command: Sequence[Any], last: str = ""
+) -> str:
     """Comments, variables that the environment may set, the array ARGS by group, a `last` line of ours, and the command."""
     array = []
     for title, options in groups.items():

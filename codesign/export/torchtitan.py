@@ -81,11 +81,18 @@ def _unlaid(s: Subject, job: dict[str, Any]) -> list[tuple[str, str]]:
     if job["zero_stage"] == 0 and job["n_dp"] > 1 and many:
         found.append(("whole replicas (train: zero 0) beside other parallelism", "search with zero: [1], or export to megatron"))
     if s.shape["n_experts"] and job["n_ep"] == 1 and job["n_etp"] != job["n_tp"]:
-        found.append(("whole experts on tensor-parallel ranks (train: n_ep 1 with n_tp)", "search with n_ep above 1 or n_tp: [1], or export to megatron"))
+        found.append(
+            (
+                "whole experts on tensor-parallel ranks (train: n_ep 1 with n_tp)",
+                "search with n_ep above 1 or n_tp: [1], or export to megatron",
+            )
+        )
     if job["n_ep"] > 1 and job["n_etp"] > 1:
         found.append(("tensor parallelism inside experts (train: n_etp)", "search with n_etp: [1], or export to megatron"))
     if job["n_interleave"] > 1 and -(-s.shape["n_layers"] // _per_stage(s, job)) != job["n_pp"] * job["n_interleave"]:
-        found.append(("virtual stages that do not fill the pipeline (train: n_interleave)", "search with layers that divide, or export to megatron"))
+        found.append(
+            ("virtual stages that do not fill the pipeline (train: n_interleave)", "search with layers that divide, or export to megatron")
+        )
     if s.train_bits not in (8, 16):
         found.append((f"{s.train_bits:g}-bit training (precision.train_bits)", "search with 8 or 16"))
     return found
@@ -189,7 +196,14 @@ def _known(name: str, flavors: str, arguments: str, always: set[str], maybe: set
 RECIPES = (
     _known("llama3", "llama3_args", "TransformerModelArgs", set(), {"pipeline"}, _llama),
     _known("qwen3", "qwen3_args", "Qwen3ModelArgs", set(), {"qk norm", "moe", "shared", "tied", "wide heads", "uneven heads"}, _qwen),
-    _known("deepseek_v3", "deepseekv3_args", "DeepSeekV3ModelArgs", {"mla", "moe"}, {"full query", "dense first", "shared", "pipeline"}, _deepseek),
+    _known(
+        "deepseek_v3",
+        "deepseekv3_args",
+        "DeepSeekV3ModelArgs",
+        {"mla", "moe"},
+        {"full query", "dense first", "shared", "pipeline"},
+        _deepseek,
+    ),
 )
 
 

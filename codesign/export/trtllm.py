@@ -42,9 +42,16 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
 def _script(server: Server, said: list[str], config: str) -> str:
     """More than one node goes through the launcher of the batch system."""
     n_nodes, each = server.nodes
-    where = ["srun", "--nodes", n_nodes, "--ntasks", server.n_devices, "--ntasks-per-node", each, "trtllm-llmapi-launch"] if n_nodes > 1 else []
+    where = (
+        ["srun", "--nodes", n_nodes, "--ntasks", server.n_devices, "--ntasks-per-node", each, "trtllm-llmapi-launch"] if n_nodes > 1 else []
+    )
     said = [note for note in said if not note.startswith("Start it on each")]
-    return script(said, {"MODEL": _servers.MODEL}, {"everything else is in the YAML": [("--config", config)]}, [*where, "trtllm-serve", "serve", Variable("MODEL")])
+    return script(
+        said,
+        {"MODEL": _servers.MODEL},
+        {"everything else is in the YAML": [("--config", config)]},
+        [*where, "trtllm-serve", "serve", Variable("MODEL")],
+    )
 
 
 def _config(server: Server) -> dict[str, Any]:

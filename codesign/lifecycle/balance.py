@@ -51,8 +51,17 @@ def rl_flop_per_param(rollout=2.0, reference=0.0, update=6.0):
 
 
 def compute(
-    n_matmul, *, pretrain_tok=0.0, rl_tok=0.0, in_tok=0.0, out_tok=0.0, c_rl=8.0, train_attention_flop=0.0,
-    rl_attention_flop=0.0, prefill_attention_flop=0.0, decode_attention_flop=0.0,
+    n_matmul,
+    *,
+    pretrain_tok=0.0,
+    rl_tok=0.0,
+    in_tok=0.0,
+    out_tok=0.0,
+    c_rl=8.0,
+    train_attention_flop=0.0,
+    rl_attention_flop=0.0,
+    prefill_attention_flop=0.0,
+    decode_attention_flop=0.0,
 ):
     """Necessary FLOP of each phase over the product's life.
 
@@ -138,7 +147,13 @@ def device_seconds(n_devices, days):
 
 
 def tokens_from_budget(
-    budget, per_pretrain_tok, *, committed=0.0, per_rl_tok=0.0, rl_tok=0.0, rl_per_pretrain_tok=0.0,
+    budget,
+    per_pretrain_tok,
+    *,
+    committed=0.0,
+    per_rl_tok=0.0,
+    rl_tok=0.0,
+    rl_per_pretrain_tok=0.0,
 ):
     """Tokens that the rest of a budget buys.
 
@@ -191,7 +206,14 @@ def tokens_from_balance(inference, per_pretrain_tok, *, per_rl_tok=None, rl_tok=
 
 
 def tokens_from_quality(
-    n_eff, c_eq_flop, *, law=CENTRAL, unique_tok=np.inf, n_active=None, c_quant=0.0, rl_tok=0.0,
+    n_eff,
+    c_eq_flop,
+    *,
+    law=CENTRAL,
+    unique_tok=np.inf,
+    n_active=None,
+    c_quant=0.0,
+    rl_tok=0.0,
 ):
     """Tokens that a target quality needs (mode `min_cost`).
 
@@ -377,6 +399,7 @@ def balanced_point(life):
     >>> round(float(point.pretrain / point.inference), 6)
     1.0
     """
+
     def rising(share):
         point = lifecycle_point(share, life)
         return point.pretrain > point.inference

@@ -26,11 +26,15 @@ class BatchLaw:
 # is used here. The two independent laws then differ by 10 % at 3e9 tokens and by 17 % at 15e12.
 BATCH_LAWS = {
     "bergsma": BatchLaw(
-        "bergsma", 0.0471 * 2048, 0.462,
+        "bergsma",
+        0.0471 * 2048,
+        0.462,
         "arXiv 2505.13738: B_crit = 0.0471 D^0.462 sequences of 2048, R2 0.94, <= 3.3B parameters",
     ),
     "zhang": BatchLaw(
-        "zhang", 22.91 * 512 * 1e6**-0.47 / 0.2, 0.47,
+        "zhang",
+        22.91 * 512 * 1e6**-0.47 / 0.2,
+        0.47,
         "arXiv 2410.21676: 22.91 (D/1e6)^0.47 sequences of 512 at 20 % overhead, 85M-1.2B parameters, C4",
     ),
 }

@@ -39,12 +39,43 @@ from codesign.lifecycle.scaling_law import (
 )
 
 __all__ = [
-    "CENTRAL", "DEFAULT", "LAWS", "POOLED", "SIGMA_LN_KNOW_BITS", "WEIGHT_FORMATS", "QualityLaw", "Sigma",
-    "assess", "attention_factor", "benchmark_readout", "effective_params", "effective_tokens",
-    "equivalent_compute", "factor_table", "kv_factor", "law_from_dict", "law_params", "linear_factor",
-    "loss", "moe_multiplier", "q_know_bits", "q_loss", "q_mixed", "q_reason", "quant_coefficient",
-    "quant_factor", "refusals", "shape_factor", "sigma_ln_c_eq", "sigma_ln_n_eff", "sigma_q_reason",
-    "simpleqa_readout", "tokens_for_quality", "training_factor", "useful_training_tok", "warnings",
+    "CENTRAL",
+    "DEFAULT",
+    "LAWS",
+    "POOLED",
+    "SIGMA_LN_KNOW_BITS",
+    "WEIGHT_FORMATS",
+    "QualityLaw",
+    "Sigma",
+    "assess",
+    "attention_factor",
+    "benchmark_readout",
+    "effective_params",
+    "effective_tokens",
+    "equivalent_compute",
+    "factor_table",
+    "kv_factor",
+    "law_from_dict",
+    "law_params",
+    "linear_factor",
+    "loss",
+    "moe_multiplier",
+    "q_know_bits",
+    "q_loss",
+    "q_mixed",
+    "q_reason",
+    "quant_coefficient",
+    "quant_factor",
+    "refusals",
+    "shape_factor",
+    "sigma_ln_c_eq",
+    "sigma_ln_n_eff",
+    "sigma_q_reason",
+    "simpleqa_readout",
+    "tokens_for_quality",
+    "training_factor",
+    "useful_training_tok",
+    "warnings",
     "window_factor",
 ]
 
@@ -138,8 +169,13 @@ def q_know_bits(n_total, weight_bits=16, c_fmt=1.0, exposures=1000.0):
 
 # logit slope per ln N_eff at 1B and 10B; the line through both reproduces 100B (arXiv 2505.09388 Tables 3-8)
 BENCHMARK_SLOPES = {
-    "mmlu": (0.60, 0.41), "mmlu_pro": (0.85, 0.45), "supergpqa": (0.71, 0.42), "gpqa": (1.4, 0.62),
-    "bbh": (1.1, 0.62), "gsm8k": (1.3, 0.53), "math": (0.76, 0.36),
+    "mmlu": (0.60, 0.41),
+    "mmlu_pro": (0.85, 0.45),
+    "supergpqa": (0.71, 0.42),
+    "gpqa": (1.4, 0.62),
+    "bbh": (1.1, 0.62),
+    "gsm8k": (1.3, 0.53),
+    "math": (0.76, 0.36),
 }
 
 
@@ -234,8 +270,19 @@ def sigma_ln_c_eq(n_eff, d_eff, sigma_n, law=CENTRAL, alternative=POOLED):
 
 
 def assess(
-    n_active, n_total, tok, *, unique_tok=np.inf, weight_bits=16, c_fmt=1.0, act_bits=16, fmt_act_bits=16,
-    exposures=1000.0, law=CENTRAL, alternative=POOLED, **design,
+    n_active,
+    n_total,
+    tok,
+    *,
+    unique_tok=np.inf,
+    weight_bits=16,
+    c_fmt=1.0,
+    act_bits=16,
+    fmt_act_bits=16,
+    exposures=1000.0,
+    law=CENTRAL,
+    alternative=POOLED,
+    **design,
 ):
     """All quality columns of a batch of designs, from parameters, tokens, precision and shape.
 
@@ -262,13 +309,21 @@ def assess(
     sigma_n = sigma_ln_n_eff(n_eff, np.asarray(n_total) / n_active, np.asarray(tok) / n_active)
     sigma_c = sigma_ln_c_eq(n_eff, d_eff, sigma_n, law, alternative)
     return {
-        "n_eff": n_eff, "d_eff": d_eff, "useful_tok": useful,
-        "loss": loss_nat, "c_eq_flop": c_eq_flop, "n_eq": n_eq,
-        "q_loss": q_loss(n_eff), "q_mixed": q_mixed(n_eff),
+        "n_eff": n_eff,
+        "d_eff": d_eff,
+        "useful_tok": useful,
+        "loss": loss_nat,
+        "c_eq_flop": c_eq_flop,
+        "n_eq": n_eq,
+        "q_loss": q_loss(n_eff),
+        "q_mixed": q_mixed(n_eff),
         "q_reason": q_reason(n_eff, factors["moe"], ratio, f),
         "q_know_bits": q_know_bits(n_total, weight_bits, c_fmt, exposures),
         "sigma_q_reason": sigma_q_reason(sigma_n, ratio),
-        "sigma_ln_n_eff": sigma_n, "sigma_ln_c_eq_own": sigma_c.own, "sigma_ln_c_eq_shared": sigma_c.shared,
+        "sigma_ln_n_eff": sigma_n,
+        "sigma_ln_c_eq_own": sigma_c.own,
+        "sigma_ln_c_eq_shared": sigma_c.shared,
         "sigma_ln_c_eq": sigma_c.total,
-        **{f"factor_{name}": value for name, value in factors.items()}, "factor_quant": quant,
+        **{f"factor_{name}": value for name, value in factors.items()},
+        "factor_quant": quant,
     }

@@ -55,10 +55,18 @@ class Factors:
 DEFAULT = Factors()
 
 RANGES = {  # 1-sigma range of each uncertain constant, for sampling and for the error bar of a pick
-    "moe_a": (0.716, 0.902), "moe_b": (0.0675, 0.1135), "shape_k": (0.0, 0.0534),
-    "mqa": (0.30, 0.95), "gqa": (0.55, 1.00), "mla": (1.00, 1.40), "kda": (0.90, 1.16),
-    "train_fp8": (0.85, 1.00), "train_fp4": (0.75, 0.97), "quant_level": (0.15, 0.61),
-    "kv_4bit": (0.80, 1.00), "reason_weight": (0.28, 0.52),
+    "moe_a": (0.716, 0.902),
+    "moe_b": (0.0675, 0.1135),
+    "shape_k": (0.0, 0.0534),
+    "mqa": (0.30, 0.95),
+    "gqa": (0.55, 1.00),
+    "mla": (1.00, 1.40),
+    "kda": (0.90, 1.16),
+    "train_fp8": (0.85, 1.00),
+    "train_fp4": (0.75, 0.97),
+    "quant_level": (0.15, 0.61),
+    "kv_4bit": (0.80, 1.00),
+    "reason_weight": (0.28, 0.52),
 }
 
 
@@ -270,6 +278,7 @@ def quant_coefficient(weight_bits, c_fmt=1.0, act_bits=16, fmt_act_bits=16, f=DE
     >>> float(quant_coefficient(4, 0.35, act_bits=4, fmt_act_bits=4))
     0.35
     """
+
     def damage(bits):
         bits = np.asarray(bits, float)
         return np.where(bits >= 8, 0.0, np.exp(-(np.maximum(bits, 1.0) - 4.0) / f.quant_gamma_bits))
@@ -318,9 +327,24 @@ def kv_factor(kv_bits, f=DEFAULT):
 
 
 def factor_table(
-    n_active, n_total, *, granularity=1.0, aspect_ratio=32.0, attention="mha", n_heads=1, n_kv_heads=1,
-    kv_lora_rank=512, window_fraction=0.0, window_tok=1024, linear_fraction=0.0, linear_attention="none",
-    context_tok=0.0, long_context_penalty=0.0, train_bits=16, kv_bits=16, f=DEFAULT,
+    n_active,
+    n_total,
+    *,
+    granularity=1.0,
+    aspect_ratio=32.0,
+    attention="mha",
+    n_heads=1,
+    n_kv_heads=1,
+    kv_lora_rank=512,
+    window_fraction=0.0,
+    window_tok=1024,
+    linear_fraction=0.0,
+    linear_attention="none",
+    context_tok=0.0,
+    long_context_penalty=0.0,
+    train_bits=16,
+    kv_bits=16,
+    f=DEFAULT,
 ):
     """Every token-independent factor by name; their product times N_a is N_eff before quantisation.
 

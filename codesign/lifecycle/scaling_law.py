@@ -29,13 +29,22 @@ class QualityLaw:
 
 LAWS = {
     "central": QualityLaw(
-        "central", 1.8172, 482.01, 0.3478, 2085.43, 0.3658,
+        "central",
+        1.8172,
+        482.01,
+        0.3478,
+        2085.43,
+        0.3658,
         "arXiv 2404.10102 (corrected fit of the Chinchilla runs of arXiv 2203.15556; 57M-16B, D/N 0.4-341)",
     ),
     "pooled": QualityLaw(
-        "pooled", 1.638, 145.0, 0.2771, 652.2, 0.3084,
-        "520 public runs of arXiv 2404.10102, 2403.08540 and 2502.06857 refitted with shared exponents; "
-        "level of the Chinchilla corpus",
+        "pooled",
+        1.638,
+        145.0,
+        0.2771,
+        652.2,
+        0.3084,
+        "520 public runs of arXiv 2404.10102, 2403.08540 and 2502.06857 refitted with shared exponents; level of the Chinchilla corpus",
     ),
 }
 CENTRAL, POOLED = LAWS["central"], LAWS["pooled"]
@@ -177,7 +186,8 @@ def excess_of_compute(c_eq_flop, law=CENTRAL):
     """
     total = law.alpha + law.beta
     log_x = (
-        np.log(law.A * total / law.beta) / law.alpha + np.log(law.B * total / law.alpha) / law.beta
+        np.log(law.A * total / law.beta) / law.alpha
+        + np.log(law.B * total / law.alpha) / law.beta
         - np.log(np.asarray(c_eq_flop, float) / 6.0)
     ) / (1.0 / law.alpha + 1.0 / law.beta)
     return np.exp(log_x)
@@ -266,8 +276,7 @@ def tokens_for_quality(n_eff, c_eq_flop, law=CENTRAL, unique_tok=np.inf, *, n_ac
     closed = tokens_for_effective(d_eff, unique_tok)
     if n_active is None or not np.any(np.asarray(c_quant) > 0):
         return closed
-    n_eff, n_active, c_quant, unique, excess, closed = _together(
-        n_eff, n_active, c_quant, unique_tok, excess, closed)
+    n_eff, n_active, c_quant, unique, excess, closed = _together(n_eff, n_active, c_quant, unique_tok, excess, closed)
     start = np.where(np.isfinite(closed), closed, 1.0)
     best = useful_training_tok(n_eff, n_active, 1e22, c_quant, law, unique)
 

@@ -116,13 +116,11 @@ def problems(arch: dict) -> dict[str, np.ndarray]:
             ),
             "d_head is not a whole number": a["d_head"] % 1 != 0,
             "n_heads is not a multiple of n_kv_heads": a["n_heads"] % a["n_kv_heads"] != 0,
-            "n_heads is not a multiple of n_window_kv_heads": (a["n_window_layers"] > 0)
-            & (a["n_heads"] % a["n_window_kv_heads"] != 0),
+            "n_heads is not a multiple of n_window_kv_heads": (a["n_window_layers"] > 0) & (a["n_heads"] % a["n_window_kv_heads"] != 0),
             "n_linear_layers + n_attention_layers exceed n_layers": (a["n_attention_layers"] < 0)
             | (a["n_linear_layers"] + a["n_attention_layers"] > a["n_layers"]),
             "n_full_layers exceed the attention layers": a["n_window_layers"] < 0,
-            "n_linear_layers need a linear_attention": (a["n_linear_layers"] > 0)
-            & (a["linear_attention"] == "none"),
+            "n_linear_layers need a linear_attention": (a["n_linear_layers"] > 0) & (a["linear_attention"] == "none"),
             "linear_v_heads is not a multiple of linear_k_heads": (a["n_linear_layers"] > 0)
             & (a["linear_v_heads"] % a["linear_k_heads"] != 0),
             "n_active_experts must lie between 1 and n_experts": moe
@@ -130,8 +128,7 @@ def problems(arch: dict) -> dict[str, np.ndarray]:
             "experts need a d_expert": moe & (a["d_expert"] <= 0),
             "n_dense_layers exceed n_ffn_layers": a["n_dense_layers"] > a["n_ffn_layers"],
             "dense layers need a d_ff": (_n_moe_layers(a) < a["n_ffn_layers"]) & (a["d_ff"] <= 0),
-            "index_topk_tok needs index_heads and index_dim": (a["index_topk_tok"] > 0)
-            & ((a["index_heads"] <= 0) | (a["index_dim"] <= 0)),
+            "index_topk_tok needs index_heads and index_dim": (a["index_topk_tok"] > 0) & ((a["index_heads"] <= 0) | (a["index_dim"] <= 0)),
         }
 
 
@@ -165,15 +162,11 @@ class Census(Arrays):
 
     n_params: np.ndarray
     n_active_params: np.ndarray  # touched by one token, both embedding tables included (a tied table once)
-    n_active_params_excl_in: (
-        np.ndarray
-    )  # without the input table (and without positions); a tied table is the input table
+    n_active_params_excl_in: np.ndarray  # without the input table (and without positions); a tied table is the input table
     n_active_params_excl_both: np.ndarray  # without either table
     embedding_params: np.ndarray  # one table, vocab * d_model
     head_params: np.ndarray  # LM head matrix, also when it is the embedding table itself
-    n_matmul_params_per_tok: (
-        np.ndarray
-    )  # multiplied with each token in the blocks: no embedding, head, norm, bias
+    n_matmul_params_per_tok: np.ndarray  # multiplied with each token in the blocks: no embedding, head, norm, bias
     norm_params: np.ndarray  # of the residual stream, all layers and the final one
     mtp_params: np.ndarray  # all multi-token-prediction modules; not part of n_params
     mtp_active_params: np.ndarray
@@ -245,9 +238,7 @@ def _ffn(arch: dict) -> Ffn:
     width = np.where(arch["d_expert_latent"] > 0, arch["d_expert_latent"], d)
     dense = matrices * d * arch["d_ff"]
     expert = np.where(moe, matrices * width * arch["d_expert"], 0.0)
-    shared = np.where(
-        moe, arch["n_shared_experts"] * matrices * d * arch["d_shared"] + arch["shared_gate"] * d, 0.0
-    )
+    shared = np.where(moe, arch["n_shared_experts"] * matrices * d * arch["d_shared"] + arch["shared_gate"] * d, 0.0)
     # a linear router, or an MLP of width r (ZAYA): d r + 2 r^2 + r E weights, a norm and three biases
     hidden = arch["d_router"]
     mlp = np.asarray(hidden) > 0

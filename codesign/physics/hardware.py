@@ -160,6 +160,7 @@ class Kernels(Arrays):
 
 def in_training(chip: Chip) -> Chip:
     """The chip with the network and the memory that a training stack leaves it."""
+
     def slower(link: Link) -> Link:
         return replace(link, gather=link.gather * chip.training.network, all_to_all=link.all_to_all * chip.training.network)
 

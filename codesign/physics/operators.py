@@ -83,9 +83,7 @@ def projections(ledger: Ledger, scene: Scene, layout: Layout, mixer, n_tok, shar
     ledger.kernel("attention projections", scene.rates.gemm, mixer.n_gemm, flop, n_bytes, repeat=mixer.n_layers * share)
 
 
-def decode_attention(
-    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, context_tok, q_tok, share=1.0
-) -> None:
+def decode_attention(ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, context_tok, q_tok, share=1.0) -> None:
     """Attention of `q_tok` new tokens per sequence over the cache of each of `n_seq` sequences of one rank.
 
     bytes = n_seq min(S, span) kv / min(tp, kv shards) / cp;  FLOP = n_seq q min(S, span) flop_per_pair / tp / cp;
@@ -115,7 +113,16 @@ def index_key_bytes(mixer):
 
 
 def prefill_attention(
-    ledger: Ledger, scene: Scene, layout: Layout, mixer, cached_bytes, n_seq, n_new_tok, prefix_tok, share=1.0, n_launches=1.0,
+    ledger: Ledger,
+    scene: Scene,
+    layout: Layout,
+    mixer,
+    cached_bytes,
+    n_seq,
+    n_new_tok,
+    prefix_tok,
+    share=1.0,
+    n_launches=1.0,
     s0_tok=None,
 ) -> None:
     """Causal attention of the new tokens of `n_seq` sequences: t = t0 + F/(eP P) (1 + s0/S), pairs by `causal_pairs`."""
@@ -225,7 +232,9 @@ def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share
     ledger.network("TP all-reduce", latency, transfer, repeat=n * share)
 
 
-def expert_traffic(ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0, once_per_domain=False, holders=None) -> None:
+def expert_traffic(
+    ledger: Ledger, scene: Scene, layout: Layout, n_tok, n_tok_group, share=1.0, once_per_domain=False, holders=None
+) -> None:
     """Dispatch and combine between ranks, expert-TP reduction, and the gather back to the TP ranks of one attention rank.
 
     A replica with one attention rank (dp = cp = 1) holds the tokens everywhere: its combine is the TP all-reduce.  `holders`

@@ -185,7 +185,9 @@ def domain(chip: Chip, rack: Rack, n_devices) -> Domain:
     kept, up = spares(n, rack)
     extra_usd = (more * rack.switch_usd + optics * rack.optic_usd) / n + (power_w > rack.air_power_w) * rack.liquid_usd / here
     weight = rack.frame_kg + here * rack.device_kg
-    return Domain(n, n_cables(n, link, rack.lane_bytes_per_s), tiers, switches, racks, optics, power_w, weight, extra_w, extra_usd, kept, up)
+    return Domain(
+        n, n_cables(n, link, rack.lane_bytes_per_s), tiers, switches, racks, optics, power_w, weight, extra_w, extra_usd, kept, up
+    )
 
 
 def with_domain(chip: Chip, rack: Rack, what: Domain, sold: Domain) -> Chip:

@@ -1,7 +1,7 @@
 """Static figures in one call each, for papers and notebooks.  They need matplotlib: pip install 'codesign[plot]'.
 
-    from codesign.report import figures
-    figures.front(load_results("runs/quickstart")).savefig("front.pdf")
+from codesign.report import figures
+figures.front(load_results("runs/quickstart")).savefig("front.pdf")
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The explorer and single designs in a notebook cell.
 
-    from codesign.report.notebook import design, explorer
-    explorer(load_results("runs/quickstart"))
-    design(load_results("runs/quickstart"), 19)
+from codesign.report.notebook import design, explorer
+explorer(load_results("runs/quickstart"))
+design(load_results("runs/quickstart"), 19)
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ class Checkpoint:
         identity = json.loads(json.dumps(identity))
         differing = sorted(name for name in {*stored, *identity} if stored.get(name) != identity.get(name))
         if differing:
-            changes = ", ".join(
-                f"{name} was {stored.get(name)!r} and is {identity.get(name)!r}" for name in differing
-            )
+            changes = ", ".join(f"{name} was {stored.get(name)!r} and is {identity.get(name)!r}" for name in differing)
             raise UserError(
                 f"{self._path} belongs to a different search: {changes}",
                 hint="use another output directory, or the settings of the first run",
@@ -119,9 +117,7 @@ def _scan(path: Path) -> Iterator[tuple[int, bytes]]:
         start, stop = position + _HEADER.size, position + _HEADER.size + length
         body = data[start:stop]
         if magic != _MAGIC and position == 0:
-            raise UserError(
-                f"{path} is not a search checkpoint", hint="move it away or choose another output directory"
-            )
+            raise UserError(f"{path} is not a search checkpoint", hint="move it away or choose another output directory")
         if magic != _MAGIC or len(body) < length or zlib.crc32(body) != checksum:
             return
         yield stop, body

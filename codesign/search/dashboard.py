@@ -55,9 +55,7 @@ def serve(journal: Path, port: int) -> None:
     optuna_dashboard.run_server(JournalStorage(JournalFileBackend(str(journal))), host=HOST, port=port)
 
 
-def to_study(
-    problem: Problem, outcome: SearchOutcome, name: str = "codesign", n_trials: int = N_TRIALS
-) -> optuna.Study:
+def to_study(problem: Problem, outcome: SearchOutcome, name: str = "codesign", n_trials: int = N_TRIALS) -> optuna.Study:
     """The same study in memory."""
     study = open_study(problem, name=name)
     fill(study, problem, outcome, n_trials)
@@ -81,9 +79,7 @@ def fill(study: optuna.Study, problem: Problem, outcome: SearchOutcome, n_trials
             user_attrs={"design_id": int(number), "on_front": bool(front), "design": readable(problem, row)}
             | _reasons(outcome.constraint_names, broken),
         )
-        for number, row, value, broken, front in zip(
-            table.design_id, table.index, values, table.violations, on_front, strict=True
-        )
+        for number, row, value, broken, front in zip(table.design_id, table.index, values, table.violations, on_front, strict=True)
     )
     if note:
         study.set_user_attr("note", note)
@@ -118,10 +114,7 @@ def _even(rows: np.ndarray, n: int) -> np.ndarray:
 def _finite(objectives: np.ndarray, all_objectives: np.ndarray, maximise: tuple[bool, ...]) -> np.ndarray:
     """Objectives, with the worst known value (or 0) where nothing fits: Optuna accepts no NaN."""
     sign = np.where(maximise, -1.0, 1.0)
-    worst = (
-        np.max(np.where(np.isnan(all_objectives), -np.inf, all_objectives * sign), axis=0, initial=-np.inf)
-        * sign
-    )
+    worst = np.max(np.where(np.isnan(all_objectives), -np.inf, all_objectives * sign), axis=0, initial=-np.inf) * sign
     return np.where(np.isnan(objectives), np.where(np.isfinite(worst), worst, 0.0), objectives)
 
 

@@ -34,10 +34,7 @@ class Table:
         """All rows, sorted by id, each id once (the first)."""
         tables = list(tables)
         joined = Table(
-            *(
-                np.concatenate([getattr(table, name) for table in tables])
-                for name in ("design_id", "index", "objectives", "violations")
-            )
+            *(np.concatenate([getattr(table, name) for table in tables]) for name in ("design_id", "index", "objectives", "violations"))
         )
         return joined.take(np.unique(joined.design_id, return_index=True)[1])
 
@@ -60,9 +57,7 @@ def keys(index: Index, sizes: Sequence[int]) -> NDArray[np.int64]:
     """
     index = np.asarray(index)
     if np.prod(np.asarray(sizes, dtype=float)) < 2.0**62:
-        radix = np.concatenate([np.cumprod(np.asarray(sizes[:0:-1], dtype=np.int64))[::-1], [1]]).astype(
-            np.int64
-        )
+        radix = np.concatenate([np.cumprod(np.asarray(sizes[:0:-1], dtype=np.int64))[::-1], [1]]).astype(np.int64)
         return index.astype(np.int64) @ radix
     key = np.zeros(len(index), dtype=np.uint64)
     for column in index.T.astype(np.uint64):
@@ -91,9 +86,7 @@ class Known:
 
     def find(self, index: Index) -> NDArray[np.int64]:
         """Row of each design in this table, -1 for those that are new. (A,)"""
-        return np.array(
-            [self._row_of.get(key, -1) for key in keys(index, self._sizes).tolist()], dtype=np.int64
-        )
+        return np.array([self._row_of.get(key, -1) for key in keys(index, self._sizes).tolist()], dtype=np.int64)
 
     def first_of_each(self, index: Index) -> NDArray[np.int64]:
         """Rows of `index` that hold a design for the first time, in order."""

@@ -54,9 +54,7 @@ def run(
     with interruptible() as pressed, crew(problem, workers, dask) as hands:
         parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, hands)
         try:
-            reason = _take_all(
-                parts, state, tracker, log, lambda: _halt(pressed, stop, tracker, time_limit_s)
-            )
+            reason = _take_all(parts, state, tracker, log, lambda: _halt(pressed, stop, tracker, time_limit_s))
         except KeyboardInterrupt:
             # A second Ctrl-C may have cut a chunk in two: nothing of it is saved, so it will be done again.
             reason = "interrupted"
@@ -75,9 +73,7 @@ def run(
     return outcome
 
 
-def _take_all(
-    parts: _Stream, state: _State, tracker: Tracker, log: Checkpoint | None, halt: Callable[[], str | None]
-) -> str:
+def _take_all(parts: _Stream, state: _State, tracker: Tracker, log: Checkpoint | None, halt: Callable[[], str | None]) -> str:
     """Take in chunk after chunk until there are no more or `halt` gives a reason; the reason."""
     reason = None
     for part in parts:
@@ -91,9 +87,7 @@ def _take_all(
     return reason or COMPLETE
 
 
-def _halt(
-    pressed: Event, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None
-) -> str | None:
+def _halt(pressed: Event, stop: Callable[[], bool] | None, tracker: Tracker, time_limit_s: float | None) -> str | None:
     if pressed.is_set():
         return "interrupted"
     if stop is not None and stop():

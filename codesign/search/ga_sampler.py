@@ -33,9 +33,7 @@ class GASampler(BaseSampler):
         """Every variable, always: inactive ones keep their fixed position."""
         return self._space
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """The next design of the generation."""
         if self.engine.generation_dealt:
             self._learn(study)
@@ -44,24 +42,14 @@ class GASampler(BaseSampler):
             return {}  # no new design can be found; the variables are drawn independently
         return {name: int(position) for name, position in zip(search_space, index[0], strict=True)}
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
         """A random position, for a variable that the space does not know or a space that is exhausted."""
-        n_choices = (
-            len(param_distribution.choices)
-            if hasattr(param_distribution, "choices")
-            else param_distribution.high + 1
-        )
+        n_choices = len(param_distribution.choices) if hasattr(param_distribution, "choices") else param_distribution.high + 1
         return int(self.engine.rng.integers(n_choices))
 
     def _learn(self, study: Study) -> None:
         """Tell the engine every finished trial that it does not know yet."""
-        done = [
-            trial
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if trial.number not in self._told
-        ]
+        done = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.number not in self._told]
         if done:
             self._told.update(trial.number for trial in done)
             index = np.array([[trial.params[name] for name in self._space] for trial in done], np.int64)
@@ -70,10 +58,6 @@ class GASampler(BaseSampler):
 
 def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:
     """Constraints by name, (n, C), without those that the dashboard's list repeats under numbers."""
-    named = [
-        {key: value for key, value in trial.constraints.items() if not key.isdigit()} for trial in trials
-    ]
+    named = [{key: value for key, value in trial.constraints.items() if not key.isdigit()} for trial in trials]
     names = sorted({key for constraints in named for key in constraints})
-    return np.array([[constraints.get(name, 0.0) for name in names] for constraints in named]).reshape(
-        len(trials), len(names)
-    )
+    return np.array([[constraints.get(name, 0.0) for name in names] for constraints in named]).reshape(len(trials), len(names))

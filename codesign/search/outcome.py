@@ -70,9 +70,7 @@ class Tracker:
     ) -> None:
         self.maximise = maximised(problem)
         self.archive = pareto.Archive(self.maximise)
-        self.closest = Table.empty(
-            len(problem.variables), len(problem.objectives), len(problem.constraint_names) + 1
-        )
+        self.closest = Table.empty(len(problem.variables), len(problem.objectives), len(problem.constraint_names) + 1)
         self.constraint_names = (*problem.constraint_names, EXTRA)
         self.counts: Counter = Counter()
         self.killed: Counter = Counter()
@@ -120,9 +118,7 @@ class Tracker:
         if self.scaling is not None:
             volume = pareto.hypervolume(self.archive.objectives, self.scaling, exact=False)
             self.history.append((n, self.seconds, volume))
-        if (
-            not force
-        ):  # a forced entry is where a run ended; resumed, it keeps the schedule of an unbroken one
+        if not force:  # a forced entry is where a run ended; resumed, it keeps the schedule of an unbroken one
             self._next_mark = max(n + 1.0, n * _MARK_GROWTH)
 
     @property

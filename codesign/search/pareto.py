@@ -85,9 +85,7 @@ def _coordinates(points: ArrayLike, maximise: Sequence[bool], log: Sequence[bool
     return minimised(coordinates, maximise)
 
 
-def scaling(
-    front: ArrayLike, maximise: Sequence[bool] | None = None, log: Sequence[bool] | None = None
-) -> Scaling:
+def scaling(front: ArrayLike, maximise: Sequence[bool] | None = None, log: Sequence[bool] | None = None) -> Scaling:
     """The scaling that a reference front defines. (N, M) with N >= 1.
 
     Axes whose values are all positive are taken by their natural logarithm unless `log` says otherwise. An
@@ -148,9 +146,7 @@ class Archive:
         self._parts: list[tuple[Floats, dict[str, np.ndarray]]] = []
         self._n_rows = 0
         self._n_front = 0
-        self._columns: dict[
-            str, np.ndarray
-        ] = {}  # without rows, so that an empty front still has its columns
+        self._columns: dict[str, np.ndarray] = {}  # without rows, so that an empty front still has its columns
 
     def add(
         self,
@@ -163,9 +159,7 @@ class Archive:
         usable = np.ones(len(objectives), bool) if feasible is None else np.asarray(feasible, bool)
         rows = np.flatnonzero(usable)
         rows = rows[nondominated(objectives[rows], self._maximise)]
-        self._columns = self._columns or {
-            name: np.asarray(column)[:0] for name, column in (payload or {}).items()
-        }
+        self._columns = self._columns or {name: np.asarray(column)[:0] for name, column in (payload or {}).items()}
         if len(rows):
             part = {name: np.asarray(column)[rows] for name, column in (payload or {}).items()}
             self._parts.append((objectives[rows], part))

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Index = NDArray[np.integer]  # (A, V): position of each of A designs in the choices of each of V variables
-Told = tuple[
-    Index, NDArray[np.float64], NDArray[np.float64]
-]  # what a sampler learns: positions, values (A, M), violations (A, C)
+Told = tuple[Index, NDArray[np.float64], NDArray[np.float64]]  # what a sampler learns: positions, values (A, M), violations (A, C)
 
 
 class Variable(Protocol):

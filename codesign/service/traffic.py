@@ -11,6 +11,7 @@ from codesign.service import batching
 
 RENTED_WHOLE = 144  # largest domain that is rented or bought as one: a rack; TPU pods are let by the slice
 
+
 @dataclass(frozen=True)
 class Traffic(Arrays):
     """One class of requests.  Lengths are means [tok] with standard deviations over requests."""

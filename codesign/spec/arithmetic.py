@@ -52,11 +52,7 @@ def _modulo(action: Callable[..., Any]) -> Callable[[Value, Value], Value]:
 
 def _power(a: Value, b: Value) -> Value:
     result = np.float_power(a, b)
-    return (
-        _whole(result)
-        if _peak(a) is not None and _peak(b) is not None and np.all(np.asarray(b) >= 0)
-        else result
-    )
+    return _whole(result) if _peak(a) is not None and _peak(b) is not None and np.all(np.asarray(b) >= 0) else result
 
 
 def _whole(value: Value) -> Value:

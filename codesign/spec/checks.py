@@ -25,9 +25,7 @@ def _objectives(study: Study) -> Iterator[Problem]:
         message = f"{count or 'no'} objective{'' if count == 1 else 's'}; a Pareto front needs two to five"
         yield Problem(("objectives",), message, "add one such as 'usd_per_mtok: minimize'", at_key=True)
     if count > 5:
-        yield Problem(
-            ("objectives",), f"{count} objectives; at most five", "make the others constraints", at_key=True
-        )
+        yield Problem(("objectives",), f"{count} objectives; at most five", "make the others constraints", at_key=True)
 
 
 def _constraints(study: Study) -> Iterator[Problem]:
@@ -70,11 +68,7 @@ def _hardware(study: Study) -> Iterator[Problem]:
             "write 'serving: {mode: disaggregated}', or 'hardware: {serve: ...}'",
             at_key=True,
         )
-    elif (
-        study.serving.mode == "disaggregated"
-        and not named & {"serve"}
-        and len(named & {"prefill", "decode"}) == 1
-    ):
+    elif study.serving.mode == "disaggregated" and not named & {"serve"} and len(named & {"prefill", "decode"}) == 1:
         missing = ({"prefill", "decode"} - named).pop()
         yield Problem(
             ("hardware",),
@@ -102,9 +96,7 @@ def _workload(study: Study) -> Iterator[Problem]:
         yield Problem(("workload", "mix"), "the mix is empty", at_key=True)
     if workload.prefix is not None and workload.isl is not None and workload.prefix > workload.isl:
         yield Problem(("workload", "prefix"), "the prefix is part of isl and cannot be longer")
-    if workload.demand is not None and (
-        not workload.demand or min(workload.demand) < 0 or sum(workload.demand) <= 0
-    ):
+    if workload.demand is not None and (not workload.demand or min(workload.demand) < 0 or sum(workload.demand) <= 0):
         yield Problem(("workload", "demand"), "demand must be more than 0")
     elif workload.demand is not None and len(workload.demand) > 1 and workload.peak_to_mean is not None:
         yield Problem(
@@ -134,6 +126,4 @@ def _lifecycle(study: Study) -> Iterator[Problem]:
     if pretrain is not None and pretrain.solve != "min_cost" and pretrain.quality is not None:
         yield Problem((*path, "quality"), "'quality' goes with 'solve: min_cost'", at_key=True)
     if pretrain is not None and pretrain.solve == "budget" and lifecycle.budget is None:
-        yield Problem(
-            path, "'solve: budget' needs a budget", "add 'budget: 200 MUSD' to lifecycle", at_key=True
-        )
+        yield Problem(path, "'solve: budget' needs a budget", "add 'budget: 200 MUSD' to lifecycle", at_key=True)

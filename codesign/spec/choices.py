@@ -175,18 +175,12 @@ class _Reader:
         of = self.definition.divisors_of
         if isinstance(of, str):
             full = _complete(of, self.fixed)
-            if (
-                full is None
-                or isinstance(self.fixed[full], bool)
-                or not isinstance(self.fixed[full], int | float)
-            ):
+            if full is None or isinstance(self.fixed[full], bool) or not isinstance(self.fixed[full], int | float):
                 varies = _complete(of, dict.fromkeys(self.names)) is not None
                 hint = (
                     f"'{of}' varies itself: use 'where' with divides(...)"
                     if varies
-                    else did_you_mean(
-                        of, [*self.fixed, *(full.rpartition(".")[2] for full in self.fixed)], "base values"
-                    )
+                    else did_you_mean(of, [*self.fixed, *(full.rpartition(".")[2] for full in self.fixed)], "base values")
                 )
                 self.problem(f"'{of}' is not a base value", "divisors_of", hint=hint)
                 return []
@@ -202,21 +196,14 @@ class _Reader:
 
     def _guess(self, definition: VariableDefinition) -> Legal:
         """Type and unit from the values themselves, for a caller who does not know the variables."""
-        values = [
-            value
-            for value in (definition.choices or definition.range or [1])
-            if not isinstance(value, dict | list)
-        ]
+        values = [value for value in (definition.choices or definition.range or [1]) if not isinstance(value, dict | list)]
         first = values[0] if values else 1
         if is_quantity(first):
             try:
                 return Legal(float, dimension(first))
             except BadValue:
                 return Legal(float)
-        if all(
-            isinstance(value, int) and not isinstance(value, bool)
-            for value in [*values, definition.step or 1]
-        ):
+        if all(isinstance(value, int) and not isinstance(value, bool) for value in [*values, definition.step or 1]):
             return Legal(int)
         kind = next((k for k in (bool, str) if isinstance(first, k)), float)
         return Legal(kind)

@@ -73,9 +73,7 @@ class _Builder:
         if self.problems:
             return None
         variables = tuple(self._variable(name, read[name], conditions.get(name)) for name in self.definitions)
-        is_integer = {
-            name for name in formulas if self.legal and name in self.legal and self.legal[name].type is int
-        }
+        is_integer = {name for name in formulas if self.legal and name in self.legal and self.legal[name].type is int}
         return Space(
             variables,
             {name: formulas[name] for name in order},
@@ -94,9 +92,7 @@ class _Builder:
         for path, expression in todo:
             for name in expression.names:
                 if name not in known:
-                    self._problem(
-                        f"'{name}' has no value: it is neither varied nor known from the base", *path
-                    )
+                    self._problem(f"'{name}' has no value: it is neither varied nor known from the base", *path)
             reads_late = late & set(expression.names)
             if set(expression.names) <= known and not reads_late and space.possible(expression) is False:
                 varied = [v for v in space.variables if v.name in expression.names]
@@ -109,9 +105,7 @@ class _Builder:
     def _choices(self, name: str, definition: VariableDefinition) -> Choices | None:
         legal = (self.legal or {}).get(name)
         if self.legal is not None and legal is None:
-            self._problem(
-                f"unknown variable '{name}'", "space", name, hint=_unknown(name, self.legal), at_key=True
-            )
+            self._problem(f"unknown variable '{name}'", "space", name, hint=_unknown(name, self.legal), at_key=True)
         read, problems = reading.read(name, definition, legal, self.fixed, self.definitions)
         self.problems += problems
         return read
@@ -160,9 +154,7 @@ class _Builder:
     def _is_condition(self, expression: Expression | None, *path: str | int) -> None:
         if expression is not None and expression.kind in ("text", "number"):
             what = "text" if expression.kind == "text" else "a number"
-            self._problem(
-                f"'{expression.text}' is {what}, not a condition", *path, hint="compare it with something"
-            )
+            self._problem(f"'{expression.text}' is {what}, not a condition", *path, hint="compare it with something")
 
     def _not_late(self, expression: Expression | None, *path: str | int) -> None:
         for name in expression.names if expression and self.late else ():
@@ -170,9 +162,7 @@ class _Builder:
                 message = f"'{name}' is known only after a design is complete"
                 self._problem(message, *path, hint="it can be used in 'where' and in 'constraints'")
 
-    def _order(
-        self, conditions: Mapping[str, Expression | None], formulas: Mapping[str, Expression | None]
-    ) -> list[str]:
+    def _order(self, conditions: Mapping[str, Expression | None], formulas: Mapping[str, Expression | None]) -> list[str]:
         """Derived names, each after those it needs; a circle among conditions and formulas is a problem."""
         reads = {name: e.names for name, e in [*conditions.items(), *formulas.items()] if e is not None}
         done: list[str] = []
@@ -184,9 +174,7 @@ class _Builder:
                 if frozenset(circle) not in circles:
                     circles.add(frozenset(circle))
                     path = ("derived", name) if name in formulas else ("space", name, "when")
-                    self._problem(
-                        "these refer to each other in a circle: " + " -> ".join([*circle, name]), *path
-                    )
+                    self._problem("these refer to each other in a circle: " + " -> ".join([*circle, name]), *path)
             elif name in reads and name not in done and len(trail) < 200:
                 for needed in reads[name]:
                     visit(needed, (*trail, name))

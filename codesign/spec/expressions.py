@@ -68,9 +68,7 @@ def compile(text: str, names: Names = None, *, strict: bool = True, more: Functi
     Without `names`, or where `strict` is off, a name that is not known is taken as it stands.
     """
     if not isinstance(text, str):
-        raise ExpressionError(
-            str(text), 1, "expected an expression in quotes", 'write for example "n_experts > 0"'
-        )
+        raise ExpressionError(str(text), 1, "expected an expression in quotes", 'write for example "n_experts > 0"')
     if not text.strip():
         raise ExpressionError(text, 1, "the expression is empty")
     if len(text) > MAX_CHARS:
@@ -293,16 +291,12 @@ class _Builder:
             raise self.error(node, f"{name}() takes plain values only")
         if not least <= len(node.args) <= most:
             count = f"{least}" if least == most else f"{least} or more" if most > 9 else f"{least} to {most}"
-            raise self.error(
-                node, f"{name}() takes {count} value{'' if count == '1' else 's'}, not {len(node.args)}"
-            )
+            raise self.error(node, f"{name}() takes {count} value{'' if count == '1' else 's'}, not {len(node.args)}")
         if name == "where":
             return self._choose(node, *node.args)
         parts = [self.number(arg) for arg in node.args]
         kind = "truth" if name == "divides" else "number"
-        return _Built(
-            lambda env: action(*(part.run(env) for part in parts)), kind, all(p.is_constant for p in parts)
-        )
+        return _Built(lambda env: action(*(part.run(env) for part in parts)), kind, all(p.is_constant for p in parts))
 
 
 def _leaf(value: Value) -> Value:
@@ -322,11 +316,7 @@ def _syntax(text: str, error: SyntaxError) -> tuple[int, str, str | None]:
     stripped = text.replace("==", "  ").replace("<=", "  ").replace(">=", "  ").replace("!=", "  ")
     if "=" in stripped:
         return stripped.index("=") + 1, "'=' does not compare", "write '=='"
-    if (
-        error.offset is not None
-        and not 0 < error.offset <= len(text.strip())
-        and error.msg == "invalid syntax"
-    ):
+    if error.offset is not None and not 0 < error.offset <= len(text.strip()) and error.msg == "invalid syntax":
         return len(text.rstrip()), "the expression ends too early", None
     if "never closed" in error.msg or "unmatched" in error.msg or "unterminated string" in error.msg:
         return col, error.msg.partition(" (detected")[0], None

@@ -36,9 +36,7 @@ def _quantity(unit: str, example: str, least: float = 0.0, *, above: bool = True
     def check(value: Any) -> Any:
         number = quantity(value, unit)
         if number < least or (above and number == least) or number == float("inf"):
-            raise BadValue(
-                f"must be finite and {'more than' if above else 'at least'} {least:g}; found {value}"
-            )
+            raise BadValue(f"must be finite and {'more than' if above else 'at least'} {least:g}; found {value}")
         return number
 
     schema = {"type": ["string", "number"], "examples": [example], "unit": unit}
@@ -87,11 +85,7 @@ Overrides = Annotated[dict[str, Any], BeforeValidator(_scalars)]
 
 def _candidates(value: Any) -> Any:
     """A degree's candidates from `8`, `[1, 2, 4]` or `{powers_of_two: [1, 8]}`."""
-    if (
-        isinstance(value, dict)
-        and list(value) == ["powers_of_two"]
-        and isinstance(value["powers_of_two"], list)
-    ):
+    if isinstance(value, dict) and list(value) == ["powers_of_two"] and isinstance(value["powers_of_two"], list):
         low, high = (_integer(item) for item in (*value["powers_of_two"], 0, 0)[:2])
         value = [2**i for i in range(31) if low <= 2**i <= high]
     values = [_integer(item) for item in (value if isinstance(value, list) else [value])]
@@ -156,9 +150,7 @@ def _bounds(value: Any) -> Any:
         match = _BOUND.fullmatch(item) if isinstance(item, str) else None
         if match is None:
             limit = item.strip("<>= ") if isinstance(item, str) else item
-            raise BadValue(
-                f"expected a bound, found {found(item)}", hint=f'write "<= {limit}" or ">= {limit}"'
-            )
+            raise BadValue(f"expected a bound, found {found(item)}", hint=f'write "<= {limit}" or ">= {limit}"')
         if is_quantity(match[2]):
             dimension(match[2])  # refuses unknown units already here
         else:

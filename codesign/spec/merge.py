@@ -64,9 +64,7 @@ class Source:
 
     def place(self, problem: Problem) -> Diagnostic:
         """The problem with file, line, column and source line."""
-        layer = next(
-            layer for layer in reversed(self.layers) if problem.path[: len(layer.path)] == layer.path
-        )
+        layer = next(layer for layer in reversed(self.layers) if problem.path[: len(layer.path)] == layer.path)
         where = _existing(layer.document.data, (*layer.origin, *problem.path[len(layer.path) :]))
         found = layer.document.diagnostic(where, problem.message, problem.hint, at_key=problem.at_key)
         if problem.inside and found.excerpt and found.col:
@@ -122,9 +120,7 @@ def _include(source: Source, folder: Path) -> None:
     kept = {name: written for name, written in inherited.variables.items() if name not in own}
     merged = {name: own[name] if name in own else written[0] for name, written in inherited.variables.items()}
     source.data["space"] = {name: value for name, value in {**merged, **own}.items() if value is not None}
-    source.layers += [
-        _Layer(("space", name), document, origin) for name, (_, document, origin) in kept.items()
-    ]
+    source.layers += [_Layer(("space", name), document, origin) for name, (_, document, origin) in kept.items()]
     for name, (value, document, origin) in inherited.derived.items():
         if name not in (source.data.get("derived") or {}) and name not in own:
             source.put(("derived", name), value, document, origin)
@@ -143,18 +139,12 @@ def _space_file(path: Path, diagnostics: list[Diagnostic], depth: int = 0) -> _S
         raise SpecError(document.diagnostic((), "a space file needs a mapping 'space'"))
     for key in [key for key in data if key not in SPACE_FILE_KEYS]:
         hint = did_you_mean(str(key), SPACE_FILE_KEYS, "keys")
-        diagnostics.append(
-            document.diagnostic((key,), f"unknown key '{key}' in a space file", hint, at_key=True)
-        )
+        diagnostics.append(document.diagnostic((key,), f"unknown key '{key}' in a space file", hint, at_key=True))
     own, inherited = dict(data["space"]), _Spaces({}, {}, [])
     if "from" in own:
         below = _find(own["from"], path.parent)
         if depth > MAX_INCLUDES:
-            raise SpecError(
-                document.diagnostic(
-                    ("space", "from"), "spaces start from each other in a circle", at_key=True
-                )
-            )
+            raise SpecError(document.diagnostic(("space", "from"), "spaces start from each other in a circle", at_key=True))
         if below is None:
             raise SpecError(_missing_space(document, own["from"], path.parent))
         del own["from"]
@@ -171,12 +161,8 @@ def _space_file(path: Path, diagnostics: list[Diagnostic], depth: int = 0) -> _S
 
 
 def _missing_space(document: Document, name: Any, folder: Path) -> Diagnostic:
-    near = sorted(
-        {path.stem for place in _places(folder)[1:] if place.is_dir() for path in place.glob("*.yaml")}
-    )
-    hint = (
-        did_you_mean(str(name), near, "spaces") if near else "give a path, or a name in the folder 'spaces'"
-    )
+    near = sorted({path.stem for place in _places(folder)[1:] if place.is_dir() for path in place.glob("*.yaml")})
+    hint = did_you_mean(str(name), near, "spaces") if near else "give a path, or a name in the folder 'spaces'"
     own = [str(place) for place in _places(folder) if place != SHIPPED]
     looked = f"looked in {', '.join(dict.fromkeys(own))}, and among those that come with codesign"
     return document.diagnostic(("space", "from"), f"no space '{name}'", f"{hint}\n        {looked}")
@@ -206,9 +192,7 @@ def _scenario(source: Source, name: str, sections: tuple[str, ...]) -> None:
     changes = scenarios[name]
     for key, value in changes.items() if isinstance(changes, dict) else ():
         try:
-            source.put(
-                locate(str(key), source.data, sections), value, source.document, ("scenarios", name, key)
-            )
+            source.put(locate(str(key), source.data, sections), value, source.document, ("scenarios", name, key))
         except BadValue as error:
             problem = Problem(("scenarios", name, key), error.message, error.hint, at_key=True)
             source.diagnostics.append(source.place(problem))
@@ -252,14 +236,10 @@ def locate(key: str, data: dict[str, Any], sections: Iterable[str]) -> Path_:
         data["slo"] = {"tpot" if k == "itl" else k: v for k, v in (data.get("slo") or {}).items()}
     if parts[0] == "space" and len(parts) > 1:
         rest = key.removeprefix("space.")
-        inside = next(
-            (name for name in space if rest.startswith(f"{name}.") and isinstance(space[name], dict)), None
-        )
+        inside = next((name for name in space if rest.startswith(f"{name}.") and isinstance(space[name], dict)), None)
         return ("space", inside, rest.removeprefix(f"{inside}.")) if inside else ("space", rest)
     if parts[0] in sections:
-        return (
-            (parts[0], ".".join(parts[1:])) if parts[0] in FREE_SECTIONS and len(parts) > 1 else tuple(parts)
-        )
+        return (parts[0], ".".join(parts[1:])) if parts[0] in FREE_SECTIONS and len(parts) > 1 else tuple(parts)
     candidates = [name for name in space if name.endswith("." + key)]
     if len(candidates) == 1:
         return ("space", candidates[0])
@@ -280,9 +260,7 @@ def _absolute(data: dict[str, Any], folder: Path) -> None:
             return [fix(item) for item in value]
         if isinstance(value, dict):
             return {key: fix(item) for key, item in value.items()}
-        looks_like_path = isinstance(value, str) and (
-            "/" in value or value.endswith((".yaml", ".yml", ".json"))
-        )
+        looks_like_path = isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml", ".json")))
         if looks_like_path and len(value) < 1000 and "\0" not in value and (folder / value).exists():
             return str((folder / value).resolve())
         return value

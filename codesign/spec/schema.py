@@ -119,9 +119,7 @@ class VariableDefinition(Keys):
     def _short_forms(cls, value: Any) -> Any:
         if value is None:
             raise BadValue("no values are given", hint="write choices, a range, or one value")
-        return (
-            value if isinstance(value, dict) else {"choices": value if isinstance(value, list) else [value]}
-        )
+        return value if isinstance(value, dict) else {"choices": value if isinstance(value, list) else [value]}
 
 
 class LayoutChoices(Keys):
@@ -344,9 +342,7 @@ class Study(Keys):
     """What may vary: dotted variable names and their values; `from: FILE` starts from another file."""
     derived: dict[str, str] = Field(default_factory=dict)
     """Names defined by expressions over variables; a variable's own name here ties it to others."""
-    where: Annotated[
-        list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-    ] = Field(default_factory=list)
+    where: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(default_factory=list)
     """Expressions that every design must satisfy."""
     layout: Layout = Layout()
     """Candidate layouts by unit."""
@@ -379,17 +375,11 @@ class Study(Keys):
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a study file, for editors."""
     schema = Study.model_json_schema(by_alias=True)
-    schema["required"] = [
-        key for key in schema["required"] if key != "name"
-    ]  # it defaults to the file's name
-    short = {
-        "anyOf": [{"$ref": "#/$defs/VariableDefinition"}, {"type": ["string", "number", "boolean", "array"]}]
-    }
+    schema["required"] = [key for key in schema["required"] if key != "name"]  # it defaults to the file's name
+    short = {"anyOf": [{"$ref": "#/$defs/VariableDefinition"}, {"type": ["string", "number", "boolean", "array"]}]}
     space = schema["properties"]["space"]
     space["additionalProperties"] = short
-    space["properties"] = {
-        "from": {"type": "string", "description": "File or name in `spaces/` to start from."}
-    }
+    space["properties"] = {"from": {"type": "string", "description": "File or name in `spaces/` to start from."}}
     for section, kinds in {
         "Workload": ["string"],
         "Budget": ["string"],

@@ -89,9 +89,7 @@ class Space:
     def active(self, index: np.ndarray) -> np.ndarray:
         """Which variables of canonical designs are active (A, V); the others are empty cells in tables."""
         env = _Env(self, index)
-        columns = [
-            _truth(True if v.when is None else v.when.evaluate(env), len(index)) for v in self.variables
-        ]
+        columns = [_truth(True if v.when is None else v.when.evaluate(env), len(index)) for v in self.variables]
         return np.stack(columns, axis=1) if columns else np.ones((len(index), 0), bool)
 
     def values(self, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,9 +205,7 @@ class Space:
             result.append((tuple(v for v in self._order if v in group), inside))
         return result
 
-    def _count(
-        self, groups: list[tuple[tuple[int, ...], tuple[int, ...]]], cap: int, conditions: Sequence[int]
-    ) -> Count:
+    def _count(self, groups: list[tuple[tuple[int, ...], tuple[int, ...]]], cap: int, conditions: Sequence[int]) -> Count:
         constant = [i for i in conditions if not self.depends_on(self.where[i])]
         if not self._satisfied(_Env(self, np.zeros((1, len(self.variables)), np.int64)), constant, 1).all():
             return Count(0, True)
@@ -224,9 +220,7 @@ class Space:
                 total, is_exact = round(total * self._estimate(members, inside, product)), False
         return Count(total, is_exact)
 
-    def _estimate(
-        self, members: Sequence[int], conditions: Sequence[int], product: int, n: int = 200_000
-    ) -> float:
+    def _estimate(self, members: Sequence[int], conditions: Sequence[int], product: int, n: int = 200_000) -> float:
         """Unbiased count from n draws: a design can be drawn once per combination of its inactive choices."""
         rows = self.canonical(self._draw(np.random.default_rng(0), n))
         open_choices = np.array([self.variables[v].n_active for v in members], dtype=float)
@@ -301,9 +295,7 @@ class _Env(Mapping[str, Any]):
             return space.fixed[name]
         if space.late is not None and name in space.late.names:
             inputs = [n for n in [*space._position, *space.derived] if n.startswith(space.late.inputs)]
-            self.known.update(
-                space.late.compute({n: np.broadcast_to(self[n], (len(self.index),)) for n in inputs})
-            )
+            self.known.update(space.late.compute({n: np.broadcast_to(self[n], (len(self.index),)) for n in inputs}))
             return self.known[name]
         raise KeyError(name)
 

@@ -76,9 +76,7 @@ class StudyFile(Study):
 Check = Callable[[StudyFile], Iterable[Problem | Diagnostic]]
 
 
-def load_study(
-    path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None, check: Check | None = None
-) -> StudyFile:
+def load_study(path: str | Path, overrides: Iterable[str] = (), scenario: str | None = None, check: Check | None = None) -> StudyFile:
     """Read and check a study.  `check` finds what only later rooms can know."""
     path = Path(path)
     source = merge.read(path, scenario, overrides, SECTIONS)
@@ -98,17 +96,13 @@ def load_study(
 def templates() -> list[str]:
     """Names for `new_study`."""
     folder = resources.files("codesign.spec") / "templates"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def new_study(template: str = "moe") -> str:
     """The text of a commented study to start from."""
     if template not in templates():
-        raise SpecError(
-            f"unknown template '{template}'", hint=did_you_mean(template, templates(), "templates")
-        )
+        raise SpecError(f"unknown template '{template}'", hint=did_you_mean(template, templates(), "templates"))
     return (resources.files("codesign.spec") / "templates" / f"{template}.yaml").read_text(encoding="utf-8")
 
 
@@ -194,9 +188,7 @@ def _problem(detail: Mapping[str, Any], data: dict[str, Any]) -> Problem:
     if kind == "value_error":
         error = context["error"]
         is_told = isinstance(error, BadValue)
-        return Problem(
-            path, _named(path, error.message if is_told else str(error)), error.hint if is_told else None
-        )
+        return Problem(path, _named(path, error.message if is_told else str(error)), error.hint if is_told else None)
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
         close = nearest(value, options) if isinstance(value, str) else None

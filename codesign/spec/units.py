@@ -71,9 +71,7 @@ _SPELLING = {  # what people write, and what they should write instead
 }  # fmt: skip
 _PREFIXES = ("", "K", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti")
 
-_NUMBER = re.compile(
-    r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\.?inf)(?![\d.,_])\s*(.*?)\s*", re.S
-)
+_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\.?inf)(?![\d.,_])\s*(.*?)\s*", re.S)
 _UNIT = re.compile(r"(1?\s*/\s*)?[^\W\d_%$]+(\^-?\d)?(\s*[ */]\s*[^\W\d_%$]+(\^-?\d)?)*")
 _IN_EXPRESSION = re.compile(
     r"(?P<text>'[^']*'|\"[^\"]*\")|(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*(?P<unit>[^\W\d_][\w]*(?:/[^\W\d_]\w*)*)"
@@ -211,9 +209,7 @@ _LADDERS = {
 def _split(text: str, unit: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
     if match is None:
-        hint = (
-            "write digits without separators, such as 16384" if re.match(r"\s*\d[\d.]*[,_]\d", text) else None
-        )
+        hint = "write digits without separators, such as 16384" if re.match(r"\s*\d[\d.]*[,_]\d", text) else None
         raise UnitError(f"cannot read '{_clip(text)}': expected {expected(unit)}", hint=hint)
     return float(match[1].replace(".inf", "inf")), match[2]
 
@@ -239,9 +235,7 @@ def _unit(text: str) -> tuple[float, tuple[tuple[str, int], ...]]:
         return 1.0, ()
     plain = _plain(text)
     if len(plain) > 60 or not _UNIT.fullmatch(plain):  # also keeps exponent towers away from pint
-        raise UnitError(
-            f"cannot read the unit '{_clip(text)}'", hint="write for example 'GB/s', 'USD/h' or 'tok/s'"
-        )
+        raise UnitError(f"cannot read the unit '{_clip(text)}'", hint="write for example 'GB/s', 'USD/h' or 'tok/s'")
     if plain.startswith("/"):
         plain = "1" + plain
     registry = _registry()
@@ -264,11 +258,7 @@ def _suggest(text: str, name: str) -> str | None:
         if right:
             return f"did you mean '{text.replace(name, prefix + right)}'?"
     bases = ("s", "ms", "us", "min", "h", "day", "month", "yr", "W", "J", "kWh", "kg")
-    prefixed = (
-        prefix + base
-        for prefix in _PREFIXES
-        for base in ("B", "bit", "byte", "FLOP", "USD", "tok", "W", "seq", "device")
-    )
+    prefixed = (prefix + base for prefix in _PREFIXES for base in ("B", "bit", "byte", "FLOP", "USD", "tok", "W", "seq", "device"))
     close = nearest(name, {**dict.fromkeys(bases), **dict.fromkeys(prefixed)})
     return f"did you mean '{text.replace(name, close)}'?" if close else None
 
@@ -281,9 +271,7 @@ def _spell(powers: tuple[tuple[str, int], ...]) -> str:
         rest = {**dict(powers), "s": dict(powers)["s"] + 1}
         powers = (("W", 1), *((base, power) for base, power in rest.items() if base != "J" and power))
     top = " ".join(base if power == 1 else f"{base}^{power}" for base, power in powers if power > 0)
-    bottom = "".join(
-        f"/{base}" if power == -1 else f"/{base}^{-power}" for base, power in powers if power < 0
-    )
+    bottom = "".join(f"/{base}" if power == -1 else f"/{base}^{-power}" for base, power in powers if power < 0)
     return (top or "1") + bottom if powers else ""
 
 

@@ -80,9 +80,7 @@ class Document:
         """Dotted path -> the key's place (the value's, for list items)."""
         return {dotted(path): self.keys.get(path, mark) for path, mark in self.values.items()}
 
-    def diagnostic(
-        self, path: Path_, message: str, hint: str | None = None, *, at_key: bool = False
-    ) -> Diagnostic:
+    def diagnostic(self, path: Path_, message: str, hint: str | None = None, *, at_key: bool = False) -> Diagnostic:
         """A problem at `path`, or at the nearest parent that is in the file."""
         for end in range(len(path), -1, -1):
             marks = self.keys if at_key and path[:end] in self.keys else self.values
@@ -133,18 +131,10 @@ def read_text(path: str | Path) -> str:
     except FileNotFoundError:
         folder = path.parent
         near = sorted(p.name for p in folder.glob("*.yaml"))[:12] if folder.is_dir() else []
-        hint = (
-            f"in that folder: {', '.join(near)}"
-            if near
-            else None
-            if folder.is_dir()
-            else f"there is no folder '{folder}'"
-        )
+        hint = f"in that folder: {', '.join(near)}" if near else None if folder.is_dir() else f"there is no folder '{folder}'"
         raise SpecError(Diagnostic("no such file", str(path), hint=hint)) from None
     except (OSError, ValueError) as error:
-        raise SpecError(
-            Diagnostic(f"cannot read the file: {getattr(error, 'strerror', None) or error}", str(path))
-        ) from None
+        raise SpecError(Diagnostic(f"cannot read the file: {getattr(error, 'strerror', None) or error}", str(path))) from None
     if len(raw) > MAX_BYTES:
         raise SpecError(Diagnostic(f"the file is larger than {MAX_BYTES // 1_000_000} MB", str(path)))
     if b"\0" in raw:
@@ -153,9 +143,7 @@ def read_text(path: str | Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise SpecError(
-            Diagnostic("this is not UTF-8 text", str(path), line, hint="save the file as UTF-8")
-        ) from None
+        raise SpecError(Diagnostic("this is not UTF-8 text", str(path), line, hint="save the file as UTF-8")) from None
 
 
 def dump(data: Any, block: bool = False) -> str:
@@ -202,9 +190,7 @@ class _Builder:
             elif isinstance(event, DocumentStartEvent):
                 n_documents += 1
                 if n_documents > 1:
-                    self._fail(
-                        event, "a second YAML document begins here", "keep one document per file", fatal=True
-                    )
+                    self._fail(event, "a second YAML document begins here", "keep one document per file", fatal=True)
             elif isinstance(event, NodeEvent):
                 if stack[-1].is_key_next:
                     self._key(stack[-1], event)
@@ -294,9 +280,7 @@ class _Builder:
             self._fail(event, f"aliases expand to more than {MAX_NODES:,} values", fatal=True)
         if self.marked:
             for marks in (self.doc.values, self.doc.keys):
-                inner = [
-                    (p, m) for p, m in marks.items() if len(p) > len(origin) and p[: len(origin)] == origin
-                ]
+                inner = [(p, m) for p, m in marks.items() if len(p) > len(origin) and p[: len(origin)] == origin]
                 marks.update({(*path, *p[len(origin) :]): m for p, m in inner})
         return copy.deepcopy(value)
 
@@ -337,9 +321,7 @@ class _Builder:
             return Diagnostic("not valid YAML", self.name)
         line = len(_BREAK.findall(self.text, 0, bad.start()))
         col = bad.start() - max((m.end() for m in _BREAK.finditer(self.text, 0, bad.start())), default=0)
-        return _at(
-            self.doc, Mark(line + 1, col + 1), f"the character U+{ord(bad[0]):04X} is not allowed in YAML"
-        )
+        return _at(self.doc, Mark(line + 1, col + 1), f"the character U+{ord(bad[0]):04X} is not allowed in YAML")
 
 
 class _Frame:

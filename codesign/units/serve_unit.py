@@ -220,5 +220,3 @@ def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     columns = {k: v[keep] for k, v in joined.items()}
     counts = (getattr(prompts, k) + getattr(answers, k) for k in ("n_candidates", "n_timed", "n_feasible"))
     return Survivors(design[keep], columns, prompts.n_designs, best, *counts)
-
-

@@ -121,7 +121,12 @@ def static_rows(layout: Layout, per_rank, traffic: Traffic, step_s, pre) -> dict
     batch_s, prompts_s = batching.static_batch_s(traffic, per_rank, step_s, pre["forward_s"] / layout.n_pp)
     tok_per_s = per_rank * layout.n_dp * traffic.osl_tok / batch_s
     wait_s = 0.5 * batch_s + prompts_s
-    return {"tpot_s": step_s / traffic.accepted_tok, "tok_per_s": tok_per_s, "prefill_busy_frac": prompts_s / batch_s, "batch_wait_s": wait_s}
+    return {
+        "tpot_s": step_s / traffic.accepted_tok,
+        "tok_per_s": tok_per_s,
+        "prefill_busy_frac": prompts_s / batch_s,
+        "batch_wait_s": wait_s,
+    }
 
 
 def draft_s(scene: Scene, layout: Layout, q_tok, step_s):

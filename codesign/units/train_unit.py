@@ -20,7 +20,14 @@ NUMBERS = ("step_s", "s_per_tok", "device_s_per_tok", "n_devices", "memory_bytes
 
 
 def training_unit(
-    scene: Scene, grid: Grid, seq_tok, global_batch, quantities, n: int, max_devices=np.inf, paired: bool = False,
+    scene: Scene,
+    grid: Grid,
+    seq_tok,
+    global_batch,
+    quantities,
+    n: int,
+    max_devices=np.inf,
+    paired: bool = False,
     meter: Meter | None = None,
 ) -> Survivors:
     """Survivors with seconds and device-seconds per token, devices, memory, degrees.  scene of n designs, global_batch [seq] (n,)."""

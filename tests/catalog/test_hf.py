@@ -161,9 +161,7 @@ def test_a_vision_tower_is_named_as_left_out(tmp_path):
 
 
 def test_window_at_least_as_long_as_the_context_is_none(tmp_path):
-    architecture = read(
-        tmp_path, config("phi3", 32, 3072, 32, 32, 8192, 32064, 131072, sliding_window=262144)
-    )["architecture"]
+    architecture = read(tmp_path, config("phi3", 32, 3072, 32, 32, 8192, 32064, 131072, sliding_window=262144))["architecture"]
     assert "window_tok" not in architecture
 
 
@@ -228,8 +226,7 @@ def test_unknown_family_with_standard_keys_is_a_best_effort(tmp_path):
     assert int(census(fill(dense["architecture"])).n_params) == 70_553_706_496
     sparse = read(
         tmp_path,
-        {k: v for k, v in CONFIGS["deepseek-v3"].items() if k != "quantization_config"}
-        | {"model_type": "own_moe"},
+        {k: v for k, v in CONFIGS["deepseek-v3"].items() if k != "quantization_config"} | {"model_type": "own_moe"},
     )
     assert int(census(fill(sparse["architecture"])).n_params) == 671_026_404_352
 
@@ -237,8 +234,7 @@ def test_unknown_family_with_standard_keys_is_a_best_effort(tmp_path):
 def test_unknown_family_with_unknown_layers_is_refused(tmp_path):
     text = messages(
         tmp_path,
-        CONFIGS["llama-3.1-70b"]
-        | {"model_type": "jamba9", "mamba_d_state": 16, "hybrid_override_pattern": "M*"},
+        CONFIGS["llama-3.1-70b"] | {"model_type": "jamba9", "mamba_d_state": 16, "hybrid_override_pattern": "M*"},
     )
     assert "hybrid_override_pattern, mamba_d_state" in text and "by hand" in text
 
@@ -274,9 +270,7 @@ def test_odd_shapes_are_errors_not_crashes(change, tmp_path):
     assert messages(tmp_path, CONFIGS["llama-3.1-70b"] | {"use_sliding_window": True} | change)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1, 2]", "null", '{"model_type": "llama",}', "\x00", "[" * 100_000]
-)
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '{"model_type": "llama",}', "\x00", "[" * 100_000])
 def test_what_is_not_a_config(text, tmp_path):
     assert "config.json" in messages(tmp_path, text)
 

@@ -75,7 +75,20 @@ def test_the_file_carries_its_origin_and_moves_predictions_toward_the_data(calib
     origin = record["provenance"][f"kernels.{CHIP}.gemm.bf16.t0"]
     assert origin["confidence"] == "measured" and re.search(rf"mine\.csv \(sha256 {answer['sha256']}\), {len(rows)} rows", origin["source"])
     row = rows[0]
-    flags = ["--model", row["model"], "--accelerator", CHIP, "--phase", "decode", "--batch", row["batch_or_concurrency"], "--isl", row["isl"], "--osl", 128]
+    flags = [
+        "--model",
+        row["model"],
+        "--accelerator",
+        CHIP,
+        "--phase",
+        "decode",
+        "--batch",
+        row["batch_or_concurrency"],
+        "--isl",
+        row["isl"],
+        "--osl",
+        128,
+    ]
 
     def predicted(engine):
         result = CliRunner().invoke(main, ["evaluate", *map(str, flags), "--engine", str(engine), "--json"])
@@ -109,9 +122,28 @@ def test_a_training_fit_moves_what_its_rows_show(tmp_path):
     rows = []
     for name, (layers, hidden, heads, ffn) in shapes.items():
         for micro in (1, 2, 4):
-            arch = {"n_layers": layers, "d_model": hidden, "n_heads": heads, "n_kv_heads": 8, "d_ff": ffn, "vocab": 128256, "attention": "gqa", "ffn_gated": True}
-            job = {"seq_len": 4096, "global_batch": 8 * micro, "micro_batch": micro, "recompute": "selective", "zero": 1, "n_dp": 8, "scale_out_bandwidth": None}
-            train = evaluate_point({"model": {"name": name, "architecture": arch}, "accelerator": "b200_sxm", "engine": slower, "phase": "train"} | job)["train"]
+            arch = {
+                "n_layers": layers,
+                "d_model": hidden,
+                "n_heads": heads,
+                "n_kv_heads": 8,
+                "d_ff": ffn,
+                "vocab": 128256,
+                "attention": "gqa",
+                "ffn_gated": True,
+            }
+            job = {
+                "seq_len": 4096,
+                "global_batch": 8 * micro,
+                "micro_batch": micro,
+                "recompute": "selective",
+                "zero": 1,
+                "n_dp": 8,
+                "scale_out_bandwidth": None,
+            }
+            train = evaluate_point(
+                {"model": {"name": name, "architecture": arch}, "accelerator": "b200_sxm", "engine": slower, "phase": "train"} | job
+            )["train"]
             rows.append({"id": f"{name}-{micro}", "model": name, "layers": layers, "hidden": hidden, "heads": heads, "kv_heads": 8, "ffn": ffn, "vocab": 128256,
                          "attention": "gqa", "gated_ffn": 1, "gpu": "b200_sxm", "precision": "bf16", "recompute": "selective", "sharding": "zero1", "seq_len": 4096,
                          "global_batch_seqs": 8 * micro, "micro_batch_seqs": micro, "dp": 8, "gpus": 8, "tokens_per_s_per_gpu": train["tok_per_s_per_device"]})  # fmt: skip
@@ -167,5 +199,10 @@ def test_every_constant_has_value_unit_and_source():
     for row in found:
         assert isinstance(row["value"], float | int) and row["unit"] and row["source"] and row["date"], row
         assert row["source"] != "not stated" and row["confidence"] in ("measured", "vendor", "estimate"), row
-    for part in ("engines.vllm.kernels.h200_sxm.gemm.bf16.t0", "quality law.central.alpha", "accelerators.h200_sxm.hbm.bandwidth", "engines.generic.training.host"):
+    for part in (
+        "engines.vllm.kernels.h200_sxm.gemm.bf16.t0",
+        "quality law.central.alpha",
+        "accelerators.h200_sxm.hbm.bandwidth",
+        "engines.generic.training.host",
+    ):
         assert part in names

@@ -113,7 +113,7 @@ def test_a_derived_chip_errs_with_its_base():
     assert {shift.hardware for shift in scene.shifts()} == {"h200_sxm"} and len(scene.shifts()) == 4
     for shift in scene.shifts():
         moved, middle = scene.table(shift)["decode.step_s"], scene.table()["decode.step_s"]
-        assert ((moved > middle).all() if shift.resource in ("memory", "fixed") else (moved >= middle).all())
+        assert (moved > middle).all() if shift.resource in ("memory", "fixed") else (moved >= middle).all()
 
 
 def test_another_base_keeps_the_factors_of_derived_chips():

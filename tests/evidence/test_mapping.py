@@ -12,7 +12,16 @@ DENSE = {
     "attention": "gqa", "seq_len": 2048, "global_batch_seqs": 64, "micro_batch_seqs": 2, "tp": 2, "pp": 2, "vp": 1, "gpus": 16, "gpu": "A100-80G-SXM",
     "precision": "bf16", "recompute": "none", "sharding": "zero1", "tokens_per_s_per_gpu": 30000.0,
 }  # fmt: skip
-MOE = DENSE | {"ffn": None, "n_experts": 64, "top_k": 8, "moe_ffn": 512, "shared_experts": 1, "dense_layers": 0, "ep": 4, "routing": "balanced"}
+MOE = DENSE | {
+    "ffn": None,
+    "n_experts": 64,
+    "top_k": 8,
+    "moe_ffn": 512,
+    "shared_experts": 1,
+    "dense_layers": 0,
+    "ep": 4,
+    "routing": "balanced",
+}
 SERVED = {
     "phase": "e2e", "model": "Llama-3.1-70B", "accelerator": "H200-SXM", "gpu": "H200", "n_gpus": 4, "tp": 4, "weight_bits": 8.0, "act_bits": 8.0,
     "engine": "vLLM", "isl": 1024, "osl": 256, "batch_or_concurrency": 32, "tpot_ms": 12.0, "ttft_ms": 80.0,
@@ -128,7 +137,13 @@ def test_expert_layouts(ep, n_ep, n_etp):
 
 
 def test_attention_dp_from_the_notes():
-    offline = {**SERVED, "phase": "offline", "tp": None, "output_tokens_per_s_total": 9e3, "notes": "page says enable_attention_dp option used"}
+    offline = {
+        **SERVED,
+        "phase": "offline",
+        "tp": None,
+        "output_tokens_per_s_total": 9e3,
+        "notes": "page says enable_attention_dp option used",
+    }
     scenario = inference.case(row(offline, model="deepseek-v3", n_gpus=8)).options[0]
     assert (scenario["n_tp"], scenario["n_dp"]) == (1, 8)
 

@@ -58,9 +58,15 @@ def test_the_table_is_what_calibrate_reads(measured):
     target, said = measured
     with target.open(encoding="utf-8") as file:
         found = list(csv.DictReader(file))
-    assert set(COLUMNS) <= set(READ["kernels"]) and f"written: {len(found)} kernels" in said and not target.with_name("h200.csv.part").exists()
+    assert (
+        set(COLUMNS) <= set(READ["kernels"]) and f"written: {len(found)} kernels" in said and not target.with_name("h200.csv.part").exists()
+    )
     assert {row["accelerator"] for row in found} == {"h200_sxm"} and len({row["id"] for row in found}) == len(found)
-    assert "skipped  gemm-fp8-m1-n1024-k1024: no fp8 here" in said and "calibrate" in said and all(0 < float(row["spread"]) < 0.3 for row in found)
+    assert (
+        "skipped  gemm-fp8-m1-n1024-k1024: no fp8 here" in said
+        and "calibrate" in said
+        and all(0 < float(row["spread"]) < 0.3 for row in found)
+    )
 
 
 def test_planted_kernels_are_found(measured):
@@ -123,15 +129,25 @@ def test_bad_tables_are_refused_with_a_remedy(measured, tmp_path):
 def test_without_torch_or_a_gpu_the_message_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     result = CliRunner().invoke(main, ["measure", "-o", str(tmp_path / "x.csv")])
-    assert result.exit_code == 2 and "needs PyTorch" in result.stderr and "codesign[measure]" in result.stderr and not list(tmp_path.iterdir())
+    assert (
+        result.exit_code == 2 and "needs PyTorch" in result.stderr and "codesign[measure]" in result.stderr and not list(tmp_path.iterdir())
+    )
     wrong = CliRunner().invoke(main, ["measure", "-o", str(tmp_path / "x.csv"), "--kernels", "gemm,softmax"])
     assert wrong.exit_code == 2 and "unknown kernels: softmax" in wrong.stderr
     assert CliRunner().invoke(main, ["measure", "-o", "x.yaml"]).exit_code == 2
 
 
 def test_devices_are_recognised_by_their_own_name():
-    known = {"NVIDIA H200": "h200_sxm", "NVIDIA H100 80GB HBM3": "h100_sxm", "NVIDIA H100 PCIe": "h100_pcie", "NVIDIA A100-SXM4-80GB": "a100_80g_sxm",
-             "NVIDIA GeForce RTX 4090": "rtx_4090", "NVIDIA H200 NVL": "h200_nvl", "AMD Instinct MI300X": "mi300x", "CPU": None}
+    known = {
+        "NVIDIA H200": "h200_sxm",
+        "NVIDIA H100 80GB HBM3": "h100_sxm",
+        "NVIDIA H100 PCIe": "h100_pcie",
+        "NVIDIA A100-SXM4-80GB": "a100_80g_sxm",
+        "NVIDIA GeForce RTX 4090": "rtx_4090",
+        "NVIDIA H200 NVL": "h200_nvl",
+        "AMD Instinct MI300X": "mi300x",
+        "CPU": None,
+    }
     assert {name: measure.recognise(name) for name in known} == known
     machine = FakeMachine()
     machine.name = "Some Chip 9000"

@@ -18,7 +18,9 @@ MODELS = (("llama-3.1-8b", 16), ("qwen3-0.6b", 16), ("llama-3.1-70b", 8), ("qwen
 NOISE = 0.03
 
 
-@pytest.mark.parametrize(("seed", "planted"), [(1, {"HBM efficiency": 0.85, "kernel fixed time": 1.5}), (2, {"HBM efficiency": 0.7, "kernel fixed time": 1.47})])
+@pytest.mark.parametrize(
+    ("seed", "planted"), [(1, {"HBM efficiency": 0.85, "kernel fixed time": 1.5}), (2, {"HBM efficiency": 0.7, "kernel fixed time": 1.47})]
+)
 def test_planted_constants_come_back_from_noisy_rows(seed, planted, tmp_path):
     """Both lie 2 to 4 prior widths off, and the time of a scheduler step looks much like that of the kernels."""
     rng, engine = np.random.default_rng(seed), made.planted_engine(planted)
@@ -86,12 +88,19 @@ def test_a_fold_is_refitted_where_it_leads():
 
 def test_a_calibrated_training_engine_works_in_a_study(tmp_path):
     """An engine file of one's own as `lifecycle.train_engine` slows training and leaves serving alone; `evaluate --engine` takes it too."""
-    (tmp_path / "mine.yaml").write_text("name: mine\nbase: megatron\nsource: our runs\ndate: 2026-11\ntraining: {sustained: 0.5}\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nbase: megatron\nsource: our runs\ndate: 2026-11\ntraining: {sustained: 0.5}\n", encoding="utf-8"
+    )
     study = tmp_path / "study.yaml"
     CliRunner().invoke(main, ["new", str(study), "--from", "dense"])
     chips = [open_study(str(study), given).problem.setting.pools for given in ((), (f"lifecycle.train_engine={tmp_path / 'mine.yaml'}",))]
-    rate = [SimpleNamespace(**{role: float(np.ravel(pools[role].chips.training.compute.at_16)[0]) for role in ("train", "serve")}) for pools in chips]
+    rate = [
+        SimpleNamespace(**{role: float(np.ravel(pools[role].chips.training.compute.at_16)[0]) for role in ("train", "serve")})
+        for pools in chips
+    ]
     assert rate[1].train < 0.7 * rate[0].train and rate[1].serve == rate[0].serve
-    words = "evaluate --model llama-3.1-8b --accelerator h100_sxm --phase train --n-dp 8 --micro-batch 1 --global-batch 64 --zero 3 --engine"
+    words = (
+        "evaluate --model llama-3.1-8b --accelerator h100_sxm --phase train --n-dp 8 --micro-batch 1 --global-batch 64 --zero 3 --engine"
+    )
     assert CliRunner().invoke(main, [*words.split(), str(tmp_path / "mine.yaml")]).exit_code == 0
     assert catalog.load("engines", tmp_path / "mine.yaml")["base"] == "megatron"

@@ -19,7 +19,17 @@ from codesign.evidence.validation import Line, Validation
 def line(err, number=0, group="g", measured=10.0, tp=1, is_moe=False, metric="tpot_ms", **cells):
     phase = "train" if metric == "tokens_per_s_per_gpu" else "e2e"
     cells = {"isl": 100, "osl": 100, "source": f"source of {group}", "model": "m", **cells}
-    case = Case(Row(f"r{number}", number, cells), phase, cells["model"], cells.get("chip", "h100_sxm"), "vllm", "bf16", is_moe, (), {metric: measured})
+    case = Case(
+        Row(f"r{number}", number, cells),
+        phase,
+        cells["model"],
+        cells.get("chip", "h100_sxm"),
+        "vllm",
+        "bf16",
+        is_moe,
+        (),
+        {metric: measured},
+    )
     scenario = {"n_tp": tp, "n_dp": 1, "n_pp": 1}
     prediction = Prediction({metric: measured * exp(err)}, scenario, {"train": {"mfu_frac": 0.5 * exp(err)}})
     return Line(f"r{number}", phase, group, metric, measured, measured * exp(err), measured * exp(err - 0.2), measured * exp(err + 0.2), err,

@@ -16,7 +16,10 @@ from codesign.evidence.rows import KINDS, load, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = {"phase", "group", "metric", "n", "median_abs_err", "p90_abs_err", "median_bias", "kendall_tau", "coverage", "median_log_width"}
-SLICE = {"training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100", "zoo-qwen235-gb200-bf16"), "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0")}
+SLICE = {
+    "training": ("seqsel-gpt3", "fms-llama2-7b", "mb-qwen3-30b-a3b-h100", "zoo-qwen235-gb200-bf16"),
+    "inference": ("gptfast-0", "inx-00", "trt10-00", "lcpp-06", "trt06-00", "trt05p-00", "nim-0"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +158,9 @@ def test_published_page_is_current(everything):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     stale = script.stale(script.PAGE.read_text(encoding="utf-8"), everything)
-    assert not stale, "a median error moved by more than 2 points: scripts/fit_uncertainty.py, then scripts/write_accuracy.py\n" + "\n".join(stale)
+    assert not stale, (
+        "a median error moved by more than 2 points: scripts/fit_uncertainty.py, then scripts/write_accuracy.py\n" + "\n".join(stale)
+    )
 
 
 @pytest.mark.slow
@@ -172,5 +177,9 @@ def test_all_measurements_are_answered_and_better_than_the_roofline(everything):
 @pytest.mark.slow
 def test_spreads_are_those_of_these_residuals(everything):
     fitted = spread.fit([r for v in everything for r in spread.residuals(v.scored)])
-    off = {key: (s.total, uncertainty.SPREADS[key].total) for key, (s, _, _) in fitted.items() if abs(s.total / uncertainty.SPREADS[key].total - 1) > 0.15}
+    off = {
+        key: (s.total, uncertainty.SPREADS[key].total)
+        for key, (s, _, _) in fitted.items()
+        if abs(s.total / uncertainty.SPREADS[key].total - 1) > 0.15
+    }
     assert not off, f"run scripts/fit_uncertainty.py: {off}"

@@ -143,7 +143,10 @@ def test_the_importer_reads_the_same_architecture(name, tied, tmp_path):
     for mixer in ("full", "window"):
         mine, yours = getattr(ours, mixer), getattr(theirs, mixer)
         assert float(mine.n_layers) == float(yours.n_layers)
-        assert not mine.n_layers or (float(mine.kv_elems_per_tok), float(mine.span_tok)) == (float(yours.kv_elems_per_tok), float(yours.span_tok))
+        assert not mine.n_layers or (float(mine.kv_elems_per_tok), float(mine.span_tok)) == (
+            float(yours.kv_elems_per_tok),
+            float(yours.span_tok),
+        )
     assert record["context_tok"] == 4096
     assert "note" not in record
 

@@ -109,7 +109,16 @@ def test_csv_is_one_row_of_everything(kind):
     for name, value in mine.items():
         if name in row and isinstance(value, float) and value == value:
             assert float(row[name]) == value
-    assert {"study", "id", "c_eq_flop", "train.n_tp", "architecture.d_model", "architecture.vocab", "hardware.train", "precision.kv_bits"} <= set(head)
+    assert {
+        "study",
+        "id",
+        "c_eq_flop",
+        "train.n_tp",
+        "architecture.d_model",
+        "architecture.vocab",
+        "hardware.train",
+        "precision.kv_bits",
+    } <= set(head)
     assert not {"point", "on_front", "killed_by"} & set(head)
     assert (row["study"], int(row["id"]), row["base.model"]) == (study.name, point, study.model["name"])
 

@@ -106,7 +106,10 @@ def test_step_tokens_hold_a_chunk_and_every_sequence():
 def test_drafts_and_hand_over():
     for _, _, _, files in exported("disaggregated", "vllm"):
         roles = {role: launched.options(files[f"vllm-{role}.sh"], launched.VLLM) for role in ("prefill", "decode")}
-        assert all(json.loads(o.speculative_config) == {"method": "eagle3", "model": "./draft", "num_speculative_tokens": 1} for o in roles.values())
+        assert all(
+            json.loads(o.speculative_config) == {"method": "eagle3", "model": "./draft", "num_speculative_tokens": 1}
+            for o in roles.values()
+        )
         assert [json.loads(o.kv_transfer_config)["kv_role"] for o in roles.values()] == ["kv_producer", "kv_consumer"]
     for _, _, _, files in exported("disaggregated", "sglang"):
         o = launched.options(files["sglang-decode.sh"], launched.SGLANG)
@@ -144,7 +147,11 @@ BROKEN = {
 def test_what_an_engine_cannot_lay_out(feature, engine, monkeypatch):
     study, found = plans.searched("latent")
     fleets = _serving.fleets
-    monkeypatch.setattr(_serving, "fleets", lambda s: {role: fleet | {k: int(v) for k, v in BROKEN[feature][0].items()} for role, fleet in fleets(s).items()})
+    monkeypatch.setattr(
+        _serving,
+        "fleets",
+        lambda s: {role: fleet | {k: int(v) for k, v in BROKEN[feature][0].items()} for role, fleet in fleets(s).items()},
+    )
     with pytest.raises(UserError, match=feature) as error:
         export.export(engine, study, found, points("latent", 1)[0])
     assert "search with" in str(error.value)
@@ -169,7 +176,9 @@ def test_precisions_that_an_engine_has_not(tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_hostile_names_are_words_and_comments(engine, tmp_path):
     study, found = plans.searched("hostile")
-    named = dataclasses.replace(study, file=study.file.model_copy(update={"name": "x; touch owned $(touch owned) `touch owned` 'q'\ntouch owned"}))
+    named = dataclasses.replace(
+        study, file=study.file.model_copy(update={"name": "x; touch owned $(touch owned) `touch owned` 'q'\ntouch owned"})
+    )
     moved = dataclasses.replace(found, path=found.path.parent / "a\ntouch owned; $(touch owned)")
     files = export.export(engine, named, moved, points("hostile", 1)[0])
     plain = export.export(engine, study, found, points("hostile", 1)[0])
@@ -199,4 +208,3 @@ def test_files_state_the_plans_memory(kind, target):
                 continue
             here = used[name.partition("-")[2].partition(".")[0] or "train"]
             assert f"{here['total_bytes'] / 1e9:.1f} GB expected, {here['usable_bytes'] / 1e9:.1f} GB usable" in text
-

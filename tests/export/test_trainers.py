@@ -78,7 +78,11 @@ def by_hand(o):
         groups = o.num_query_groups or heads
         attention = d * o.kv_channels * (heads + 2 * groups) + heads * o.kv_channels * d + (2 * o.kv_channels if o.qk_layernorm else 0)
     dense = 3 * d * o.ffn_hidden_size
-    moe = 0 if not o.num_experts else 3 * d * (o.num_experts * o.moe_ffn_hidden_size + (o.moe_shared_expert_intermediate_size or 0)) + d * o.num_experts
+    moe = (
+        0
+        if not o.num_experts
+        else 3 * d * (o.num_experts * o.moe_ffn_hidden_size + (o.moe_shared_expert_intermediate_size or 0)) + d * o.num_experts
+    )
     layers = [bool(o.num_experts)] * o.num_layers if not o.moe_layer_freq else spread(o.moe_layer_freq)
     assert len(layers) == o.num_layers
     tables = o.vocab_size * d * (2 if o.untie_embeddings_and_output_weights else 1)
@@ -98,7 +102,9 @@ def test_stages_and_patterns():
     assert spread(megatron.pattern([False, True, True, False])) == [0, 1, 1, 0]
     a = shape_of(CASES["qwen3 moe every"][1])
     assert sum(megatron._moe_layers(a)) == 3 and not megatron._moe_layers(a)[0]
-    o = launched.parser(launched.MEGATRON).parse_args([str(w) for option in megatron._attention(shape_of(CASES["gpt-oss windows"][1])) for w in option])
+    o = launched.parser(launched.MEGATRON).parse_args(
+        [str(w) for option in megatron._attention(shape_of(CASES["gpt-oss windows"][1])) for w in option]
+    )
     assert o.window_size == "63,0" and spread(o.window_attn_skip_freq) == [1, 0, 1, 0, 1, 0] and o.softmax_type == "learnable"
 
 
@@ -160,7 +166,13 @@ def test_torchtitan_recipes_and_pipelines(changes, feature):
 def test_recipes_by_shape():
     study, found = plans.searched("dense")
     s = subject(study, found, points("dense", 1)[0])
-    for name, recipe in (("llama", "llama3"), ("llama wide heads", "qwen3"), ("qwen3", "qwen3"), ("qwen3 moe", "qwen3"), ("deepseek full query", "deepseek_v3")):
+    for name, recipe in (
+        ("llama", "llama3"),
+        ("llama wide heads", "qwen3"),
+        ("qwen3", "qwen3"),
+        ("qwen3 moe", "qwen3"),
+        ("deepseek full query", "deepseek_v3"),
+    ):
         s.__dict__["shape"] = shape_of(CASES[name][1])
         assert torchtitan._recipe(s, {"n_pp": 1}).name == recipe
 

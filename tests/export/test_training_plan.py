@@ -258,7 +258,27 @@ def test_measurements_cover_each_phase(exported):
         assert {row["confidence"] for row in plan["assumptions"]} >= {"estimate"}
 
 
-UNITS = ("s", "bytes", "tok", "flop", "usd", "j", "w", "nat", "frac", "seq", "bits", "mtok", "device", "devices", "stage", "steps", "step", "rank", "user")
+UNITS = (
+    "s",
+    "bytes",
+    "tok",
+    "flop",
+    "usd",
+    "j",
+    "w",
+    "nat",
+    "frac",
+    "seq",
+    "bits",
+    "mtok",
+    "device",
+    "devices",
+    "stage",
+    "steps",
+    "step",
+    "rank",
+    "user",
+)
 PURE = {
     "format", "id", "design_id", "peak", "final", "value", "beta1", "beta2", "weight_decay", "gradient_clip_norm", "peak_to_mean", "balance_ratio",
     "peak_if_scaled_to_batch", "sweep_peaks", "longest_over_mean", "processed_over_useful", "useful_tok_per_active_param", "rollouts_in_flight_needed",

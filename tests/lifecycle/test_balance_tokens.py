@@ -18,8 +18,17 @@ maybe_infinite = st.one_of(positive, st.sampled_from([0.0, np.inf, np.nan]))
 
 def test_necessary_flop_by_hand():
     phases = balance.compute(
-        2e9, pretrain_tok=10.0, rl_tok=5.0, in_tok=3.0, out_tok=2.0, c_rl=10.0, train_attention_flop=1e9,
-        rl_attention_flop=2e9, prefill_attention_flop=3e9, decode_attention_flop=4e9)
+        2e9,
+        pretrain_tok=10.0,
+        rl_tok=5.0,
+        in_tok=3.0,
+        out_tok=2.0,
+        c_rl=10.0,
+        train_attention_flop=1e9,
+        rl_attention_flop=2e9,
+        prefill_attention_flop=3e9,
+        decode_attention_flop=4e9,
+    )
     assert phases == (13e9 * 10, 22e9 * 5, 7e9 * 3 + 8e9 * 2)
 
 
@@ -30,11 +39,15 @@ def test_ratio_ignores_idle_phases():
     assert balance.ratio(1.0, 1.0, np.inf) == np.inf
 
 
-@pytest.mark.parametrize(("law", "table"), [
-    (CENTRAL, {1.5: (0.57, 3.1), 2: (0.38, 7), 3: (0.21, 22)}),
-    (POOLED, {1.5: (0.50, 4.0), 2: (0.31, 11), 3: (0.15, 43)}),
-    (GADRE, {1.5: (0.46, 4.8), 2: (0.26, 15), 3: (0.12, 72)}),
-], ids=["central", "pooled", "gadre"])
+@pytest.mark.parametrize(
+    ("law", "table"),
+    [
+        (CENTRAL, {1.5: (0.57, 3.1), 2: (0.38, 7), 3: (0.21, 22)}),
+        (POOLED, {1.5: (0.50, 4.0), 2: (0.31, 11), 3: (0.15, 43)}),
+        (GADRE, {1.5: (0.46, 4.8), 2: (0.26, 15), 3: (0.12, 72)}),
+    ],
+    ids=["central", "pooled", "gadre"],
+)
 def test_kappa_table(law, table):
     for kappa, (size, tokens_per_param) in table.items():
         n_factor, d_factor = balance.kappa_shift(kappa, law)
@@ -42,16 +55,19 @@ def test_kappa_table(law, table):
         assert_allclose(d_factor, tokens_per_param, rtol=0.04)
 
 
-@pytest.mark.parametrize(("n_active", "n_total", "granularity", "tok", "central", "pooled"), [
-    (70e9, 70e9, 1, 2.0e12, 1.2, 1.2),  # Llama-2-70B
-    (405e9, 405e9, 1, 15.6e12, 1.4, 1.4),  # Llama-3.1-405B
-    (37e9, 671e9, 7, 14.8e12, 1.8, 1.8),  # DeepSeek-V3
-    (72.7e9, 72.7e9, 1, 18e12, 2.6, 2.4),  # Qwen2.5-72B
-    (17e9, 400e9, 1.25, 22e12, 3.0, 2.7),  # Llama-4 Maverick
-    (22e9, 235e9, 5.3, 36e12, 3.1, 2.8),  # Qwen3-235B-A22B
-    (32.8e9, 32.8e9, 1, 36e12, 4.4, 3.7),  # Qwen3-32B
-    (8e9, 8e9, 1, 15e12, 5.2, 4.2),  # Llama-3-8B
-])
+@pytest.mark.parametrize(
+    ("n_active", "n_total", "granularity", "tok", "central", "pooled"),
+    [
+        (70e9, 70e9, 1, 2.0e12, 1.2, 1.2),  # Llama-2-70B
+        (405e9, 405e9, 1, 15.6e12, 1.4, 1.4),  # Llama-3.1-405B
+        (37e9, 671e9, 7, 14.8e12, 1.8, 1.8),  # DeepSeek-V3
+        (72.7e9, 72.7e9, 1, 18e12, 2.6, 2.4),  # Qwen2.5-72B
+        (17e9, 400e9, 1.25, 22e12, 3.0, 2.7),  # Llama-4 Maverick
+        (22e9, 235e9, 5.3, 36e12, 3.1, 2.8),  # Qwen3-235B-A22B
+        (32.8e9, 32.8e9, 1, 36e12, 4.4, 3.7),  # Qwen3-32B
+        (8e9, 8e9, 1, 15e12, 5.2, 4.2),  # Llama-3-8B
+    ],
+)
 def test_implied_kappa_of_public_models(n_active, n_total, granularity, tok, central, pooled):
     n_eff = n_active * quality.moe_multiplier(n_active, n_total, granularity)
     assert_allclose(balance.first_order_kappa(n_eff, tok, CENTRAL), central, rtol=0.04)
@@ -126,8 +142,12 @@ def test_solved_tokens_are_never_nan(price, committed, rl_price, inference, budg
 def test_raising_a_price_never_buys_anything(price, serving, rl_price, rl_tok, budget, k, which):
     def quality_of(price, serving, rl_price, device_price):
         solved = balance.tokens_from_budget(
-            budget * 1e8, price * device_price * 1e-6, committed=serving * device_price * 1e7,
-            per_rl_tok=rl_price * device_price * 1e-6, rl_tok=rl_tok * 1e11)
+            budget * 1e8,
+            price * device_price * 1e-6,
+            committed=serving * device_price * 1e7,
+            per_rl_tok=rl_price * device_price * 1e-6,
+            rl_tok=rl_tok * 1e11,
+        )
         c_eq = quality.assess(1e10, 1e10, np.maximum(solved.pretrain_tok, 1.0), weight_bits=4)["c_eq_flop"]
         return solved, c_eq
 
@@ -147,6 +167,7 @@ layouts = st.lists(st.tuples(positive, st.booleans()), min_size=1, max_size=6)
 @given(layouts, layouts, st.floats(1, 10), st.integers(0, 5))
 def test_balance_counts_cheapest_layouts_so_waste_buys_nothing(training, serving, k, which):
     """Making any layout but the cheapest dearer changes neither the ratio nor the tokens."""
+
     def amounts(options):
         usd, feasible = (np.array(column) for column in zip(*options, strict=True))
         return usd, feasible.astype(bool)
@@ -175,8 +196,7 @@ def test_balance_in_flop_knows_no_price_and_a_common_price_cancels_in_usd(n, dem
 
 def test_budget_with_rl_as_large_as_pretraining():
     per_pretrain, per_rl = 5e-6, 2e-5
-    solved = balance.tokens_from_budget(
-        100e6, per_pretrain, committed=20e6, per_rl_tok=per_rl, rl_per_pretrain_tok=per_pretrain / per_rl)
+    solved = balance.tokens_from_budget(100e6, per_pretrain, committed=20e6, per_rl_tok=per_rl, rl_per_pretrain_tok=per_pretrain / per_rl)
     assert_allclose(solved.pretrain_tok * per_pretrain, solved.rl_tok * per_rl)
     assert_allclose(solved.pretrain_tok * per_pretrain, 40e6)
 

@@ -10,15 +10,18 @@ from codesign.lifecycle import quality, quality_factors, scaling_law
 from codesign.lifecycle.quality import CENTRAL, LAWS, POOLED
 
 
-@pytest.mark.parametrize(("n_active", "n_total", "granularity", "m"), [
-    (37e9, 671e9, 2 * 7168 / 2048, 4.8),  # DeepSeek-V3
-    (32.6e9, 1043e9, 2 * 7168 / 2048, 5.5),  # Kimi K2
-    (21e9, 236e9, 2 * 5120 / 1536, 4.1),  # DeepSeek-V2
-    (22e9, 235e9, 2 * 4096 / 1536, 3.9),  # Qwen3-235B-A22B
-    (17e9, 400e9, 2 * 5120 / 8192, 3.4),  # Llama-4 Maverick
-    (3.3e9, 30.5e9, 2 * 2048 / 768, 3.7),  # Qwen3-30B-A3B
-    (1e9, 18e9, 11, 4.86),
-])
+@pytest.mark.parametrize(
+    ("n_active", "n_total", "granularity", "m"),
+    [
+        (37e9, 671e9, 2 * 7168 / 2048, 4.8),  # DeepSeek-V3
+        (32.6e9, 1043e9, 2 * 7168 / 2048, 5.5),  # Kimi K2
+        (21e9, 236e9, 2 * 5120 / 1536, 4.1),  # DeepSeek-V2
+        (22e9, 235e9, 2 * 4096 / 1536, 3.9),  # Qwen3-235B-A22B
+        (17e9, 400e9, 2 * 5120 / 8192, 3.4),  # Llama-4 Maverick
+        (3.3e9, 30.5e9, 2 * 2048 / 768, 3.7),  # Qwen3-30B-A3B
+        (1e9, 18e9, 11, 4.86),
+    ],
+)
 def test_multiplier_of_public_models(n_active, n_total, granularity, m):
     assert_allclose(quality.moe_multiplier(n_active, n_total, granularity), m, rtol=0.045)
 
@@ -28,9 +31,15 @@ def test_granularity_table():
     assert_allclose(quality_factors.granularity_factor(list(table)), list(table.values()), atol=0.006)
 
 
-@pytest.mark.parametrize(("size", "tok_per_param", "minus_ln_f"), [
-    ("72B", 97, 0.21), ("7B", 920, 0.37), ("1.5B", 4600, 0.56), ("0.5B", 24_000, 0.84),
-])
+@pytest.mark.parametrize(
+    ("size", "tok_per_param", "minus_ln_f"),
+    [
+        ("72B", 97, 0.21),
+        ("7B", 920, 0.37),
+        ("1.5B", 4600, 0.56),
+        ("0.5B", 24_000, 0.84),
+    ],
+)
 def test_quantisation_factor_follows_the_qwen2_table(size, tok_per_param, minus_ln_f):
     assert_allclose(-np.log(quality.quant_factor(tok_per_param, 1.0)), minus_ln_f, atol=0.01)
 
@@ -139,8 +148,7 @@ def test_error_bar_steps():
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_error_of_c_eq_is_the_numerical_derivative(law):
     n, d, step = np.array([1e9, 1e10, 2e11]), np.array([5e12, 2e11, 1e13]), 1e-5
-    up, down = (
-        quality.equivalent_compute(quality.loss(n * np.exp(h), d, law), law)[0] for h in (step, -step))
+    up, down = (quality.equivalent_compute(quality.loss(n * np.exp(h), d, law), law)[0] for h in (step, -step))
     sigma = quality.sigma_ln_c_eq(n, d, 0.3, law)
     assert_allclose(sigma.own, 0.3 * np.log(up / down) / (2 * step), rtol=1e-5)
     assert_allclose(sigma.total, np.hypot(sigma.own, sigma.shared))
@@ -160,8 +168,8 @@ def test_law_params_tied_and_untied():
 def test_warnings_and_refusals_are_sentences_with_masks_of_the_batch():
     args = (np.array([2e9, 37e9]), np.array([200e9, 671e9]), np.array([1e14, 14.8e12]))
     warned = quality.warnings(
-        *args, attention="gqa", n_heads=64, n_kv_heads=4, weight_bits=4, context_tok=1e5, full_fraction=0.25,
-        kv_bits=4, unique_tok=2e12)
+        *args, attention="gqa", n_heads=64, n_kv_heads=4, weight_bits=4, context_tok=1e5, full_fraction=0.25, kv_bits=4, unique_tok=2e12
+    )
     refused = quality.refusals(*args, weight_bits=[3, 4], unique_tok=2e12)
     for named in (warned, refused):
         assert all(mask.shape == (2,) and mask.dtype == bool and " " in name for name, mask in named.items())

@@ -80,7 +80,14 @@ def results(columns, chips, precision, layout, sequences, context):
 
 def rows_of(args, index):
     columns, chips, precision, layout, sequences, context = args
-    return {k: v[index] for k, v in columns.items()}, chips.take(index), precision.take(index), layout.take(index), sequences[index], context[index]
+    return (
+        {k: v[index] for k, v in columns.items()},
+        chips.take(index),
+        precision.take(index),
+        layout.take(index),
+        sequences[index],
+        context[index],
+    )
 
 
 def same(got, want):

@@ -100,7 +100,9 @@ def test_ideal_decode_of_one_sequence_streams_the_weights(model):
     ledger = step(scene)
     weights = decode.weights_read(scene, layout_of(), 0.0)
     assert ledger.time_s == pytest.approx(float(weights / scene.chip.hbm_bytes_per_s), rel=2e-3)
-    assert weights == pytest.approx(2 * float(counts_of(model).n_active_params_excl_in if model != "gemma-3-27b" else counts_of(model).n_active_params), rel=1e-3)
+    assert weights == pytest.approx(
+        2 * float(counts_of(model).n_active_params_excl_in if model != "gemma-3-27b" else counts_of(model).n_active_params), rel=1e-3
+    )
 
 
 def test_one_device_sends_nothing():
@@ -288,7 +290,9 @@ def test_interference():
 
 def test_little_and_the_fleet():
     assert service.replicas(traffic_of(peak_to_mean=2), 3000.0) == 7
-    charged = [float(service.charged_devices(r, n, domain)) for r, n, domain in ((33, 2, 8), (1, 64, 72), (2, 36, 72), (2, 40, 72), (2, 100, 72))]
+    charged = [
+        float(service.charged_devices(r, n, domain)) for r, n, domain in ((33, 2, 8), (1, 64, 72), (2, 36, 72), (2, 40, 72), (2, 100, 72))
+    ]
     assert charged == [72, 72, 72, 144, 288]
     assert service.charged_devices(3, 16, 8960) == 48  # a pod is let by the slice
 
@@ -305,7 +309,16 @@ def test_failures_and_young():
 
 def test_a_pipeline_mixes_prompts_like_its_stages_apart():
     """Four stages of 64 sequences each meet as many prompts per step as one device with 64: TPOT differs by the hops alone."""
-    common = {"model": "qwen3-30b-a3b", "system": "h200_sxm_node", "n_tp": 4, "n_etp": 4, "n_ep": 1, "isl": 2000, "osl": 400, "phase": "prefill,decode"}
+    common = {
+        "model": "qwen3-30b-a3b",
+        "system": "h200_sxm_node",
+        "n_tp": 4,
+        "n_etp": 4,
+        "n_ep": 1,
+        "isl": 2000,
+        "osl": 400,
+        "phase": "prefill,decode",
+    }
     apart = evaluate_point({**common, "batch": 64})["decode"]
     piped = evaluate_point({**common, "batch": 256, "n_pp": 4})["decode"]
     assert apart["tpot_s"] - apart["step_s"] > 1e-4

@@ -85,15 +85,8 @@ def test_parts_add_up_to_the_whole():
     ):
         arch = architecture(name)
         c = census(arch)
-        mixers = sum(
-            m.n_layers * (m.params_tp + m.params_kv + m.params_rep) for m in (c.full, c.window, c.linear)
-        )
-        moe = (
-            c.ffn.n_experts * c.ffn.expert_params
-            + c.ffn.shared_params
-            + c.ffn.router_params
-            + c.ffn.latent_params
-        )
+        mixers = sum(m.n_layers * (m.params_tp + m.params_kv + m.params_rep) for m in (c.full, c.window, c.linear))
+        moe = c.ffn.n_experts * c.ffn.expert_params + c.ffn.shared_params + c.ffn.router_params + c.ffn.latent_params
         ffn = c.ffn.n_dense_layers * c.ffn.dense_params + c.ffn.n_moe_layers * moe
         norms = (c.ffn.n_dense_layers + c.ffn.n_moe_layers) * c.ffn.norm_params
         final = c.d_model * (1 + arch["norm_bias"])
@@ -195,9 +188,7 @@ def test_mixed_batch_equals_single_designs():
 
 
 def test_shapes_broadcast_and_rows_are_taken():
-    column = census(
-        fill(DENSE | {"d_model": np.array([[4096], [8192]]), "attention": np.array([["gqa"], ["mla"]])})
-    )
+    column = census(fill(DENSE | {"d_model": np.array([[4096], [8192]]), "attention": np.array([["gqa"], ["mla"]])}))
     assert column.n_params.shape == (2, 1)
     flat = census(fill(DENSE | {"d_model": np.array([2048, 4096, 8192])}))
     taken = flat.take(np.array([2, 0]))
@@ -285,9 +276,7 @@ def test_kinds_are_told_apart():
         attention.module("no_such_kind")
 
 
-@pytest.mark.parametrize(
-    "name", ["architecture", "attention", *(f"attention.{kind}" for kind in attention.kinds())]
-)
+@pytest.mark.parametrize("name", ["architecture", "attention", *(f"attention.{kind}" for kind in attention.kinds())])
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(f"codesign.physics.{name}"))
     assert result.failed == 0 and result.attempted > 0

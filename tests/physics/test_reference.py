@@ -140,7 +140,9 @@ def flat_design(seed: int):
 @pytest.mark.parametrize("seed", range(80))
 def test_serving(seed):
     model, bits, _, chip, _, _, layout, per_rank, traffic = flat_design(seed)
-    want = service.colocated(scalar.Scene(architecture(model), plain(chip), bits, tok_per_text=TEXT), plain(layout), per_rank, plain(traffic))
+    want = service.colocated(
+        scalar.Scene(architecture(model), plain(chip), bits, tok_per_text=TEXT), plain(layout), per_rank, plain(traffic)
+    )
     scene = make_scene(counts_of(model), chip, precision_of(**bits), tok_per_text=np.float64(TEXT))
     pre = serving.time_prefill(scene, layout, traffic, prefill.fullest_experts(scene, layout, serving.prompt_of(traffic)))
     load = decode.Load(per_rank * layout.n_dp, np.float64(0), traffic.q_tok)
@@ -192,7 +194,9 @@ def test_pools_apart(seed):
     same_row(serve_unit.decode_pool, scene, layout, per_rank, traffic, answers, ("ttft_s", "tpot_s", "step_s"))
 
 
-@pytest.mark.parametrize("experts, active, ep", [(256, 8, 64), (256, 8, 1), (128, 8, 16), (64, 6, 64), (16, 1, 4), (8, 2, 8), (512, 10, 32)])
+@pytest.mark.parametrize(
+    "experts, active, ep", [(256, 8, 64), (256, 8, 1), (128, 8, 16), (64, 6, 64), (16, 1, 4), (8, 2, 8), (512, 10, 32)]
+)
 @pytest.mark.parametrize("n_tok", [1.0, 2.5, 17.0, 64.0, 1000.0, 1e5])
 def test_experts_of_the_fullest_device(experts, active, ep, n_tok):
     close(touched_fullest(experts, active, n_tok, ep), machine.experts_of_fullest(experts, active, n_tok, ep))

@@ -61,7 +61,9 @@ def test_the_fullest_stage_sets_the_pace_of_decode():
 
 def test_the_fullest_stage_sets_the_pace_of_prefill():
     scene, prompt = scene_of("deepseek-v3", "h200_sxm_node", bits=(8, 16, 8)), prefill.Prompt(np.float64(4096))
-    rates = [float(prefill.tokens_per_s(prefill_ledger(scene, layout_of(n_pp=pp), 4096.0).time_s, layout_of(n_pp=pp), prompt)) for pp in (1, 4)]
+    rates = [
+        float(prefill.tokens_per_s(prefill_ledger(scene, layout_of(n_pp=pp), 4096.0).time_s, layout_of(n_pp=pp), prompt)) for pp in (1, 4)
+    ]
     assert rates[1] <= 4 * rates[0] * 61 / 64 * 1.01
 
 
@@ -196,7 +198,8 @@ def test_a_pipeline_serves_prompts_at_its_rate():
 def test_a_vocabulary_that_needs_more_tokens_keeps_the_pool_busier():
     layout, t = layout_of(n_tp=8), traffic_of(demand_tok_per_s=100)
     plain, wordy = (
-        make_scene(counts_of("llama-3.1-70b"), chip_of("h200_sxm_node"), precision_of(), tok_per_text=np.float64(text)) for text in (1.0, 1.5)
+        make_scene(counts_of("llama-3.1-70b"), chip_of("h200_sxm_node"), precision_of(), tok_per_text=np.float64(text))
+        for text in (1.0, 1.5)
     )
     ttft = [serve_unit.prefill_pool(s, one_row(layout), t, serve_unit.Need(), 1, paired=True).columns["ttft_s"][0] for s in (plain, wordy)]
     assert ttft[1] > ttft[0]

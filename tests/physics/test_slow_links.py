@@ -61,7 +61,10 @@ def test_every_collective_waits_once_per_round_and_on_its_tier():
 
 def test_one_device_never_waits():
     load = decode.Load(np.float64(8), np.float64(1000))
-    quiet, loud = (scene_of(model="llama-2-7b", engine="generic", **c) for c in ({}, {"scale_up__jitter": jitter_of(1.0), "scale_out__jitter": jitter_of(1.0)}))
+    quiet, loud = (
+        scene_of(model="llama-2-7b", engine="generic", **c)
+        for c in ({}, {"scale_up__jitter": jitter_of(1.0), "scale_out__jitter": jitter_of(1.0)})
+    )
     assert float(decode.step(quiet, layout_of(), load, 0.0).time_s) == float(decode.step(loud, layout_of(), load, 0.0).time_s)
 
 
@@ -144,7 +147,9 @@ def test_a_host_has_limits():
 def test_reversible_blocks_store_two_streams_and_cost_a_forward():
     """Activations do not grow with depth; the time is that of full recomputation (RevNet, arXiv 1707.04585)."""
     scene, layout = learner(), layout_of(n_tp=8)
-    memory = {mode: float(train.memory_classes(scene, layout, job_of(recompute=i))["activations"]) for i, mode in enumerate(train.RECOMPUTE)}
+    memory = {
+        mode: float(train.memory_classes(scene, layout, job_of(recompute=i))["activations"]) for i, mode in enumerate(train.RECOMPUTE)
+    }
     assert memory["none"] > memory["selective"] > memory["full"] > memory["reversible"]
     assert float(train.kept_bytes(scene, layout, job_of(recompute=3), scene.census.n_layers)) == pytest.approx(4096 * 2 * 2 * 8192 / 8)
     full, reverse, none = (float(train.step(scene, layout, job_of(recompute=m)).micro_s) for m in (2, 3, 0))

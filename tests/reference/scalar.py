@@ -75,7 +75,9 @@ def _experts(clock, scene, lay, n_tok, n_group, touched, times, wire_times, skew
     skew = 1.0 if lay.n_ep == 1 else chip.token_imbalance if skew is None else skew
     routed = n_group * m.k / lay.n_ep * skew
     each = m.expert / lay.n_etp
-    half = chip.expert_m0_tok if half is None else half  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
+    half = (
+        chip.expert_m0_tok if half is None else half
+    )  # tokens per expert at which a tile is half full; narrow batches get narrower tiles, down to TILE rows
     flop = 2 * each * (routed + touched * min(half, max(TILE, routed / touched)))
     n_bytes = touched * each * scene.weight_bytes + 2 * routed * m.d_expert_in * ACT
     clock.kernel(scene.rate.experts, 1, flop, n_bytes, m.n_moe * times)

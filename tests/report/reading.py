@@ -51,9 +51,4 @@ def drag_axis(page, label, start, end):
 def table_ids(page) -> list[int]:
     while page.locator("#more").is_visible():
         page.click("#more")
-    return [
-        int(text)
-        for text in page.locator("#selection tbody tr").evaluate_all(
-            "rows => rows.map(row => row.dataset.id)"
-        )
-    ]
+    return [int(text) for text in page.locator("#selection tbody tr").evaluate_all("rows => rows.map(row => row.dataset.id)")]

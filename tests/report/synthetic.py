@@ -121,7 +121,11 @@ OPERATORS = [  # name, what binds, shares of the step: total, compute, memory, n
     ("sampling", "fixed", 0.01, 0, 0, 0, 0.01),
 ]
 TRAIN_MEMORY = [
-    ("weights", 9e9), ("gradients", 9e9), ("optimizer", 21e9), ("activations", 26e9), ("reserve", 5e9),
+    ("weights", 9e9),
+    ("gradients", 9e9),
+    ("optimizer", 21e9),
+    ("activations", 26e9),
+    ("reserve", 5e9),
 ]
 COST = [("pretraining", 0.42), ("decode", 0.24), ("rl", 0.25), ("prefill", 0.07), ("idle", 0.02)]
 NOTE = "c_eq above 10²⁵ FLOP is outside the fitted range of the quality law."
@@ -142,10 +146,7 @@ def _times(phases: dict) -> dict:
 def _lifecycle(flop: float, usd: float, pretrain_tok: float) -> list[dict]:
     phases = [("pretraining", 0.42, pretrain_tok), ("rl", 0.25, 8e11), ("inference", 0.33, 2e13)]
     total = {"flop": flop, "usd": usd, "device_s": flop / 4e14, "energy_j": 900 * flop / 4e14}
-    return [
-        {"phase": phase, "tok": tok, **{name: value * share for name, value in total.items()}}
-        for phase, share, tok in phases
-    ]
+    return [{"phase": phase, "tok": tok, **{name: value * share for name, value in total.items()}} for phase, share, tok in phases]
 
 
 def _detail(i: int, rows: dict, is_tight: bool) -> dict:
@@ -158,7 +159,8 @@ def _detail(i: int, rows: dict, is_tight: bool) -> dict:
     days = 118.6 if is_tight else 60
     slack = [
         ("train_days", 120 * 86400, days * 86400, "s", 1 - days / 120),
-        ("train_devices", 16384, 8192, "device", 0.5), ("ttft", 2.0, 1.2, "s", 0.4),
+        ("train_devices", 16384, 8192, "device", 0.5),
+        ("ttft", 2.0, 1.2, "s", 0.4),
     ]
     flop = 6 * row["n_active_params"] * row["lifecycle.pretrain_tok"]
     keys = ("constraint", "limit", "value", "unit", "slack_frac")
@@ -198,9 +200,15 @@ space:
   architecture.n_layers: {range: [40, 80], step: 4}
 """
 COUNTS = {
-    "n_designs": 1_800_000, "n_layouts": 79_200_000, "n_feasible": 738_000, "n_front": 87,
-    "space_designs": 1_800_000, "space_rows": 412_000_000, "wall_s": 13.2,
-    "layouts_per_s": 6.1e6, "hypervolume": 0.7123,
+    "n_designs": 1_800_000,
+    "n_layouts": 79_200_000,
+    "n_feasible": 738_000,
+    "n_front": 87,
+    "space_designs": 1_800_000,
+    "space_rows": 412_000_000,
+    "wall_s": 13.2,
+    "layouts_per_s": 6.1e6,
+    "hypervolume": 0.7123,
 }
 
 
@@ -213,17 +221,22 @@ def _text(mark: str) -> dict:
     model = {"c_eq_flop": 3e24, "usd_per_mtok": 2.1, "tpot_s": 0.021}
     gain = "At equal quality and SLO the joint choice is 1.6 times cheaper than quality first, layout after."
     return {
-        "title": "moe-on-nvl72" + mark, "version": "0.1.0", "created": "2026-08-14 09:12 UTC",
+        "title": "moe-on-nvl72" + mark,
+        "version": "0.1.0",
+        "created": "2026-08-14 09:12 UTC",
         "question": "Which MoE shape and layout does a 200 MUSD lifecycle buy, if it trains on 8-GPU nodes "
         "and serves from NVL72 racks?" + mark,
-        "method": "exhaustive", "exact": not mark, "counts": dict(COUNTS),
+        "method": "exhaustive",
+        "exact": not mark,
+        "counts": dict(COUNTS),
         "command": "codesign run studies/moe-on-nvl72.yaml" + mark,
         "killed": {"memory" + mark: 0.31, "train_days": 0.22, "balance": 0.19, "ttft": 0.04},
         "references": [{"name": "DeepSeek-V3" + mark, "values": model}],
         "codesign": {"sentence": gain + mark},
         "warnings": [NOTE + mark, "Three accelerators have no measured kernels: engine medians stand in."],
         "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
-        "assumptions": assumptions, "study_yaml": STUDY + mark,
+        "assumptions": assumptions,
+        "study_yaml": STUDY + mark,
         "exports": ["csv", "training-plan", "vllm"],
         "reproduce": ["codesign run studies/moe-on-nvl72.yaml" + mark, "codesign report runs/moe-on-nvl72"],
     }
@@ -270,7 +283,9 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
         detail["notes"] = [note + mark for note in detail["notes"]]
         detail["operators"] = [{**one, "name": one["name"] + mark} for one in detail["operators"]]
     status = {
-        "id": ids.tolist(), "on_front": front.tolist(), "feasible": feasible.tolist(),
+        "id": ids.tolist(),
+        "on_front": front.tolist(),
+        "feasible": feasible.tolist(),
         "killed_by": [why and why + mark for why in killed.tolist()],
     }
     picks = [
@@ -278,7 +293,12 @@ def payload(n_rows: int = 1500, seed: int = 0, hostile: bool = False) -> dict:
         for i, (name, reason, gives_up) in zip(best, PICKS, strict=True)
     ]
     return {
-        **_text(mark), "decision": _decision(picks, {**status, **shown}, mark), "seed": seed, "columns": columns,
-        "rows": {**status, **shown}, "total_rows": 412_331,
-        "picks": picks, "details": details,
+        **_text(mark),
+        "decision": _decision(picks, {**status, **shown}, mark),
+        "seed": seed,
+        "columns": columns,
+        "rows": {**status, **shown},
+        "total_rows": 412_331,
+        "picks": picks,
+        "details": details,
     }

@@ -187,9 +187,7 @@ def test_csv_is_the_selection(page, data):
     drag_axis(page, "Cost of serving", 0.3, 0.7)
     with page.expect_download() as download:
         page.click("#csv")
-    table = list(
-        csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline=""))
-    )
+    table = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline="")))
     rows = np.flatnonzero(expected(data, brushes(page)))
     assert [int(row["id"]) for row in table] == [data["rows"]["id"][i] for i in rows]
     assert set(table[0]) == set(data["rows"])

@@ -18,9 +18,7 @@ MODES = [(420, "light"), (420, "dark"), (1240, "light"), (1240, "dark")]
 
 def test_commands_name_existing_designs(page, data):
     texts = page.locator("#picks [data-copy]").evaluate_all("nodes => nodes.map(node => node.dataset.copy)")
-    assert texts == [
-        f"codesign export runs/{data['title']} {pick['id']} --to training-plan" for pick in data["picks"]
-    ]
+    assert texts == [f"codesign export runs/{data['title']} {pick['id']} --to training-plan" for pick in data["picks"]]
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#picks [data-copy]").first.click()
     page.get_by_text("Copied").wait_for()
@@ -64,11 +62,7 @@ def test_chosen_design_shows_its_parts(page, data):
         assert part in text
     detail = data["details"][str(data["picks"][0]["id"])]
     decode = [op for op in detail["operators"] if op["phase"] == "decode"]
-    widths = (
-        page.locator(".phase")
-        .first.locator("> .bar .seg")
-        .evaluate_all("nodes => nodes.map(node => parseFloat(node.style.width))")
-    )
+    widths = page.locator(".phase").first.locator("> .bar .seg").evaluate_all("nodes => nodes.map(node => parseFloat(node.style.width))")
     full = max(sum(op["time_s"] for op in decode), detail["bounds"][0]["upper_s"]) * 1.04
     assert sum(widths) == pytest.approx(100 * sum(op["time_s"] for op in decode) / full, rel=0.01)
 

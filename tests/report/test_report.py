@@ -38,9 +38,7 @@ def test_one_file_that_asks_for_nothing():
     for tag, attributes in tags:
         assert "src" not in attributes, tag
         assert attributes.get("href", "data:,") == "data:,"
-    policy = next(
-        a["content"] for t, a in tags if t == "meta" and "content-security" in a.get("http-equiv", "").lower()
-    )
+    policy = next(a["content"] for t, a in tags if t == "meta" and "content-security" in a.get("http-equiv", "").lower())
     assert policy.startswith(POLICY)
 
 

@@ -26,9 +26,7 @@ def test_every_pair_of_designs_is_explained_to_the_last_digit(small):
     for a, b in [(0, len(rows) - 1), (1, len(rows) // 2), (len(rows) - 1, 0)]:
         causes = waterfall(small.study.problem, rows[a], rows[b], goals)
         for goal in goals:
-            assert sum(c[goal] for c in causes) == pytest.approx(
-                rows[b][goal] - rows[a][goal], rel=1e-9, abs=1e-12 * abs(rows[a][goal])
-            )
+            assert sum(c[goal] for c in causes) == pytest.approx(rows[b][goal] - rows[a][goal], rel=1e-9, abs=1e-12 * abs(rows[a][goal]))
 
 
 def test_a_design_against_itself_has_no_causes(small):

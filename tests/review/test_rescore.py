@@ -48,11 +48,7 @@ def test_slower_changes_speeds_and_nothing_else():
     chip = make_chip("h200_sxm")
     slow = slower(chip, 2.0)
     assert slow.hbm_bytes_per_s == chip.hbm_bytes_per_s / 2 and slow.gemm.t0_s.at_16 == 2 * chip.gemm.t0_s.at_16
-    assert (
-        slow.hbm_bytes == chip.hbm_bytes
-        and slow.usd_per_s == chip.usd_per_s
-        and slow.gemm.compute.at_16 == chip.gemm.compute.at_16
-    )
+    assert slow.hbm_bytes == chip.hbm_bytes and slow.usd_per_s == chip.usd_per_s and slow.gemm.compute.at_16 == chip.gemm.compute.at_16
 
 
 def test_prices_and_demand_act_on_money_only(points):

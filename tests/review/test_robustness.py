@@ -62,10 +62,7 @@ def test_front_of_a_sample_is_that_of_brute_force(sampled):
     for s in range(20):
         values, holds = sampled.values[s], sampled.holds[s]
         for p in range(sampled.points.n):
-            dominated = any(
-                holds[q] and (values[q] <= values[p]).all() and (values[q] < values[p]).any()
-                for q in range(sampled.points.n)
-            )
+            dominated = any(holds[q] and (values[q] <= values[p]).all() and (values[q] < values[p]).any() for q in range(sampled.points.n))
             assert front[s, p] == (holds[p] and not dominated)
 
 
@@ -95,9 +92,7 @@ def test_knowing_what_decides_is_worth_all_and_knowing_noise_nothing():
 
     rng = np.random.default_rng(0)
     z = rng.standard_normal((3000, 1))
-    values = np.stack(
-        [np.concatenate([z, -z], axis=1)], axis=2
-    )  # two points, one objective: the better one is decided by z
+    values = np.stack([np.concatenate([z, -z], axis=1)], axis=2)  # two points, one objective: the better one is decided by z
     shared = SimpleNamespace(group=np.zeros(2, int))
     case = SimpleNamespace(values=values, base=np.array([[0.0], [1.0]]), holds=np.ones((3000, 2), bool), n=3000,
                            sources=[shared, shared], draws=[z, rng.standard_normal((3000, 1))])  # fmt: skip

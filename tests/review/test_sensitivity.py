@@ -75,9 +75,7 @@ def test_kept_and_anew_agree_with_a_study_on_the_changed_machine(tmp_path, small
     no_worse = (batch.points["c_eq_flop"] >= row["c_eq_flop"] * (1 - 1e-6)) & (
         batch.points["usd_per_mtok"] <= row["usd_per_mtok"] * (1 + 1e-6)
     )
-    assert found["anew"]["tpot_s"] == pytest.approx(
-        batch.points["tpot_s"][no_worse].min() / row["tpot_s"] - 1.0, abs=1e-9
-    )
+    assert found["anew"]["tpot_s"] == pytest.approx(batch.points["tpot_s"][no_worse].min() / row["tpot_s"] - 1.0, abs=1e-9)
 
 
 def test_a_resource_never_hurts_and_a_price_always_costs(small):
@@ -92,11 +90,7 @@ def test_a_resource_never_hurts_and_a_price_always_costs(small):
                 "16-bit peak",
                 "8-bit peak",
             ):
-                assert (
-                    row["anew"]["tpot_s"] <= 1e-9
-                    and row["anew"]["usd_per_mtok"] <= 1e-9
-                    and row["anew"]["c_eq_flop"] >= -1e-9
-                ), row
+                assert row["anew"]["tpot_s"] <= 1e-9 and row["anew"]["usd_per_mtok"] <= 1e-9 and row["anew"]["c_eq_flop"] >= -1e-9, row
         price = next(r for r in answer["resources"] if r["name"] == "price" and "serve" in r["roles"])
         assert price["kept"]["usd_per_mtok"] == pytest.approx(0.1)
 

@@ -39,7 +39,19 @@ def test_default_sampler_reaches_99_percent_of_a_closed_front(form):
 
 
 def test_script_prints_a_row_per_space_method_and_budget(tmp_path):
-    command = [sys.executable, "scripts/bench_search.py", "--json", "--spaces", "dense-on-8gpu", "sphere", "--methods", "ga", "nsga2", "--seconds", "2"]
+    command = [
+        sys.executable,
+        "scripts/bench_search.py",
+        "--json",
+        "--spaces",
+        "dense-on-8gpu",
+        "sphere",
+        "--methods",
+        "ga",
+        "nsga2",
+        "--seconds",
+        "2",
+    ]
     done = subprocess.run([*command, "--cache", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

@@ -25,10 +25,7 @@ def test_front_is_that_of_a_brute_force(inside):
     assert outcome.n_designs == toy.n_designs == len(outcome.designs)
     assert outcome.n_layouts == everything.n_layouts and outcome.killed == everything.killed
     again = toy.evaluate(outcome.front_index[:1])  # the design of a front row brings that row's point back
-    assert (
-        front_points(toy, outcome)[0].tolist()
-        in np.stack([again.points[o.name] for o in toy.objectives], 1).tolist()
-    )
+    assert front_points(toy, outcome)[0].tolist() in np.stack([again.points[o.name] for o in toy.objectives], 1).tolist()
 
 
 def test_nested_and_flat_spaces_have_the_same_front():
@@ -119,9 +116,7 @@ def test_nothing_feasible_names_the_closest_design():
 
     toy = Impossible(SMALL)
     outcome = exhaustive.run(toy)
-    assert (
-        len(outcome.front["design_id"]) == 0 and outcome.n_feasible_designs == 0 and outcome.scaling is None
-    )
+    assert len(outcome.front["design_id"]) == 0 and outcome.n_feasible_designs == 0 and outcome.scaling is None
     assert "usd_per_mtok" in outcome.front and outcome.front_index.shape == (0, len(toy.variables))
     total = np.maximum(outcome.designs.violations, 0).sum(axis=1)
     assert outcome.closest.design_id[0] == outcome.designs.design_id[total.argmin()]

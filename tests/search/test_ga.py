@@ -83,9 +83,7 @@ def test_crowding_by_hand():
 
 def test_as_an_optuna_sampler_it_proposes_what_the_engine_proposes(tmp_path):
     direct = joint.run(Toy(SMALL), Settings("ga", trials=200, seed=2))
-    stored = joint.run(
-        Toy(SMALL), Settings("ga", trials=200, seed=2), Hooks(storage=f"journal:{tmp_path / 'study.log'}")
-    )
+    stored = joint.run(Toy(SMALL), Settings("ga", trials=200, seed=2), Hooks(storage=f"journal:{tmp_path / 'study.log'}"))
     assert stored.designs.index.tolist() == direct.designs.index.tolist()
     assert front_points(Toy(SMALL), stored).tolist() == front_points(Toy(SMALL), direct).tolist()
 
@@ -110,9 +108,7 @@ def test_drives_a_plain_optuna_study():
     study.optimize(objective, n_trials=150)
     rows = [tuple(trial.params.values()) for trial in study.trials]
     assert len(set(rows)) == 150 and study.best_trials
-    again, _ = samplers.create(
-        "ga", toy, seed=1
-    )  # joins a study that has trials: learns from them, repeats none
+    again, _ = samplers.create("ga", toy, seed=1)  # joins a study that has trials: learns from them, repeats none
     study.sampler = again
     study.optimize(objective, n_trials=50)
     assert len({tuple(trial.params.values()) for trial in study.trials}) == 200
@@ -145,8 +141,6 @@ def test_the_full_toy_to_98_percent():
     scaling = pareto.scaling(front_points(toy, best), MAXIMISE)
     volume = pareto.hypervolume(front_points(toy, best), scaling)
     shares = [
-        pareto.hypervolume(front_points(toy, joint.run(toy, Settings(trials=30_000, seed=seed))), scaling)
-        / volume
-        for seed in range(3)
+        pareto.hypervolume(front_points(toy, joint.run(toy, Settings(trials=30_000, seed=seed))), scaling) / volume for seed in range(3)
     ]
     assert min(shares) > 0.98 and max(shares) < 1.005

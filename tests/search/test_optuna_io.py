@@ -41,31 +41,23 @@ def served(path):
 @pytest.mark.parametrize("sampler", ["ga", "nsga2", "exhaustive"])
 def test_journal_of_a_finished_run(sampler, tmp_path):
     toy = Toy(SMALL)
-    outcome = (
-        exhaustive.run(toy) if sampler == "exhaustive" else joint.run(toy, Settings(sampler, trials=350))
-    )
+    outcome = exhaustive.run(toy) if sampler == "exhaustive" else joint.run(toy, Settings(sampler, trials=350))
     note = dashboard.write_journal(toy, outcome, tmp_path / "study.log", "toy", 400)
     study = load(tmp_path / "study.log", "toy")
     assert study.metric_names == ["usd_per_mtok", "tpot_s", "n_eff"]
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE", "MAXIMIZE"]
     assert study.user_attrs["choices d_model"] == list(SMALL["d_model"])
-    assert len(study.trials) == min(len(outcome.designs), 400) and (note is None) == (
-        len(outcome.designs) <= 400
-    )
+    assert len(study.trials) == min(len(outcome.designs), 400) and (note is None) == (len(outcome.designs) <= 400)
     by_id = {trial.user_attrs["design_id"]: trial for trial in study.trials}
     assert set(outcome.front["design_id"].tolist()) <= set(by_id)
     for row in range(0, len(outcome.designs), 97):
         trial = by_id.get(int(outcome.designs.design_id[row]))
         if trial:
-            assert [
-                trial.constraints[name] for name in outcome.constraint_names
-            ] == outcome.designs.violations[row].tolist()
+            assert [trial.constraints[name] for name in outcome.constraint_names] == outcome.designs.violations[row].tolist()
             assert list(trial.params.values()) == outcome.designs.index[row].tolist()
             assert trial.user_attrs["design"] == optuna_io.readable(toy, outcome.designs.index[row])
     feasible = {trial.user_attrs["design_id"] for trial in study.best_trials}
-    assert feasible <= {
-        trial.user_attrs["design_id"] for trial in study.trials if trial.user_attrs["on_front"]
-    }
+    assert feasible <= {trial.user_attrs["design_id"] for trial in study.trials if trial.user_attrs["on_front"]}
     for sent, trial in zip(served(tmp_path / "study.log"), study.trials, strict=True):
         assert sent["constraints"] == [trial.constraints[name] for name in outcome.constraint_names]
         assert len(sent["values"]) == 3 and len(sent["params"]) == len(toy.variables)
@@ -91,9 +83,7 @@ def test_a_search_straight_into_a_journal_resumes_from_it(tmp_path):
     both = joint.run(toy, Settings("nsga2", trials=100), Hooks(storage=url))
     assert both.n_trials == 100 and len(load(tmp_path / "study.log").trials) == 100
     assert set(map(tuple, first.designs.index)) <= set(map(tuple, both.designs.index))
-    assert (
-        both.n_designs == len(np.unique(both.designs.index, axis=0)) > first.n_designs + 15
-    )  # not the same designs again
+    assert both.n_designs == len(np.unique(both.designs.index, axis=0)) > first.n_designs + 15  # not the same designs again
     everything = front_points(toy, first)
     best = front_points(toy, both)
     assert all((best * [1, 1, -1] <= point * [1, 1, -1]).all(axis=1).any() for point in everything)
@@ -107,9 +97,7 @@ def _worker(url, seed):
 
 def test_two_processes_share_a_study(tmp_path):
     url = f"journal:{tmp_path / 'study.log'}"
-    workers = [
-        multiprocessing.get_context("spawn").Process(target=_worker, args=(url, seed)) for seed in (1, 2)
-    ]
+    workers = [multiprocessing.get_context("spawn").Process(target=_worker, args=(url, seed)) for seed in (1, 2)]
     for worker in workers:
         worker.start()
     for worker in workers:

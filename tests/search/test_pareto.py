@@ -19,11 +19,7 @@ def brute_force(points):
     for i in range(len(points)):
         for j in range(len(points)):
             dominated = (points[j] <= points[i]).all() and (points[j] < points[i]).any()
-            if (
-                keep[i]
-                and np.isfinite(points[j]).all()
-                and (dominated or (j < i and (points[j] == points[i]).all()))
-            ):
+            if keep[i] and np.isfinite(points[j]).all() and (dominated or (j < i and (points[j] == points[i]).all())):
                 keep[i] = False
     return keep
 
@@ -102,9 +98,7 @@ def test_scaling_is_logarithmic_on_positive_axes_and_minimises_all():
     assert scaling.log == (True, True, False)
     np.testing.assert_allclose(scaling.apply(front), [[0, 1, 0], [0.5, 1 / 3, 0.8], [1, 0, 1]], atol=1e-12)
     same_in_other_units = pareto.scaling(front * [3600, 1e-6, 1], maximise=(False, True, False))
-    np.testing.assert_allclose(
-        same_in_other_units.apply(front * [3600, 1e-6, 1]), scaling.apply(front), atol=1e-12
-    )
+    np.testing.assert_allclose(same_in_other_units.apply(front * [3600, 1e-6, 1]), scaling.apply(front), atol=1e-12)
     assert pareto.Scaling.from_dict(json.loads(json.dumps(scaling.to_dict()))) == scaling
 
 
@@ -121,9 +115,7 @@ def test_hypervolume_agrees_with_optuna():
     for n_axes in (2, 3, 4):
         points = np.random.default_rng(n_axes).lognormal(size=(80, n_axes))
         scaling = pareto.scaling(points[pareto.nondominated(points)])
-        expected = (
-            compute_hypervolume(scaling.apply(points).clip(max=1.1), np.full(n_axes, 1.1)) / 1.1**n_axes
-        )
+        expected = compute_hypervolume(scaling.apply(points).clip(max=1.1), np.full(n_axes, 1.1)) / 1.1**n_axes
         assert pareto.hypervolume(points, scaling) == pytest.approx(expected, rel=1e-12)
 
 

@@ -86,10 +86,7 @@ def test_a_small_space_is_exhausted_and_then_exact():
     outcome = nested.run(toy, Settings(trials=100_000))
     assert outcome.stop_reason == "every design evaluated" and outcome.exact
     truth = exhaustive.run(toy)
-    assert (
-        np.unique(front_points(toy, outcome), axis=0).tolist()
-        == np.unique(front_points(toy, truth), axis=0).tolist()
-    )
+    assert np.unique(front_points(toy, outcome), axis=0).tolist() == np.unique(front_points(toy, truth), axis=0).tolist()
 
 
 class Uncounted(Toy):
@@ -98,13 +95,9 @@ class Uncounted(Toy):
     n_designs = None
 
 
-@pytest.mark.parametrize(
-    "sampler, reason", [("ga", "no new design found"), ("random", "the sampler only repeats designs")]
-)
+@pytest.mark.parametrize("sampler, reason", [("ga", "no new design found"), ("random", "the sampler only repeats designs")])
 def test_an_exhausted_space_of_unknown_size_ends_the_search(sampler, reason):
-    toy = Uncounted(
-        {name: values[:1] for name, values in SMALL.items()} | {"n_layers": (32, 64), "batch": (16, 128)}
-    )
+    toy = Uncounted({name: values[:1] for name, values in SMALL.items()} | {"n_layers": (32, 64), "batch": (16, 128)})
     outcome = joint.run(toy, Settings(sampler, trials=100_000))
     assert outcome.stop_reason == reason and outcome.n_designs == 4 and not outcome.exact
 

@@ -40,9 +40,7 @@ def test_interrupted_twice_equals_unbroken(sampler, tmp_path):
     warm = np.concatenate(list(Toy(SMALL).enumerate(10_000)))[[5, 700, 99]]
     whole = joint.run(Toy(SMALL), settings, Hooks(warm_start=warm))
     for n_batches in (1, 2):
-        part = joint.run(
-            Toy(SMALL), settings, Hooks(checkpoint=tmp_path / "log", stop=after(n_batches), warm_start=warm)
-        )
+        part = joint.run(Toy(SMALL), settings, Hooks(checkpoint=tmp_path / "log", stop=after(n_batches), warm_start=warm))
         assert (part.stop_reason == "stopped" and 0 < part.n_trials < settings.trials) or sampler in (
             "qmc",
             "random",
@@ -59,9 +57,7 @@ def test_interrupted_twice_equals_unbroken(sampler, tmp_path):
 def test_more_trials_are_accepted(sampler, tmp_path):
     whole = joint.run(Toy(SMALL), Settings(sampler, trials=330))
     joint.run(Toy(SMALL), Settings(sampler, trials=120), Hooks(checkpoint=tmp_path / "log"))
-    same_search(
-        whole, joint.run(Toy(SMALL), Settings(sampler, trials=330), Hooks(checkpoint=tmp_path / "log"))
-    )
+    same_search(whole, joint.run(Toy(SMALL), Settings(sampler, trials=330), Hooks(checkpoint=tmp_path / "log")))
     finished = Toy(SMALL)
     same_search(whole, joint.run(finished, Settings(sampler, trials=330), Hooks(checkpoint=tmp_path / "log")))
     assert finished.n_evaluated == 0
@@ -74,9 +70,7 @@ def test_samplers_without_saved_state_continue_with_a_note(tmp_path):
     assert outcome.n_trials == 60 and "not repeated" in outcome.notes[0]
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"sampler": "random"}, {"options": {"least": 20}}, {"batch": 7}]
-)
+@pytest.mark.parametrize("change", [{"seed": 1}, {"sampler": "random"}, {"options": {"least": 20}}, {"batch": 7}])
 def test_a_different_search_is_refused(change, tmp_path):
     joint.run(Toy(SMALL), Settings(trials=60), Hooks(checkpoint=tmp_path / "log"))
     with pytest.raises(UserError, match=f"{next(iter(change))} was"):
@@ -95,9 +89,7 @@ def test_a_torn_record_is_cut_off(tmp_path):
         path.write_bytes(path.read_bytes()[:-n_cut])
         again = Checkpoint(path, {"seed": 1})
         [(arrays, meta)] = again.records
-        assert (
-            meta == {"n": 1} and arrays["a"].tolist() == [0, 1, 2] and arrays["text"].tolist() == ["x", "yy"]
-        )
+        assert meta == {"n": 1} and arrays["a"].tolist() == [0, 1, 2] and arrays["text"].tolist() == ["x", "yy"]
         assert path.read_bytes() == whole
         again.append({}, {"n": 3})
         assert [meta["n"] for _, meta in Checkpoint(path, {"seed": 1}).records] == [1, 3]
@@ -140,11 +132,7 @@ def test_kill_9_loses_at_most_what_is_in_flight(sampler, tmp_path):
     code = RUN.format(here=str(Path(__file__).parent), sampler=sampler, path=str(path))
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 30
-    while (
-        (not path.exists() or path.stat().st_size < 40_000)
-        and process.poll() is None
-        and time.monotonic() < deadline
-    ):
+    while (not path.exists() or path.stat().st_size < 40_000) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)

@@ -94,9 +94,7 @@ class Toy:
         choices = CHOICES if choices is None else choices
         searched = [name for name in choices if not (layouts_inside and name in LAYOUT)]
         self.variables = tuple(Variable(name, choices[name], name not in UNORDERED) for name in searched)
-        self.objectives = tuple(
-            Objective(name, "maximize" if name == "n_eff" else "minimize") for name in objectives
-        )
+        self.objectives = tuple(Objective(name, "maximize" if name == "n_eff" else "minimize") for name in objectives)
         self.sizes = tuple(len(variable.choices) for variable in self.variables)
         self.inside = {name: choices[name] for name in LAYOUT} if layouts_inside else {}
         self.n_evaluated = 0
@@ -132,9 +130,7 @@ class Toy:
     def enumerate(self, chunk):
         n_raw = int(np.prod(self.sizes))
         for start in range(0, n_raw, chunk):
-            index = np.stack(
-                np.unravel_index(np.arange(start, min(start + chunk, n_raw)), self.sizes), axis=1
-            )
+            index = np.stack(np.unravel_index(np.arange(start, min(start + chunk, n_raw)), self.sizes), axis=1)
             yield index[(self.canonical(index) == index).all(axis=1) & self.valid(index)]
 
     def evaluate(self, index):
@@ -156,9 +152,7 @@ class Toy:
         cheapest = np.where(feasible, raw[..., 0], np.inf)
         best = np.where(feasible.any(axis=1), cheapest.argmin(axis=1), total.argmin(axis=1))
         rows = np.arange(len(raw))
-        objectives = np.where(
-            (broken[rows, best, 0] > 0)[:, None], np.nan, raw[rows, best]
-        )  # nothing fits: no values at all
+        objectives = np.where((broken[rows, best, 0] > 0)[:, None], np.nan, raw[rows, best])  # nothing fits: no values at all
         design, layout = np.nonzero(feasible)
         points = {o.name: raw[design, layout, m] for m, o in enumerate(self.objectives)}
         points |= {name: np.broadcast_to(columns[name], feasible.shape)[design, layout] for name in LAYOUT}

@@ -208,6 +208,4 @@ def test_arrays_agree_with_python_one_by_one(tree, rows):
     except ExpressionError as error:
         assert "not a finite number" in error.message  # a constant part such as 1/0 in a branch not taken
         return
-    np.testing.assert_allclose(
-        np.broadcast_to(found, (len(rows),)).astype(float), np.array(expected, dtype=float), rtol=1e-12
-    )
+    np.testing.assert_allclose(np.broadcast_to(found, (len(rows),)).astype(float), np.array(expected, dtype=float), rtol=1e-12)

@@ -61,10 +61,7 @@ def test_kinds_of_choices(name, definition, choices):
 def test_order_is_known():
     assert parse({"a": [4, 8, 16]}).variables[0].ordered and parse({"a": [16, 8]}).variables[0].ordered
     assert not parse({"a": [8, 4, 16]}).variables[0].ordered
-    assert (
-        not parse({"a": ["x", "y"]}).variables[0].ordered
-        and not parse({"a": [True, False]}).variables[0].ordered
-    )
+    assert not parse({"a": ["x", "y"]}).variables[0].ordered and not parse({"a": [True, False]}).variables[0].ordered
 
 
 WRONG = [  # definition of architecture.n_layers, path below it, part of the message
@@ -114,10 +111,7 @@ def test_wrong_definitions(definition, path, message):
 
 
 def test_unknown_variables_and_derived_names():
-    definitions = {
-        n: VariableDefinition.model_validate([1, 2])
-        for n in ("architecture.n_layer", "n_heads", "architecture.d_ff")
-    }
+    definitions = {n: VariableDefinition.model_validate([1, 2]) for n in ("architecture.n_layer", "n_heads", "architecture.d_ff")}
     derived = {
         "architecture.d_ff": "n_layer * 2",
         "a": "b + 1",
@@ -127,10 +121,7 @@ def test_unknown_variables_and_derived_names():
     }
     _, problems = build(definitions, derived, ["n_experts > 1 +"], legal=LEGAL, fixed={})
     told = {(p.path, p.message): p.hint for p in problems}
-    assert (
-        told[(("space", "architecture.n_layer"), "unknown variable 'architecture.n_layer'")]
-        == "did you mean 'architecture.n_layers'?"
-    )
+    assert told[(("space", "architecture.n_layer"), "unknown variable 'architecture.n_layer'")] == "did you mean 'architecture.n_layers'?"
     assert told[(("space", "n_heads"), "unknown variable 'n_heads'")] == "write 'architecture.n_heads'"
     assert (("derived", "architecture.d_ff"), "'architecture.d_ff' is also a variable of the space") in told
     assert (("derived", "a"), "these refer to each other in a circle: a -> b -> a") in told
@@ -195,9 +186,7 @@ def test_a_space_without_variables_has_one_design():
     space = parse({}, where=["n_heads > 4"], legal=LEGAL, fixed={"architecture.n_heads": 8})
     assert space.size() == 1 and space.n_designs() == (1, True) and space.n_valid() == (1, True)
     assert [block.shape for block in space.enumerate()] == [(1, 0)]
-    assert space.canonical(np.zeros((1, 0), int)).shape == (1, 0) and space.active(
-        np.zeros((1, 0), int)
-    ).shape == (1, 0)
+    assert space.canonical(np.zeros((1, 0), int)).shape == (1, 0) and space.active(np.zeros((1, 0), int)).shape == (1, 0)
     assert space.valid(np.zeros((1, 0), int)).tolist() == [True]
 
 

@@ -140,7 +140,7 @@ def test_a_space_of_the_tool_is_found_from_anywhere(path, monkeypatch):
     path.write_text(STUDY.replace("from: base", "from: moe-shape").replace("where: n_heads > 8\n", ""))
     assert "architecture.d_expert" in load_study(path).space
     path.write_text(STUDY.replace("from: base", "from: moe-shap"))
-    with pytest.raises(SpecError, match="did you mean 'moe-shape'(.|\n)*looked in .*spaces, and among those that come with codesign"):
+    with pytest.raises(SpecError, match=r"did you mean 'moe-shape'(.|\n)*looked in .*spaces, and among those that come with codesign"):
         load_study(path)
 
 
@@ -281,11 +281,7 @@ def spoil(data, rng):
     """One random value replaced, removed or added somewhere."""
     target = data
     while True:
-        inner = [
-            v
-            for v in (target.values() if isinstance(target, dict) else target)
-            if isinstance(v, dict | list) and v
-        ]
+        inner = [v for v in (target.values() if isinstance(target, dict) else target) if isinstance(v, dict | list) and v]
         if not inner or rng.random() < 0.3:
             break
         target = rng.choice(inner)

@@ -64,12 +64,7 @@ def test_the_right_spelling_is_suggested(text, unit, right):
 def test_what_counts_as_a_quantity():
     assert is_quantity("8 ms") and is_quantity("200 MUSD") and is_quantity("5 %")
     assert not any(is_quantity(x) for x in ("gqa", "8", 8, "1:30", "h100_sxm", "8 <= x", None))
-    assert (
-        dimension("200 MUSD") == "USD"
-        and dimension("3 kW") == "W"
-        and dimension("5 %") == ""
-        and dimension("GB/s") == "byte/s"
-    )
+    assert dimension("200 MUSD") == "USD" and dimension("3 kW") == "W" and dimension("5 %") == "" and dimension("GB/s") == "byte/s"
 
 
 SHOWN = [
@@ -118,9 +113,4 @@ def test_importing_the_room_is_cheap_and_lazy():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
     code = "import sys, codesign.spec.schema; print([m for m in ('numpy', 'pint', 'pandas', 'optuna') if m in sys.modules])"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -119,10 +119,7 @@ def test_files_that_are_no_files(tmp_path):
 
 def test_every_truncation_loads_or_says_why():
     text = "a: {b: [1, 'x y', \"q\"], c: |\n  t}\n"
-    text = (
-        'version: 1\nspace:\n  a.b: {range: [40, 80], step: 4}\n  c: {choices: [\'x\', "y"]}\nwhere: ["a > 1"]\n'
-        + text
-    )
+    text = 'version: 1\nspace:\n  a.b: {range: [40, 80], step: 4}\n  c: {choices: [\'x\', "y"]}\nwhere: ["a > 1"]\n' + text
     for end in range(len(text)):
         try:
             yamlio.parse(text[:end])
@@ -180,11 +177,7 @@ PLAIN = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=8), PLAIN, min_size=1, max_size=4
-    )
-)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), PLAIN, min_size=1, max_size=4))
 def test_dump_and_parse_round_trip(data):
     again = yamlio.parse(yamlio.dump(data)).data
     assert again == data and repr(again) == repr(data)  # repr also tells 1 from 1.0 and True

@@ -29,9 +29,7 @@ class Mixer(Arrays):
     params_tp: np.ndarray  # divided by n_tp
     params_kv: np.ndarray  # divided by min(n_tp, kv_shards): K and V projections of GQA
     params_rep: np.ndarray  # held by every TP rank: norms, MLA down-projections, indexer
-    matmul_params: (
-        np.ndarray
-    )  # of all the above, those multiplied with each token (no norms, biases, convolutions)
+    matmul_params: np.ndarray  # of all the above, those multiplied with each token (no norms, biases, convolutions)
     n_heads: np.ndarray
     kv_shards: np.ndarray  # largest number of TP ranks that hold different parts of the cache or state
     d_qk: np.ndarray  # width of one query head in prefill

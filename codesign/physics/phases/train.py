@@ -73,7 +73,9 @@ def step(scene: Scene, layout: Layout, job: Job, detail: bool = False) -> Step:
         total = total + sites.exposed_s(scene.census.n_params, job.n_sites, job.sync_every, micro_s, scene.chip)
     if np.any(np.asarray(job.offload) > 0):
         shard = dense / dense_ways + experts / expert_ways
-        total = total + offload.exposed_s(shard, kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout)), count, micro_s, update_s, job.offload, scene.chip)
+        total = total + offload.exposed_s(
+            shard, kept_bytes(scene, layout, job, fullest_stage_layers(scene, layout)), count, micro_s, update_s, job.offload, scene.chip
+        )
     return Step(total, micro_s, bubble_s, exposed, update_s, ledger)
 
 
@@ -119,7 +121,9 @@ def attention(ledger: Ledger, scene: Scene, layout: Layout, job: Job, mixer, cac
     fit = scene.chip.training
     again = np.where(job.recompute >= 2, 1.0, 0.0)
     passes = (1.0 + again + 2.5 / fit.attention_backward) * (1.0 + fit.attention_half / np.maximum(mixer.d_v, 1.0))
-    operators.prefill_attention(ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share * passes, 1.0, fit.attention_s0_tok)
+    operators.prefill_attention(
+        ledger, scene, layout, mixer, cached, job.micro_batch, job.seq_tok, 0.0, share * passes, 1.0, fit.attention_s0_tok
+    )
 
 
 def head(ledger: Ledger, scene: Scene, layout: Layout, n_tok) -> None:

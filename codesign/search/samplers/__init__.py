@@ -51,14 +51,10 @@ def describe(name: str) -> SamplerInfo:
     """What a sampler is and whether it can run here."""
     module = _module(name)
     missing = tuple(need for need in module.NEEDS if importlib.util.find_spec(need) is None)
-    return SamplerInfo(
-        name, (module.__doc__ or "").splitlines()[0], module.RESUMES, missing, module.MAX_OBJECTIVES
-    )
+    return SamplerInfo(name, (module.__doc__ or "").splitlines()[0], module.RESUMES, missing, module.MAX_OBJECTIVES)
 
 
-def create(
-    name: str, problem: Problem, seed: int | None = None, options: dict[str, Any] | None = None
-) -> tuple[BaseSampler, int]:
+def create(name: str, problem: Problem, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[BaseSampler, int]:
     """An Optuna sampler by name or `module:Class`, and how many trials suit it at a time."""
     from codesign.search.optuna_io import quiet
 
@@ -89,15 +85,9 @@ def proposer(
     study = optuna_io.open_study(problem, None, storage, study_name, settings.trials or 0)
     n_before = len(study.get_trials(deepcopy=False))
     # Joining a study with the seed that began it would only propose its first designs again.
-    seed = (
-        int(np.random.SeedSequence([settings.seed, n_before]).generate_state(1)[0])
-        if n_before
-        else settings.seed
-    )
+    seed = int(np.random.SeedSequence([settings.seed, n_before]).generate_state(1)[0]) if n_before else settings.seed
     study.sampler, batch = create(settings.sampler, problem, seed, settings.options)
-    return optuna_io.TrialProposer(
-        problem, study, constraint_names, settings.batch or batch, storage is not None
-    )
+    return optuna_io.TrialProposer(problem, study, constraint_names, settings.batch or batch, storage is not None)
 
 
 def has_engine(name: str) -> bool:
@@ -173,9 +163,7 @@ def _imported(path: str) -> type:
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"cannot import sampler {path!r}: {error}", hint="write it as package.module:Class"
-        ) from error
+        raise UserError(f"cannot import sampler {path!r}: {error}", hint="write it as package.module:Class") from error
     if not (isinstance(cls, type) and issubclass(cls, BaseSampler)):
         raise UserError(
             f"{path!r} is not an Optuna sampler",
