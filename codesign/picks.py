@@ -32,12 +32,20 @@ def picks(front: pd.DataFrame, objectives: dict[str, str]) -> list[dict[str, Any
         ("best quality", quality, "highest quality within every limit on cost and speed"),
     ):
         if column is not None:
-            values = front[column].to_numpy(float)
-            chosen.append((label, int(np.argmax(values) if objectives[column] == "maximize" else np.argmin(values)), reason))
+            chosen.append((label, _best(front, column, objectives, first=cost), reason))
     return [
         {"name": label, "id": int(front["id"].iloc[row]), "reason": reason, "gives_up": gives_up(front, row, objectives)}
         for label, row, reason in chosen
     ]
+
+
+def _best(front: pd.DataFrame, column: str, objectives: dict[str, str], first: str | None) -> int:
+    """Row of the best value; of equal ones the cheapest (`first`), else the best in the other objectives in their order."""
+    signed = {n: front[n].to_numpy(float) * (-1.0 if d == "maximize" else 1.0) for n, d in objectives.items()}
+    lowest = signed[column].min()
+    ties = np.flatnonzero(signed[column] <= lowest + 1e-9 * abs(lowest))
+    order = [*([first] if first else []), *objectives]
+    return int(ties[np.lexsort([signed[n][ties] for n in reversed(order)])[0]])
 
 
 def rule_of(name: str, objectives: dict[str, str]) -> int | None:
