@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from codesign.law_inputs import base_size, design_quality
-from codesign.lifecycle import balance, quality, quality_validity, scaling_law
+from codesign.lifecycle import balance, optimum, quality, quality_validity, scaling_law
 from codesign.physics.architecture import census, fill
 from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
@@ -110,7 +110,7 @@ def life_point(architecture, bits, s: Mapping[str, Any], quality_: Mapping[str, 
     """Whole life of a model of this quality: amounts per phase, the size and tokens of least total, and what balance costs.
 
     Amounts are necessary FLOP, or USD of the given layout (`priced`: architecture -> USD per token of each phase).  The optimum holds the
-    quality and the service fixed and lets size and tokens vary (`lifecycle.balance.unbalanced_optimum`); elasticities of each phase to size
+    quality and the service fixed and lets size and tokens vary (`lifecycle.optimum.unbalanced_optimum`); elasticities of each phase to size
     come from the same evaluation of a model of half the size.
     """
     if not quality_["can_rank"]:
@@ -122,11 +122,11 @@ def life_point(architecture, bits, s: Mapping[str, Any], quality_: Mapping[str, 
     setting, designs = _subject(architecture, bits, s)
     n_base = np.float64(base_size(setting, designs)[1])
     target = np.float64(quality_["c_eq_flop"])
-    life = balance.Lifecycle(
+    life = optimum.Lifecycle(
         n_base, target, np.float64(rates[0]["pretrain"]), np.float64(rates[0]["rl"] * rl_tok), np.float64(rates[0]["inference"] * out_tok),
         tuple(map(float, growth)), np.float64(s["unique_tok"] or np.inf),
     )  # fmt: skip
-    best, even = balance.unbalanced_optimum(life), balance.balanced_point(life)
+    best, even = optimum.unbalanced_optimum(life), optimum.balanced_point(life)
     own = {"pretrain": rates[0]["pretrain"] * tok, "rl": rates[0]["rl"] * rl_tok, "inference": rates[0]["inference"] * out_tok}
     return {
         "of": s["of"], "elasticity": dict(zip(PHASES, map(float, growth), strict=True)),
@@ -161,7 +161,7 @@ def _scaled(architecture: Mapping[str, Any], factor: float, depth_only: bool) ->
     return dict(architecture) | fixed | lengths | depths
 
 
-def _amounts(point: balance.Point, n_active: float) -> dict[str, float | None]:
+def _amounts(point: optimum.Point, n_active: float) -> dict[str, float | None]:
     own = {k: float(getattr(point, k)) for k in PHASES}
     return _shares(own, float(point.n_scale), float(point.tok), n_active)
 
@@ -173,7 +173,7 @@ def _shares(amounts: Mapping[str, float], n_scale: float, tok: float, n_active: 
     return {k: _finite(v) for k, v in (dict(amounts) | values).items()}
 
 
-def _against_compute_optimal(best: balance.Point, n_base, n_active: float, life: balance.Lifecycle) -> dict[str, float | None]:
+def _against_compute_optimal(best: optimum.Point, n_base, n_active: float, life: optimum.Lifecycle) -> dict[str, float | None]:
     """The optimum beside the model that would be compute-optimal for the same pretraining compute, counted in effective parameters."""
     n_eff = n_base * best.n_scale
     n, tok = scaling_law.compute_optimal(6.0 * n_eff * best.tok, life.law)

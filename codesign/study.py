@@ -13,8 +13,8 @@ import numpy as np
 from codesign import catalog, objectives
 from codesign.constraints import Limit
 from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
+from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
-from codesign.physics import attention
 from codesign.physics.arrays import stack
 from codesign.physics.energy import in_joules
 from codesign.physics.phases.train import OFFLOAD, RECOMPUTE
@@ -26,14 +26,12 @@ from codesign.search import samplers
 from codesign.service import tiers as kv_tiers
 from codesign.setting import Goal, Joules, Pool, Setting
 from codesign.spec import StudyFile, load_study
-from codesign.spec.choices import Legal
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
 
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
-PLACE = "serving.kv_tier"
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,9 @@ def _names(file: StudyFile) -> Iterator[Problem | Diagnostic]:
             yield Problem(
                 ("base", "architecture", key), f"unknown architecture key '{key}'", did_you_mean(key, arch.DEFAULTS, "keys"), True
             )
-        elif key in arch.TEXT and value not in _kinds(key):
-            close = did_you_mean(str(value), _kinds(key), "known kinds")
-            yield Problem(("base", "architecture", key), f"'{value}' is none of {', '.join(_kinds(key))}", close)
+        elif key in arch.TEXT and value not in kinds_of(key):
+            close = did_you_mean(str(value), kinds_of(key), "known kinds")
+            yield Problem(("base", "architecture", key), f"'{value}' is none of {', '.join(kinds_of(key))}", close)
 
 
 def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
@@ -150,7 +148,7 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
 
 def _domains(file: StudyFile) -> Iterator[Problem]:
     """A domain larger than the hardware's is other hardware: racks say what it takes, or it has a price of its own."""
-    legal, varied = legal_variables(file), [f"{role}.scale_up_size" for role in _roles(file)]
+    legal, varied = legal_variables(file), [f"{role}.scale_up_size" for role in roles_of(file)]
     if file.rack and not set(varied) & set(file.space):
         yield Problem(
             ("rack",),
@@ -158,7 +156,7 @@ def _domains(file: StudyFile) -> Iterator[Problem]:
             f"add '{varied[-1]}: [8, 72, 144]' to the space",
             True,
         )
-    for role, key in zip(_roles(file), varied, strict=True):
+    for role, key in zip(roles_of(file), varied, strict=True):
         names = file.choices(f"hardware.{role}", legal[f"hardware.{role}"]) or (dict(file.hardware).get(role) or file.hardware.serve,)
         for name in names if key in file.space and all(names) else ():
             if file.rack:
@@ -224,11 +222,6 @@ def sampler_problems(file: StudyFile, is_sampled: bool) -> Iterator[Problem]:
         yield Problem(("search", "sampler"), error.diagnostics[0].message, error.diagnostics[0].hint)
 
 
-def _kinds(key: str) -> tuple[str, ...]:
-    """Names that one of the text keys of an architecture may take."""
-    return attention.kinds(state=False) if key == "attention" else ("none", *attention.kinds(state=True))
-
-
 def _variables(file: StudyFile) -> list[Diagnostic]:
     """Problems of the space that need the base model."""
     try:
@@ -236,25 +229,6 @@ def _variables(file: StudyFile) -> list[Diagnostic]:
     except SpecError as error:
         return error.diagnostics
     return []
-
-
-def legal_variables(file: StudyFile) -> dict[str, Legal]:
-    """Every variable a space may have, with type, unit and meaning."""
-    legal = {f"architecture.{key}": Legal(int, "", "architecture") for key in arch.DEFAULTS}
-    legal |= {f"architecture.{key}": Legal(str, "", "architecture", _kinds(key)) for key in arch.TEXT}
-    legal |= {f"precision.{key}": Legal(int, "", "bits") for key in ("weight_bits", "kv_bits", "act_bits", "train_bits")}
-    roles = _roles(file)
-    legal |= {f"hardware.{role}": Legal(str, "", "accelerator or system of this pool") for role in roles}
-    legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain") for role in roles}
-    legal[PLACE] = Legal(str, "", "where prefixes wait for their next use", (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory")))
-    legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design")
-    legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens")
-    legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL")
-    return legal
-
-
-def _roles(file: StudyFile) -> tuple[str, ...]:
-    return ("train", "rl", "prefill", "decode") if file.serving.mode == "disaggregated" else ("train", "rl", "serve")
 
 
 def resolve(file: StudyFile) -> Study:
@@ -290,7 +264,7 @@ def _base(file: StudyFile, model: Mapping[str, Any]) -> dict[str, Any]:
     base = {f"architecture.{k}": v for k, v in architecture.items()} | {f"precision.{k}": v for k, v in precision.items()}
     given = {role: name for role, name in file.hardware if name is not None}
     first = next(iter(given.values()), None) or next(str(v.choices[0]) for n, v in file.space.items() if n.startswith("hardware."))
-    for role in _roles(file):
+    for role in roles_of(file):
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
         base[f"hardware.{role}"] = given.get(role) or fallback or first
     return base | ({PLACE: file.serving.kv_tier} if file.serving.kv_tier else {})
@@ -335,7 +309,7 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
     pools = {}
     varied = {v.name: v.choices for v in space.variables}
     reads_energy = bool({objectives.canonical(n) for n in (*file.objectives, *file.constraints)} & objectives.ENERGY_COLUMNS)
-    for role in _roles(file):
+    for role in roles_of(file):
         given = {role_: name for role_, name in file.hardware if name is not None}
         fallback = {"rl": given.get("train"), "prefill": given.get("serve"), "decode": given.get("serve")}.get(role)
         names = tuple(varied.get(f"hardware.{role}", ())) or (given.get(role) or fallback or next(iter(given.values())),)

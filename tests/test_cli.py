@@ -310,9 +310,10 @@ def test_where_takes_units(run_dir):
 
 def test_explain_knows_every_name_that_is_shown(run_dir, tmp_path):
     from codesign.constraints import REASONS
+    from codesign.legal import legal_variables
     from codesign.meanings import explain
     from codesign.objectives import ALIASES, COLUMNS
-    from codesign.study import legal_variables, open_study
+    from codesign.study import open_study
 
     resolved = open_study(write(tmp_path))
     names = {*COLUMNS, *ALIASES, *REASONS, *legal_variables(resolved.file), *resolved.problem.constraint_names}

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "codesign"
 ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
     "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "life_point", "service_point", "point_check",
-    "point_parts", "point", "problem", "search", "given", "study", "starts", "pricesheet",
+    "point_parts", "point", "problem", "search", "given", "legal", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
     "screen", "decision_text", "evidence", "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell",
     "review", "evidence_cli", "cli", "__init__", "__main__",

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from codesign.lifecycle import balance, quality, scaling_law
-from codesign.lifecycle.balance import Lifecycle
+from codesign.lifecycle import balance, optimum, quality, scaling_law
+from codesign.lifecycle.optimum import Lifecycle
 from codesign.lifecycle.quality import CENTRAL, LAWS, POOLED
 
 GADRE = quality.law_from_dict({"alpha": 0.2571, "beta": 0.2571})  # exponents of arXiv 2403.08540
@@ -82,9 +82,9 @@ def test_kappa_is_one_at_the_compute_optimum_and_three_in_balance():
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 def test_optimum_meets_the_first_order_condition_and_beats_a_grid(law):
     life = Lifecycle(1e10, 1e23, 6e10, 4e22, np.logspace(21, 25, 9), law=law)
-    best = balance.unbalanced_optimum(life)
+    best = optimum.unbalanced_optimum(life)
     assert_allclose(balance.first_order_kappa(best.n_scale * 1e10, best.tok, law), best.kappa, rtol=1e-6)
-    grid = balance.lifecycle_point(np.linspace(0.01, 0.99, 400)[:, None], life)
+    grid = optimum.lifecycle_point(np.linspace(0.01, 0.99, 400)[:, None], life)
     assert np.all(grid.total.min(axis=0) >= best.total * (1 - 1e-12))
     c_eq, _ = quality.equivalent_compute(quality.loss(best.n_scale * 1e10, best.tok, law), law)
     assert_allclose(c_eq, 1e23, rtol=1e-9)
@@ -92,7 +92,7 @@ def test_optimum_meets_the_first_order_condition_and_beats_a_grid(law):
 
 def test_optimum_follows_the_kappa_shift():
     """With inference alone, the optimum has the size that its kappa predicts at its own 6 N D."""
-    best = balance.unbalanced_optimum(Lifecycle(1e10, 1e23, 6e10, 0.0, 1e24))
+    best = optimum.unbalanced_optimum(Lifecycle(1e10, 1e23, 6e10, 0.0, 1e24))
     n, _ = scaling_law.compute_optimal(best.pretrain)
     n_factor, _ = balance.kappa_shift(best.kappa)
     assert_allclose(best.n_scale * 1e10, n * n_factor, rtol=1e-6)
@@ -102,8 +102,8 @@ def test_optimum_follows_the_kappa_shift():
 @pytest.mark.parametrize("unique_tok", [np.inf, 5e11])
 def test_optimum_beats_a_grid_with_elasticities_and_a_data_wall(elasticity, unique_tok):
     life = Lifecycle(1e10, 1e23, 6e10, 1e22, np.logspace(21, 25, 5), elasticity, unique_tok)
-    best = balance.unbalanced_optimum(life)
-    grid = balance.lifecycle_point(np.linspace(0.01, 0.99, 600)[:, None], life)
+    best = optimum.unbalanced_optimum(life)
+    grid = optimum.lifecycle_point(np.linspace(0.01, 0.99, 600)[:, None], life)
     assert np.all(grid.total.min(axis=0) >= best.total * (1 - 1e-9))
 
 
@@ -111,14 +111,14 @@ def test_optimum_beats_a_grid_with_elasticities_and_a_data_wall(elasticity, uniq
 @given(positive, positive, st.sampled_from(list(LAWS.values())))
 def test_balance_never_beats_the_optimum(rl, inference, law):
     life = Lifecycle(1e10, 1e23, 6e10, rl * 1e22, inference * 1e22, law=law)
-    assert balance.balance_regret(life) >= 0
-    assert balance.balanced_point(life).total >= balance.unbalanced_optimum(life).total * (1 - 1e-9)
+    assert optimum.balance_regret(life) >= 0
+    assert optimum.balanced_point(life).total >= optimum.unbalanced_optimum(life).total * (1 - 1e-9)
 
 
 def test_regret_is_small_where_balance_is_nearly_optimal_and_inf_without_inference():
-    assert balance.balance_regret(Lifecycle(1e10, 1e23, 6e10, 0.0, 1e23)) < 0.01
-    assert balance.balance_regret(Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0)) == np.inf
-    assert balance.unbalanced_optimum(Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0, unique_tok=1e6)).total == np.inf
+    assert optimum.balance_regret(Lifecycle(1e10, 1e23, 6e10, 0.0, 1e23)) < 0.01
+    assert optimum.balance_regret(Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0)) == np.inf
+    assert optimum.unbalanced_optimum(Lifecycle(1e10, 1e23, 6e10, 0.0, 0.0, unique_tok=1e6)).total == np.inf
 
 
 @examples
