@@ -187,18 +187,12 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
 def notes(setting, designs, tok, n_eff, c_eq_flop) -> dict[str, np.ndarray]:
     """Where designs lie outside the range in which the quality law was fitted or checked: sentence -> mask of designs."""
     n_active, n_total, design = design_quality(setting, designs)
-    keys = (
-        "granularity",
-        "aspect_ratio",
-        "attention",
-        "n_heads",
-        "n_kv_heads",
-        "kv_lora_rank",
-        "context_tok",
-        "weight_bits",
-        "c_fmt",
-        "kv_bits",
-    )
     return quality_validity.warnings(
-        n_active, n_total, tok, n_eff=n_eff, c_eq_flop=c_eq_flop, unique_tok=setting.life.unique_tok, **{k: design[k] for k in keys}
+        n_active,
+        n_total,
+        tok,
+        n_eff=n_eff,
+        c_eq_flop=c_eq_flop,
+        unique_tok=setting.life.unique_tok,
+        **{k: design[k] for k in quality_validity.WARNED_BY},
     )

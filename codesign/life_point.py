@@ -74,20 +74,14 @@ def quality_point(architecture: Mapping[str, Any], bits: Mapping[str, float], s:
     refused = quality_validity.refusals(n_active, n_total, tok, unique_tok=unique, head_width_ratio=width, **{k: design[k] for k in keys})
     why = [sentence for sentence, mask in refused.items() if np.any(mask)]
     why += ["error bar wider than a factor 7 of equivalent compute"] if float(found["sigma_ln_c_eq_own"]) > MOST_SPREAD else []
-    keys = (
-        "granularity",
-        "aspect_ratio",
-        "attention",
-        "n_heads",
-        "n_kv_heads",
-        "kv_lora_rank",
-        "context_tok",
-        "weight_bits",
-        "c_fmt",
-        "kv_bits",
-    )
     doubts = quality_validity.warnings(
-        n_active, n_total, tok, n_eff=found["n_eff"], c_eq_flop=found["c_eq_flop"], unique_tok=unique, **{k: design[k] for k in keys}
+        n_active,
+        n_total,
+        tok,
+        n_eff=found["n_eff"],
+        c_eq_flop=found["c_eq_flop"],
+        unique_tok=unique,
+        **{k: design[k] for k in quality_validity.WARNED_BY},
     )
     columns = {k: None if why else float(np.ravel(found[k])[0]) for k in COLUMNS}
     factors = {k.removeprefix("factor_"): float(np.ravel(v)[0]) for k, v in found.items() if k.startswith("factor_")}

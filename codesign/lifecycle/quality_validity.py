@@ -11,6 +11,10 @@ from codesign.lifecycle.quality_factors import LONG_CONTEXT_TOK
 MAX_TOK_PER_PARAM = 20_000.0  # tokens per active parameter, and epochs of unique data, beyond which nothing is ranked
 MAX_EPOCHS = 16.0
 
+WARNED_BY = (  # the choices of a design that `warnings` looks at
+    "granularity", "aspect_ratio", "attention", "n_heads", "n_kv_heads", "kv_lora_rank", "context_tok", "weight_bits", "c_fmt", "kv_bits",
+)  # fmt: skip
+
 
 def kumar_damage(n_active, tok, weight_bits):
     """Loss added by naive post-training quantisation: a monitor only, it over-predicts modern 4-bit formats.

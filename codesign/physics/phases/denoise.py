@@ -17,23 +17,11 @@ from codesign.physics.operators import ACT_BYTES, Scene
 class Clip(Arrays):
     """What is generated: latent tokens, text tokens that each block attends to (0: none), steps, passes per step, clips at a time."""
 
-    n_tok: np.ndarray
+    n_tok: np.ndarray  # (1 + (frames - 1)/4) (height/16) (width/16): 75,600 for 81 frames of 720 x 1280 (Wan 2.1, arXiv 2503.20314)
     text_tok: np.ndarray | float = 0.0
     n_steps: np.ndarray | float = 50.0
     n_guidance: np.ndarray | float = 2.0  # classifier-free guidance: with and without the text (arXiv 2207.12598)
     batch: np.ndarray | float = 1.0  # clips per data-parallel rank
-
-
-def latent_tokens(n_frames, height, width, time_stride=4, space_stride=8, patch=2):
-    """Tokens of a clip: (1 + (frames - 1) / time stride) (height / (space stride patch)) (width / (space stride patch)) [tok].
-
-    Strides of the autoencoder and the patch of the transformer as in Wan 2.1 (arXiv 2503.20314): 75,600 for 81 frames of 720 x 1280.
-
-    >>> float(latent_tokens(81, 720, 1280))
-    75600.0
-    """
-    cell = space_stride * patch
-    return (1.0 + np.floor((np.asarray(n_frames) - 1.0) / time_stride)) * (height / cell) * (width / cell)
 
 
 def flop(scene: Scene, clip: Clip):
