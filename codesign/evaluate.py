@@ -149,7 +149,7 @@ def _group(codes, n: int, prefixes, share: bool):
     return first, np.ravel(back)
 
 
-def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
+def scene_of(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
     """Scene of the designs `rows` on the chip of `role`."""
     per_text = designs.tok_per_text if np.size(designs.tok_per_text) == 1 else designs.tok_per_text[rows]
     parts = designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows)
@@ -162,7 +162,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
     bits = np.broadcast_to(bits, (designs.n,))
     precision = Precision(bits, np.float64(16.0), bits)
-    scene = _scene(designs, "train", first, precision, training=True)
+    scene = scene_of(designs, "train", first, precision, training=True)
     read = setting.columns_read
     quantities = ["device_s_per_tok"]
     if read & {"train_s", "rl_s"}:
@@ -198,7 +198,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     paired = layouts is not None
 
     def pool(role):
-        scene = _scene(designs, role, first, designs.precision)
+        scene = scene_of(designs, role, first, designs.precision)
         meter = meter_of(setting, designs, role, first, designs.precision)
         return (
             scene,
@@ -223,8 +223,8 @@ def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
         return np.zeros(designs.n), 0
     first, back = designs.groups["rl"]
     bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
-    learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
-    roll = _scene(designs, "rl", first, designs.precision)
+    learn = scene_of(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
+    roll = scene_of(designs, "rl", first, designs.precision)
     rate, n_timed = train_unit.rl_device_s_per_tok(
         roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first)
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign import optimism
 from codesign.evaluate import constraint_names, evaluate
 from codesign.results import Batch
 from codesign.setting import Setting
@@ -91,14 +92,22 @@ class StudyProblem:
     def evaluate(self, index: np.ndarray) -> Batch:
         """Score canonical, valid designs (A, V)."""
         n = len(self.space.variables)
-        design = index[:, :n]
-        values = self.space.values(design)
-        codes = {v.name: design[:, i] for i, v in enumerate(self.space.variables)}
-        codes |= {f"derived.{name}": np.unique(values[name], return_inverse=True)[1] for name in self.space.derived if name in values}
+        values, codes = self._read(index[:, :n])
         rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
         tier = rest.get(TIER)
         layouts = self._layouts(index[:, n:]) if self.flat else None
         return evaluate(self.setting, values, codes, layouts, tier)
+
+    def bound(self, index: np.ndarray) -> np.ndarray:
+        """What no layout of canonical, valid designs can beat (A, J, M), minimised (`optimism.bound`)."""
+        return optimism.bound(self.setting, *self._read(index[:, : len(self.space.variables)]))
+
+    def _read(self, design: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Values and codes of the variables and derived values of designs (A, V)."""
+        values = self.space.values(design)
+        codes = {v.name: design[:, i] for i, v in enumerate(self.space.variables)}
+        codes |= {f"derived.{name}": np.unique(values[name], return_inverse=True)[1] for name in self.space.derived if name in values}
+        return values, codes
 
     def values_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Variables and derived values of rows of the results table (A,); an empty cell (inactive) is the canonical choice."""
