@@ -24,7 +24,7 @@ from codesign.setting import Setting
 from codesign.units import floor
 from codesign.units.floor import ROUNDING, Floor
 
-N_STEPS = 8
+N_STEPS = 12
 # Columns that are bounded from below, and those that are bounded from above.
 LEAST = ("usd_per_mtok", "usd_per_task", "serve_usd", "tpot_s", "ttft_s", "energy_j_per_tok", "serve_power_w", "serve_devices",
          "train_devices", "train_usd", "train_s", "train_energy_j", "lifecycle_usd", "n_params", "n_active_params", "kv_bytes_per_tok",
@@ -42,6 +42,7 @@ class _Serving:
     j_per_tok: np.ndarray
     tpot_s: np.ndarray
     ttft_s: np.ndarray
+    cheapest_usd_per_tok: np.ndarray  # (A, 1) of any layout that fits, however slow, at the catalog's prices: what balance looks at
 
 
 def bound(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray]) -> np.ndarray:
@@ -50,9 +51,9 @@ def bound(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.n
     n = designs.n
     serving = _serving(setting, designs)
     training = _training(setting, designs)
-    tok, spent = _tokens(setting, designs, np.min(serving.usd_per_tok, axis=1), training)
+    tok, spent = _tokens(setting, designs, serving, training)
     best = _best_values(setting, designs, serving, training, tok, spent)
-    possible = np.isfinite(serving.usd_per_tok) & (designs.buildable & np.isfinite(training) & (tok >= 0))[:, None]
+    possible = np.isfinite(serving.usd_per_tok) & (designs.buildable & np.isfinite(training))[:, None] & (tok >= 0)
     for limit in setting.limits:
         if limit.op == "<=" and limit.column in LEAST:
             possible = possible & (best[limit.column] <= limit.bound + ROUNDING * abs(limit.bound))
@@ -75,43 +76,60 @@ def _minimised(best: dict[str, np.ndarray], column: str, maximize: bool) -> np.n
 
 
 def _serving(setting: Setting, designs: Designs) -> _Serving:
-    """Floors per step; a step is an eighth of the decades of TPOT between the fastest floor and the ceiling."""
+    """Floors per step: a twelfth of the decades of TPOT between the fastest and the slowest floor."""
     first, back = designs.groups["serve"]
-    flow = designs.traffic.take(first)
+    flow, demand = designs.traffic.take(first), setting.traffic.demand_tok_per_s
 
-    def pool(role: str, *phases: str) -> Floor:
-        return floor.pool_floor(scene_of(designs, role, first, designs.precision), setting.grids[role], flow, phases)
+    def pool(role: str, *phases: str) -> tuple[Floor, dict[str, np.ndarray]]:
+        scene = scene_of(designs, role, first, designs.precision)
+        prices = {k: np.reshape(getattr(scene.chip, k), (-1, 1)) / demand for k in ("usd_per_s", "reference_usd_per_s", "all_in_w")}
+        kept = floor.kept_usd(scene, flow) if "prefill" in phases else (0.0, 0.0)
+        prices |= {k: np.reshape(v, (-1, 1)) for k, v in zip(("kept", "reference_kept"), kept, strict=True)}
+        return floor.pool_floor(scene, setting.grids[role], flow, phases), prices
 
+    ceilings = setting.max_tpot_s, setting.max_ttft_s
+    n_steps = N_STEPS if any(g.column in ("tpot_s", "tok_per_s_per_user") for g in setting.goals) else 1
     if setting.disaggregated:
-        rows = _joined(pool("prefill", "prefill"), pool("decode", "decode"))
+        prompts, answers = pool("prefill", "prefill"), pool("decode", "decode")
+        wait_s = np.min(prompts[0].ttft_s, axis=1, keepdims=True)
+        answers[0].ttft_s = answers[0].ttft_s + wait_s
+        least = np.min(prompts[0].n_devices, axis=1, keepdims=True)
+        own, other = _priced(answers[0], answers[1], *ceilings, n_steps), _paid((least, 0.0, 0.0), least, prompts[1])
+        total = [a + b for a, b in zip(own, other, strict=True)]
     else:
-        rows = pool("serve", "prefill", "decode")
-    ok = (rows.tpot_s <= setting.max_tpot_s) & (rows.ttft_s <= setting.max_ttft_s) & np.isfinite(rows.usd_per_tok)
-    ok = np.broadcast_to(ok, rows.usd_per_tok.shape)
-    split = any(g.column in ("tpot_s", "tok_per_s_per_user") for g in setting.goals)
-    stepped = _steps(rows, ok, N_STEPS if split else 1, setting.max_tpot_s)
-    return _Serving(*(v[back] for v in vars(stepped).values()))
+        total = _priced(*pool("serve", "prefill", "decode"), *ceilings, n_steps)
+    return _Serving(*(np.broadcast_to(v, (first.size, v.shape[1]))[back] for v in total))
 
 
-def _joined(prompts: Floor, answers: Floor) -> Floor:
-    """A pool of prompts at its best beside each row of the pool of answers."""
-    least = {k: np.min(v, axis=(0, 2))[None, :, None] for k, v in vars(prompts).items()}
-    return Floor(**{k: v if k == "tpot_s" else v + least[k] for k, v in vars(answers).items()})
+def _priced(rows: Floor, prices, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
+    return _paid(_steps(rows, max_tpot_s, max_ttft_s, n_steps), np.min(rows.n_devices, axis=1, keepdims=True), prices)
 
 
-def _steps(rows: Floor, ok: np.ndarray, n_steps: int, ceiling_s: float) -> _Serving:
+def _paid(steps, cheapest, prices) -> tuple[np.ndarray, ...]:
+    """Columns of `_Serving` from (devices, TPOT, TTFT): everything that is paid rises with the devices."""
+    n_devices, tpot_s, ttft_s = steps
+    down = 1.0 - ROUNDING
+    usd, joules = n_devices * prices["usd_per_s"] + prices["kept"], n_devices * prices["all_in_w"]
+    reference = cheapest * prices["reference_usd_per_s"] + prices["reference_kept"]
+    return n_devices, usd * down, joules * down, tpot_s, ttft_s, reference * down
+
+
+def _steps(rows: Floor, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
     """The least of each quantity over the rows of each step (A, J)."""
-    tpot = np.where(ok, rows.tpot_s, np.inf)
-    fastest = np.min(tpot, axis=(0, 2))
-    slowest = np.minimum(np.max(np.where(ok, rows.tpot_s, 0.0), axis=(0, 2)), ceiling_s)
+    ok = (rows.tpot_s <= max_tpot_s) & (rows.ttft_s <= max_ttft_s) & np.isfinite(rows.n_devices)
+    tpot, devices, ttft = (np.where(ok, v, np.inf) for v in (rows.tpot_s, rows.n_devices, rows.ttft_s))
+    if n_steps == 1:
+        return tuple(np.min(v, axis=1, keepdims=True) for v in (devices, tpot, ttft))
+    fastest, slowest = np.min(tpot, axis=1), np.max(np.where(ok, rows.tpot_s, 0.0), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        width = np.log(slowest / fastest) / n_steps
-        position = np.log(tpot / fastest[None, :, None]) / np.where(width > 0, width, 1.0)[None, :, None]
-    step = np.clip(np.nan_to_num(position, nan=0.0, posinf=0.0), 0, n_steps - 1).astype(int)
-    here = [ok & (step == j) for j in range(n_steps)]
-    return _Serving(
-        **{k: np.stack([np.min(np.where(h, v, np.inf), axis=(0, 2)) for h in here], axis=1) for k, v in vars(rows).items()}
-    )
+        ratio = np.where(slowest > fastest, (slowest / fastest) ** (1.0 / n_steps), 2.0)
+    out = [[], [], []]
+    for j in range(n_steps):  # the last step has no upper end, so that rounding leaves no row out
+        low, high = fastest * ratio**j if j else np.zeros_like(fastest), fastest * ratio ** (j + 1) if j + 1 < n_steps else np.inf
+        here = (tpot >= low[:, None]) & (tpot < np.reshape(high, (-1, 1)))
+        for kept, v in zip(out, (devices, tpot, ttft), strict=True):
+            kept.append(np.min(v, axis=1, where=here, initial=np.inf))
+    return tuple(np.stack(kept, axis=1) for kept in out)
 
 
 def _training(setting: Setting, designs: Designs) -> np.ndarray:
@@ -128,64 +146,67 @@ def _most_devices(setting: Setting) -> float:
     return min([float(np.max(setting.grids["train"].leading)), *bounds])
 
 
-def _tokens(setting: Setting, designs: Designs, usd_per_tok, training) -> tuple[np.ndarray, np.ndarray]:
-    """(useful tokens at most, -1 where there can be none; processed tokens at least) of every design (A,)."""
+def _tokens(setting: Setting, designs: Designs, serving: _Serving, training) -> tuple[np.ndarray, np.ndarray]:
+    """(useful tokens at most, -1 where there can be none; processed tokens at least) of every design and step (A, J) or (A, 1)."""
     life, every = setting.life, np.arange(designs.n)
     named = designs.values.get("lifecycle.pretrain_tok")
     rule = "fixed" if named is not None else life.pretrain_rule
     batch_tok = tokens.global_batch_seq(setting, designs) * life.seq_tok
+    none = np.zeros((designs.n, 1))
     if rule == "balance":
-        return np.full(designs.n, np.inf), np.zeros(designs.n)
+        return none + np.inf, none
     if rule == "budget":
-        most = np.minimum(_bought(setting, designs, usd_per_tok, training), _most_useful(setting, designs, training, every))
-        return np.where(most > 0, critical_batch.useful_tok(np.maximum(most, 1.0), batch_tok), -1.0), np.zeros(designs.n)
+        useful = tokens.most_useful(setting, designs, {"s_per_tok": training / _most_devices(setting)}, every)
+        most = np.minimum(_bought(setting, designs, serving, training), useful[:, None])
+        return np.where(most > 0, critical_batch.useful_tok(np.maximum(most, 1.0), batch_tok[:, None]), -1.0), none
     if rule == "min_cost":
         solved = tokens.from_quality(setting, designs, every, np.zeros(designs.n))
         tok = np.where(solved.violation > 0, -1.0, solved.pretrain_tok)
     else:
         tok = np.broadcast_to(np.asarray(named if named is not None else life.pretrain_tok, dtype=float), (designs.n,))
-    return tok, np.maximum(tok, 0.0) * critical_batch.token_waste(batch_tok, np.maximum(tok, 1.0))
+    spent = np.maximum(tok, 0.0) * critical_batch.token_waste(batch_tok, np.maximum(tok, 1.0))
+    return tok[:, None], spent[:, None]
 
 
-def _most_useful(setting: Setting, designs: Designs, training, every):
-    return tokens.most_useful(setting, designs, {"s_per_tok": training / _most_devices(setting)}, every)
-
-
-def _bought(setting: Setting, designs: Designs, usd_per_tok, training):
-    """Tokens that the budget buys at the floors of serving and training (A,); 0 where serving alone costs more.
+def _bought(setting: Setting, designs: Designs, serving: _Serving, training) -> np.ndarray:
+    """Tokens that the budget buys at the floors of serving and training (A, J); 0 where serving alone costs more, or breaks the balance.
 
     With RL in balance each USD of pretraining brings one of RL, at the reference prices of the two pools.
     """
     life, traffic = setting.life, setting.traffic
-    every, chip = np.arange(designs.n), designs.chips["train"]
+    every, chip, rl = np.arange(designs.n), designs.chips["train"], designs.chips["rl"]
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
+    beside = 0.0
     if life.budget_of == "usd":
-        committed, price, valued = usd_per_tok * out_tok, training * chip.usd_per_s, training * chip.reference_usd_per_s
-        rl = designs.chips["rl"]
-        per_rl = rl.usd_per_s / np.where(rl.reference_usd_per_s > 0, rl.reference_usd_per_s, np.inf)
+        committed, rate, value = serving.usd_per_tok * out_tok, chip.usd_per_s, chip.reference_usd_per_s
         if life.rl_rule == "balance" and life.balance_of == "usd":
-            price = price + valued * per_rl
+            beside = value * rl.usd_per_s / np.where(rl.reference_usd_per_s > 0, rl.reference_usd_per_s, np.inf)
     elif life.budget_of == "device_s":
-        committed, price = 0.0, training
+        committed, rate = 0.0 * serving.usd_per_tok, 1.0
     else:
         flop = tokens.flop_per_tok(setting, designs, every)
         text = per_design(designs.tok_per_text, every)
         fresh = np.maximum(traffic.isl_tok - per_design(designs.traffic.prefix_tok, every), 1.0) / traffic.osl_tok
-        committed, price = (flop["prefill"] * fresh + flop["decode"]) * out_tok * text, flop["train"]
-    left = np.maximum(life.budget - committed * np.ones(designs.n), 0.0)
+        committed, rate, training = ((flop["prefill"] * fresh + flop["decode"]) * out_tok * text)[:, None], 1.0, flop["train"]
+    left = np.maximum(life.budget - committed, 0.0) * (1.0 + ROUNDING)
+    seconds = left / np.reshape(np.asarray(rate + beside, dtype=float), (-1, 1))
+    if life.max_ratio and life.budget_of == life.balance_of == "usd":
+        most = seconds * np.reshape(value, (-1, 1)) * life.max_ratio * (1.0 + 1e-8)  # that inference may cost beside it
+        left = np.where(serving.cheapest_usd_per_tok * out_tok <= most, left, 0.0)
     with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(price) & (left > 0), left / price, 0.0) * (1.0 + ROUNDING)
+        return np.where((left > 0) & np.isfinite(training)[:, None], seconds / training[:, None], 0.0)
 
 
 def _quality(setting: Setting, designs: Designs, tok) -> dict[str, np.ndarray]:
-    """Quality at `tok` tokens, as `quality.assess` computes it (A,)."""
+    """Quality at `tok` tokens (A, J), as `quality.assess` computes it."""
     n_active, n_total, design = design_quality(setting, designs)
     law, unique = setting.law, setting.life.unique_tok
     bits = {k: design.pop(k) for k in ("weight_bits", "c_fmt", "act_bits", "fmt_act_bits")}
     factors = quality.factor_table(n_active, n_total, f=law.factors, **design)
     n_base = np.prod(np.broadcast_arrays(np.asarray(n_active, float), *factors.values()), axis=0)
     c_quant = quality.quant_coefficient(*bits.values(), law.factors)
-    tok = np.maximum(np.minimum(tok, 1e30) / designs.tok_per_text, 1.0)
+    n_base, c_quant, n_active = (np.reshape(v, (-1, 1)) for v in (n_base, c_quant, n_active))
+    tok = np.maximum(np.minimum(tok, 1e30) / np.reshape(designs.tok_per_text, (-1, 1)), 1.0)
     useful = quality.useful_training_tok(n_base, n_active, tok, c_quant, law, unique)
     n_eff = n_base * quality.quant_factor(useful / n_active, c_quant, law.factors)
     loss = quality.loss(n_eff, quality.effective_tokens(useful, unique), law)
@@ -196,24 +217,24 @@ def _quality(setting: Setting, designs: Designs, tok) -> dict[str, np.ndarray]:
 
 def _best_values(setting: Setting, designs: Designs, serving: _Serving, training, tok, spent) -> dict[str, np.ndarray]:
     """The best that each column can be, (A, J) or (A, 1), for the columns LEAST and MOST."""
-    life, traffic = setting.life, setting.traffic
+    life, traffic, chip = setting.life, setting.traffic, designs.chips["train"]
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
-    train_usd = training * designs.chips["train"].usd_per_s * spent
+    training, rate, watt = (np.reshape(v, (-1, 1)) for v in (training, chip.usd_per_s, chip.all_in_w))
+    train_usd = training * rate * spent * (1.0 - ROUNDING)
     usd = serving.usd_per_tok * 1e6
     best = {
         "usd_per_mtok": usd, "usd_per_task": usd * life.tok_per_task / 1e6, "serve_usd": serving.usd_per_tok * out_tok,
         "tpot_s": serving.tpot_s, "ttft_s": serving.ttft_s, "tok_per_s_per_user": 1.0 / serving.tpot_s,
         "energy_j_per_tok": serving.j_per_tok, "serve_power_w": serving.j_per_tok * traffic.demand_tok_per_s,
         "serve_devices": serving.n_devices, "train_devices": np.min(setting.grids["train"].leading).reshape(1, 1),
-        "lifecycle_usd": serving.usd_per_tok * out_tok + train_usd[:, None] * (1.0 - ROUNDING),
+        "lifecycle_usd": serving.usd_per_tok * out_tok + train_usd, "train_usd": train_usd,
+        "train_s": training / _most_devices(setting) * spent * (1.0 - ROUNDING),
+        "train_energy_j": training * watt * spent * (1.0 - ROUNDING),
     }  # fmt: skip
     more = {
-        "train_usd": train_usd,
-        "train_s": training / _most_devices(setting) * spent,
-        "train_energy_j": training * designs.chips["train"].all_in_w * spent,
         "n_params": designs.census.n_params,
         "n_active_params": designs.census.n_active_params,
         "kv_bytes_per_tok": arch.kv_bytes_per_tok(designs.census, designs.precision.kv_bits),
     }
-    more |= _quality(setting, designs, tok)
-    return best | {k: np.broadcast_to(v, (designs.n,))[:, None] for k, v in more.items()}
+    best |= {k: np.broadcast_to(v, (designs.n,))[:, None] for k, v in more.items()}
+    return best | _quality(setting, designs, tok)

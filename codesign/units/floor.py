@@ -156,11 +156,9 @@ def prefill_ledger(scene: Scene, fam: Families, traffic: Traffic, touched) -> Le
 
 @dataclass
 class Floor:
-    """The least that rows of serving layouts can cost and take: (X, A, G), or (A,) where one number stands for all; inf: none fits."""
+    """The least that serving layouts can take, one row per family and x: (A, R), inf where none fits."""
 
     n_devices: np.ndarray  # charged
-    usd_per_tok: np.ndarray
-    j_per_tok: np.ndarray
     tpot_s: np.ndarray
     ttft_s: np.ndarray
 
@@ -177,8 +175,15 @@ def pool_floor(scene: Scene, grid: Grid, traffic: Traffic, phases: tuple[str, ..
     if "decode" in phases:
         touched, whole = _step_experts(scene, fam, x, traffic)
         can, dec = can & whole & _fits(side, fam, x, flow), decode_ledger(side, fam, x, flow, touched)
-    rows = _decoded(side, fam, x, flow, pre, dec) if dec is not None else _prompts_only(side, fam, flow, pre)
-    return _charged(side, flow, pre is not None, *(np.where(can, v, np.inf) for v in rows))
+    device_s, tpot_s, ttft_s = _decoded(side, fam, x, flow, pre, dec) if dec is not None else _prompts_only(side, fam, flow, pre)
+    rows = _charged(side, flow, device_s), tpot_s * (1.0 - ROUNDING), ttft_s * (1.0 - ROUNDING)
+    return Floor(*_flat(np.where(can, v, np.inf) for v in rows))
+
+
+def _flat(rows) -> list[np.ndarray]:
+    """(X, A, G) arrays as (A, X G), contiguous, so that one pass reduces a design."""
+    rows = np.broadcast_arrays(*rows)
+    return [np.ascontiguousarray(np.moveaxis(v, 0, 1)).reshape(v.shape[1], -1) for v in rows]
 
 
 def _shape_only(layout: Layout) -> Layout:
@@ -239,15 +244,19 @@ def _prompts_only(side: Scene, fam: Families, flow: Traffic, pre: Ledger):
     return fam.devices * pre.time_s / flow.osl_tok, np.zeros_like(ttft_s), ttft_s
 
 
-def _charged(side: Scene, flow: Traffic, keeps: bool, device_s, tpot_s, ttft_s) -> Floor:
-    """Devices for the peak, at least one domain, whole domains where they are rented whole; USD and J per output token of the base vocabulary."""
-    chip, demand = side.chip, flow.demand_tok_per_s
-    busy = device_s * demand * flow.peak_to_mean * side.tok_per_text * (1.0 - ROUNDING)
-    domain = np.maximum(chip.scale_up_size, 1.0)
-    whole = np.where(domain > RENTED_WHOLE, np.maximum(busy, 1.0), np.maximum(np.ceil(busy / domain), 1.0) * domain)
-    kept = serving.kept_prefix(side, _single(), flow)[0] if keeps and np.any(np.asarray(flow.reuse_s) > 0) else 0.0
-    usd, joules = whole * chip.usd_per_s / demand + kept, whole * chip.all_in_w / demand
-    return Floor(whole, usd * (1.0 - ROUNDING), joules * (1.0 - ROUNDING), tpot_s * (1.0 - ROUNDING), ttft_s * (1.0 - ROUNDING))
+def _charged(side: Scene, flow: Traffic, device_s):
+    """Devices for the peak, at least one domain, whole domains where they are rented whole."""
+    busy = device_s * (flow.demand_tok_per_s * flow.peak_to_mean * side.tok_per_text * (1.0 - ROUNDING))
+    domain = np.maximum(side.chip.scale_up_size, 1.0)
+    whole = np.maximum(np.ceil(busy / domain), 1.0) * domain
+    return np.where(domain > RENTED_WHOLE, np.maximum(busy, 1.0), whole)
+
+
+def kept_usd(scene: Scene, traffic: Traffic):
+    """(USD per output token of prefixes that wait, the same at the catalog's price), exact: no layout changes it."""
+    if not np.any(np.asarray(traffic.reuse_s) > 0):
+        return 0.0, 0.0
+    return serving.kept_prefix(scene, _single(), traffic)[:2]
 
 
 def _single() -> Layout:
