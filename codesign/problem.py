@@ -102,6 +102,15 @@ class StudyProblem:
         """What no layout of canonical, valid designs can beat (A, J, M), minimised (`optimism.bound`)."""
         return optimism.bound(self.setting, *self._read(index[:, : len(self.space.variables)]))
 
+    @cached_property
+    def unbounded(self) -> tuple[str, ...]:
+        """Objectives that no bound covers; the speed tiers and layouts of a sampled search are not bounded either."""
+        return optimism.unbounded(self.setting) or tuple(v.name for v in self.extra)
+
+    def sample(self, n: int) -> np.ndarray:
+        """n random designs, before `canonical` and `valid`; the same ones every time."""
+        return self.space.sample(n)
+
     def _read(self, design: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Values and codes of the variables and derived values of designs (A, V)."""
         values = self.space.values(design)

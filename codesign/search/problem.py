@@ -48,7 +48,8 @@ class Batch(Protocol):
 class Problem(Protocol):
     """A discrete multi-objective problem with constraints.
 
-    `n_designs` is optional: how many distinct valid designs there are, where that is known.
+    `n_designs` is optional: how many distinct valid designs there are, where that is known.  So is `bound(index) -> (A, J, M)`, what no point
+    of a design can beat (`exclusion`), with `unbounded`, the objectives for which it knows nothing, and `sample(n)`, random designs.
     """
 
     variables: tuple[Variable, ...]
