@@ -25,6 +25,7 @@ from codesign.units import floor
 from codesign.units.floor import ROUNDING, Floor
 
 N_STEPS = 12
+BLOCK = 1024  # designs whose rows are timed at once
 # Columns that are bounded from below, and those that are bounded from above.
 LEAST = ("usd_per_mtok", "usd_per_task", "serve_usd", "tpot_s", "ttft_s", "energy_j_per_tok", "serve_power_w", "serve_devices",
          "train_devices", "train_usd", "train_s", "train_energy_j", "lifecycle_usd", "n_params", "n_active_params", "kv_bytes_per_tok",
@@ -85,7 +86,7 @@ def _serving(setting: Setting, designs: Designs) -> _Serving:
         prices = {k: np.reshape(getattr(scene.chip, k), (-1, 1)) / demand for k in ("usd_per_s", "reference_usd_per_s", "all_in_w")}
         kept = floor.kept_usd(scene, flow) if "prefill" in phases else (0.0, 0.0)
         prices |= {k: np.reshape(v, (-1, 1)) for k, v in zip(("kept", "reference_kept"), kept, strict=True)}
-        return floor.pool_floor(scene, setting.grids[role], flow, phases), prices
+        return _in_blocks(scene, setting.grids[role], flow, phases, first.size), prices
 
     ceilings = setting.max_tpot_s, setting.max_ttft_s
     n_steps = N_STEPS if any(g.column in ("tpot_s", "tok_per_s_per_user") for g in setting.goals) else 1
@@ -99,6 +100,14 @@ def _serving(setting: Setting, designs: Designs) -> _Serving:
     else:
         total = _priced(*pool("serve", "prefill", "decode"), *ceilings, n_steps)
     return _Serving(*(np.broadcast_to(v, (first.size, v.shape[1]))[back] for v in total))
+
+
+def _in_blocks(scene, grid, flow, phases, n: int) -> Floor:
+    """`floor.pool_floor` of n designs, so many at once that their rows stay in cache."""
+    blocks = [np.arange(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
+    parts = [floor.pool_floor(scene.take(b), grid, flow.take(b), phases) for b in blocks]
+    parts = [Floor(*(np.broadcast_to(v, (b.size, v.shape[1])) for v in vars(p).values())) for p, b in zip(parts, blocks, strict=True)]
+    return Floor(*(np.concatenate(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
 def _priced(rows: Floor, prices, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
@@ -115,21 +124,22 @@ def _paid(steps, cheapest, prices) -> tuple[np.ndarray, ...]:
 
 
 def _steps(rows: Floor, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
-    """The least of each quantity over the rows of each step (A, J)."""
+    """The least (devices, TPOT, TTFT) over the rows of each step (A, J)."""
     ok = (rows.tpot_s <= max_tpot_s) & (rows.ttft_s <= max_ttft_s) & np.isfinite(rows.n_devices)
     tpot, devices, ttft = (np.where(ok, v, np.inf) for v in (rows.tpot_s, rows.n_devices, rows.ttft_s))
     if n_steps == 1:
         return tuple(np.min(v, axis=1, keepdims=True) for v in (devices, tpot, ttft))
-    fastest, slowest = np.min(tpot, axis=1), np.max(np.where(ok, rows.tpot_s, 0.0), axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(slowest > fastest, (slowest / fastest) ** (1.0 / n_steps), 2.0)
-    out = [[], [], []]
-    for j in range(n_steps):  # the last step has no upper end, so that rounding leaves no row out
-        low, high = fastest * ratio**j if j else np.zeros_like(fastest), fastest * ratio ** (j + 1) if j + 1 < n_steps else np.inf
-        here = (tpot >= low[:, None]) & (tpot < np.reshape(high, (-1, 1)))
-        for kept, v in zip(out, (devices, tpot, ttft), strict=True):
-            kept.append(np.min(v, axis=1, where=here, initial=np.inf))
-    return tuple(np.stack(kept, axis=1) for kept in out)
+    design, row = np.nonzero(ok)
+    log_s = np.log(tpot[design, row])
+    fastest, slowest = np.full(len(ok), np.inf), np.full(len(ok), -np.inf)
+    np.minimum.at(fastest, design, log_s)
+    np.maximum.at(slowest, design, log_s)
+    width = np.where(slowest > fastest, slowest - fastest, 1.0)
+    step = np.minimum(((log_s - fastest[design]) / width[design] * n_steps).astype(int), n_steps - 1)
+    out = np.full((3, len(ok) * n_steps), np.inf)
+    for kept, values in zip(out, (devices, tpot, ttft), strict=True):
+        np.minimum.at(kept, design * n_steps + step, values[design, row])
+    return tuple(out.reshape(3, len(ok), n_steps))
 
 
 def _training(setting: Setting, designs: Designs) -> np.ndarray:
@@ -158,7 +168,7 @@ def _tokens(setting: Setting, designs: Designs, serving: _Serving, training) -> 
     if rule == "budget":
         useful = tokens.most_useful(setting, designs, {"s_per_tok": training / _most_devices(setting)}, every)
         most = np.minimum(_bought(setting, designs, serving, training), useful[:, None])
-        return np.where(most > 0, critical_batch.useful_tok(np.maximum(most, 1.0), batch_tok[:, None]), -1.0), none
+        return np.where(most > 0, critical_batch.useful_tok(np.maximum(most, 1.0), batch_tok[:, None], n_rounds=4), -1.0), none
     if rule == "min_cost":
         solved = tokens.from_quality(setting, designs, every, np.zeros(designs.n))
         tok = np.where(solved.violation > 0, -1.0, solved.pretrain_tok)
@@ -182,7 +192,7 @@ def _bought(setting: Setting, designs: Designs, serving: _Serving, training) -> 
         if life.rl_rule == "balance" and life.balance_of == "usd":
             beside = value * rl.usd_per_s / np.where(rl.reference_usd_per_s > 0, rl.reference_usd_per_s, np.inf)
     elif life.budget_of == "device_s":
-        committed, rate = 0.0 * serving.usd_per_tok, 1.0
+        committed, rate = np.zeros((designs.n, 1)), 1.0
     else:
         flop = tokens.flop_per_tok(setting, designs, every)
         text = per_design(designs.tok_per_text, every)

@@ -233,7 +233,7 @@ def inference_work(setting: Setting, designs, serving, flop, d):
 
 def from_quality(setting: Setting, designs, d, rl_fixed):
     n_active, n_base, c_quant = base_size(setting, designs)
-    return balance.tokensfrom_quality(
+    return balance.tokens_from_quality(
         per_design(n_base, d), setting.life.target_c_eq_flop, law=setting.law, unique_tok=setting.life.unique_tok,
         n_active=per_design(n_active, d), c_quant=per_design(c_quant, d), rl_tok=rl_fixed,
     )  # fmt: skip

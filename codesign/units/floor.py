@@ -182,7 +182,7 @@ def pool_floor(scene: Scene, grid: Grid, traffic: Traffic, phases: tuple[str, ..
 
 def _flat(rows) -> list[np.ndarray]:
     """(X, A, G) arrays as (A, X G), contiguous, so that one pass reduces a design."""
-    rows = np.broadcast_arrays(*rows)
+    rows = np.broadcast_arrays(*rows, np.zeros((1, 1, 1)))[:-1]
     return [np.ascontiguousarray(np.moveaxis(v, 0, 1)).reshape(v.shape[1], -1) for v in rows]
 
 
