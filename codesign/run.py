@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from codesign.constraints import in_words
+from codesign.coverage import coverage
 from codesign.problem import TIER, StudyProblem
-from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested, pareto, samplers
+from codesign.results import FORMAT, JOURNAL, SEALED, Batch, Run, digest, load_results, write_atomically
+from codesign.search import exclusion, exhaustive, joint, nested, pareto, samplers
 from codesign.search.lock import NAME as LOCK
 from codesign.search.lock import locked
 from codesign.search.loop import Hooks, Settings
@@ -45,6 +46,8 @@ class Plan:
     space_rows: int
     seconds: float  # estimated time of an exhaustive run
     feasible_share: float
+    excluded_share: float = 0.0  # of the designs, at least, that bounds would exclude from one
+    unbounded: tuple[str, ...] = ()  # objectives because of which they exclude none
 
 
 def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
@@ -55,10 +58,11 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
     pilot = problem.space.sample(min(PILOT_DESIGNS, max(count.n, 1)), seed)
     pilot = np.unique(problem.canonical(pilot), axis=0)
     pilot = pilot[problem.valid(pilot)]
-    seconds, share = 0.0, 0.0
+    seconds, share, excluded = 0.0, 0.0, 0.0
     if len(pilot):
-        share = float(np.mean(np.all(problem.evaluate(pilot).violations <= 0, axis=1)))
-        seconds = _seconds_per_design(problem, pilot) * valid.n
+        batch = problem.evaluate(pilot)
+        share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
+        seconds, excluded = _seconds_of_all(problem, pilot, batch, valid.n)
     method, reason = search.method, "the study asks for it"
     if method == "auto":
         fits = valid.is_exact and seconds <= search.time_limit
@@ -69,7 +73,23 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
             method, reason = "nested", "the trials of a storage are sampled"
     if problems := list(sampler_problems(study.file, method != "exhaustive")):
         raise SpecError(map(study.file.place, problems))
-    return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
+    rows = count.n * problem.rows_per_design
+    return Plan(method, reason, count.n, count.is_exact, rows, seconds, share, excluded, problem.unbounded)
+
+
+def _seconds_of_all(problem: StudyProblem, pilot: np.ndarray, batch: Batch, n: int) -> tuple[float, float]:
+    """(time to enumerate n designs, share of them that bounds exclude at least): the pilot's own points are a fence, though a poor one."""
+    each, excluded = _seconds_per_design(problem, pilot), 0.0
+    if exclusion.can_exclude(problem) and len(batch.design):
+        start = time.perf_counter()
+        fence = exclusion.fence_from(problem, batch.points)
+        drawn = exclusion.draw(problem, exclusion.PILOT)
+        excluded = float(fence.excludes(exclusion.bounds(problem, drawn)).mean())
+        bound_s = (time.perf_counter() - start) / max(len(drawn), 1)
+        with_bounds = exclusion.SCOUTS * 4.0 * each + n * (bound_s + (1.0 - excluded) * each)  # scattered designs share few parts
+        if excluded >= exclusion.LEAST_SHARE:
+            return min(with_bounds, each * n), excluded
+    return each * n, excluded
 
 
 def _seconds_per_design(problem: StudyProblem, pilot: np.ndarray) -> float:
@@ -300,7 +320,7 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settin
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
         "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
-        "rows_covered": _rows_covered(outcome, study.problem, chosen.space_rows),
+        **coverage(outcome, study.problem, chosen.space_rows, pareto.Scaling.from_dict(scale) if scale else None),
         "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
@@ -332,17 +352,6 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
     broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
     limits = problem.setting.limits
     return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
-
-
-def _rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int) -> int:
-    """Layout rows that were tried or excluded before.  Designs count once, although trials may repeat one at another speed tier."""
-    if outcome.exact:
-        return space_rows
-    if outcome.method == "joint":
-        return min(outcome.n_designs * len(problem.layout_grids), space_rows)
-    whole = outcome.method == "exhaustive" or outcome.sampled
-    n = outcome.n_designs if whole else len(np.unique(outcome.designs.index[:, : len(problem.variables)], axis=0))
-    return n * problem.rows_per_design
 
 
 def _version(package: str) -> str:

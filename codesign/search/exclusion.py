@@ -9,7 +9,7 @@ nothing else: not on chunks, threads, workers or interruptions.  The promise is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ MOST_POINTS, FIRST = 384, 48  # of the fence, spread over it; those that are tri
 SCOUTS = 3000  # designs of the search that builds the fence, or a thirtieth of the space
 PILOT, BLOCK = 512, 4096  # designs of the sample; designs bounded at once, so that their rows stay in cache
 TOLERANCE = 1e-9  # relative; how far rounding may put a bound above what it bounds
-MOST_BOUNDED = 200_000  # designs whose bounds are computed to say what a search may have missed; beyond it a sample is
-SAMPLE = 30_000
+MOST_BOUNDED = 100_000  # designs whose bounds are computed to say what a search may have missed; beyond it a sample is
+SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,16 @@ def fence_of(problem: Problem) -> Fence | None:
     scouts = nested.run(problem, Settings(trials=n, seed=0))
     if scouts.interrupted:  # it took the Ctrl-C that was meant for the enumeration
         raise KeyboardInterrupt
-    front = scouts.front
-    points = np.stack([front[o.name] for o in problem.objectives], axis=1) if front else np.empty((0, 1))
-    if not len(points):
+    if not len(scouts.front_index):
         return None
-    fence = Fence(spread(pareto.minimised(points, maximised(problem))))
+    fence = fence_from(problem, scouts.front)
     return fence if fence.excludes(bounds(problem, draw(problem, PILOT))).mean() >= LEAST_SHARE else None
+
+
+def fence_from(problem: Problem, columns: Mapping[str, np.ndarray]) -> Fence:
+    """A fence of the points in named columns, which may beat each other."""
+    points = pareto.minimised(np.stack([columns[o.name] for o in problem.objectives], axis=1), maximised(problem))
+    return Fence(spread(points[pareto.nondominated(points)]))
 
 
 def spread(points: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
@@ -167,7 +171,8 @@ def missing(problem: Problem, front: np.ndarray, scaling: pareto.Scaling, known:
     n_unseen = None if n is None else n - (n_skip or len(known))
     whole = n_unseen is not None and n_unseen <= MOST_BOUNDED
     blocks = _unseen(problem, known, n_skip) if whole else iter([_without(problem, draw(problem, SAMPLE), known)])
-    fence, maximise = Fence(spread(pareto.minimised(front, maximised(problem)))), maximised(problem)
+    maximise = maximised(problem)
+    fence = Fence(spread(pareto.minimised(front, maximise)))
     best, n_left, n_looked_at = front, 0, 0
     for index in blocks:
         if not len(index):

@@ -90,7 +90,9 @@ def _outcome(problem: Problem, state: _State, tracker: Tracker, log: Checkpoint 
         reason = COVERED
     notes = [log.note] if log and log.note else []
     if n_broken:
-        first = {v.name: v.choices[int(i)] for v, i in zip(problem.variables, state.broken, strict=True)} if state.broken is not None else ""
+        first = (
+            {v.name: v.choices[int(i)] for v, i in zip(problem.variables, state.broken, strict=True)} if state.broken is not None else ""
+        )
         notes.append(f"a bound is wrong, please report it: {n_broken:,} designs did better than their bounds; the first {first}")
     return tracker.outcome(
         state.sample.table,
