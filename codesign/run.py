@@ -20,7 +20,7 @@ import numpy as np
 from codesign.constraints import in_words
 from codesign.coverage import coverage
 from codesign.problem import TIER, StudyProblem
-from codesign.results import FORMAT, JOURNAL, SEALED, Batch, Run, digest, load_results, write_atomically
+from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
 from codesign.search import exclusion, exhaustive, joint, nested, pareto, samplers
 from codesign.search.lock import NAME as LOCK
 from codesign.search.lock import locked
@@ -31,6 +31,7 @@ from codesign.starts import warm_start
 from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS, NEIGHBOURS = 48, 256
+LONG_S, ALONE = 10.0, 1.5  # an enumeration for which it pays to ask what bounds save; cost of a design whose neighbours are excluded
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
 CHECKPOINT = "search.ckpt"
 
@@ -46,7 +47,7 @@ class Plan:
     space_rows: int
     seconds: float  # estimated time of an exhaustive run
     feasible_share: float
-    excluded_share: float = 0.0  # of the designs, at least, that bounds would exclude from one
+    excluded_share: float = 0.0  # of the designs that bounds would exclude from one
     unbounded: tuple[str, ...] = ()  # objectives because of which they exclude none
 
 
@@ -60,9 +61,8 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
     pilot = pilot[problem.valid(pilot)]
     seconds, share, excluded = 0.0, 0.0, 0.0
     if len(pilot):
-        batch = problem.evaluate(pilot)
-        share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
-        seconds, excluded = _seconds_of_all(problem, pilot, batch, valid.n)
+        share = float(np.mean(np.all(problem.evaluate(pilot).violations <= 0, axis=1)))
+        seconds, excluded = _seconds_of_all(problem, pilot, valid.n)
     method, reason = search.method, "the study asks for it"
     if method == "auto":
         fits = valid.is_exact and seconds <= search.time_limit
@@ -77,19 +77,20 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
     return Plan(method, reason, count.n, count.is_exact, rows, seconds, share, excluded, problem.unbounded)
 
 
-def _seconds_of_all(problem: StudyProblem, pilot: np.ndarray, batch: Batch, n: int) -> tuple[float, float]:
-    """(time to enumerate n designs, share of them that bounds exclude at least): the pilot's own points are a fence, though a poor one."""
-    each, excluded = _seconds_per_design(problem, pilot), 0.0
-    if exclusion.can_exclude(problem) and len(batch.design):
-        start = time.perf_counter()
-        fence = exclusion.fence_from(problem, batch.points)
-        drawn = exclusion.draw(problem, exclusion.PILOT)
-        excluded = float(fence.excludes(exclusion.bounds(problem, drawn)).mean())
-        bound_s = (time.perf_counter() - start) / max(len(drawn), 1)
-        with_bounds = exclusion.SCOUTS * 4.0 * each + n * (bound_s + (1.0 - excluded) * each)  # scattered designs share few parts
-        if excluded >= exclusion.LEAST_SHARE:
-            return min(with_bounds, each * n), excluded
-    return each * n, excluded
+def _seconds_of_all(problem: StudyProblem, pilot: np.ndarray, n: int) -> tuple[float, float]:
+    """(time to enumerate n designs, share of them that bounds exclude): judged by a short search, where the whole takes longer than that."""
+    each = _seconds_per_design(problem, pilot)
+    if each * n < LONG_S or not exclusion.can_exclude(problem):
+        return each * n, 0.0
+    start = time.perf_counter()
+    fence = exclusion.scout(problem, exclusion.FEW_SCOUTS)
+    scouts_s, start = time.perf_counter() - start, time.perf_counter()
+    excluded = exclusion.excluded_share(problem, fence) if fence is not None else 0.0
+    bound_s = (time.perf_counter() - start) / exclusion.PILOT
+    if excluded < exclusion.LEAST_SHARE:
+        return each * n, 0.0
+    left_s = (1.0 - excluded) * each * ALONE
+    return min(scouts_s * exclusion.SCOUTS / exclusion.FEW_SCOUTS + n * (bound_s + left_s), each * n), excluded
 
 
 def _seconds_per_design(problem: StudyProblem, pilot: np.ndarray) -> float:

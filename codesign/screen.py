@@ -120,7 +120,7 @@ def _all_text(plan: Any) -> str:
     """How long an exact front takes, and how much of that bounds save."""
     text = show(plan.seconds, "s") if plan.seconds else "under a second"
     if plan.excluded_share:
-        return f"{text}: bounds exclude at least {plan.excluded_share:.0%} of the designs without evaluating them"
+        return f"{text}: bounds exclude about {plan.excluded_share:.0%} of the designs without evaluating them"
     return f"{text}: every design is evaluated, because nothing bounds {', '.join(plan.unbounded)}" if plan.unbounded else text
 
 

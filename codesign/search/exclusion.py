@@ -20,10 +20,11 @@ from codesign.search.evaluation import Part, reduce_batch
 from codesign.search.loop import Settings
 from codesign.search.problem import Batch, Index, Problem, maximised, sizes
 
-LEAST_DESIGNS = 20_000  # below that an enumeration ends before a fence is built
+LEAST_DESIGNS = 10_000  # below that an enumeration ends before a fence is built
 LEAST_SHARE = 0.2  # of a random sample that must be excluded: bounds cost a tenth of an evaluation, the fence a few seconds
 MOST_POINTS, FIRST = 384, 48  # of the fence, spread over it; those that are tried first
-SCOUTS = 3000  # designs of the search that builds the fence, or a thirtieth of the space
+SCOUTS = 1000  # designs of the search that builds the fence, or a fifteenth of the space; three times as many exclude 1 % more
+FEW_SCOUTS = 500  # enough to estimate what a fence excludes
 PILOT, BLOCK = 512, 4096  # designs of the sample; designs bounded at once, so that their rows stay in cache
 TOLERANCE = 1e-9  # relative; how far rounding may put a bound above what it bounds
 MOST_BOUNDED = 100_000  # designs whose bounds are computed to say what a search may have missed; beyond it a sample is
@@ -116,15 +117,22 @@ def can_exclude(problem: Problem) -> bool:
 
 
 def fence_of(problem: Problem) -> Fence | None:
-    """A fence from a short search; None where nothing is feasible or it excludes too little to pay."""
-    n = int(min(SCOUTS, problem.n_designs / 30))
-    scouts = nested.run(problem, Settings(trials=n, seed=0))
-    if scouts.interrupted:  # it took the Ctrl-C that was meant for the enumeration
+    """The fence of an enumeration; None where nothing is feasible or it excludes too little to pay."""
+    fence = scout(problem, int(min(SCOUTS, problem.n_designs / 15)))
+    return fence if fence is not None and excluded_share(problem, fence) >= LEAST_SHARE else None
+
+
+def excluded_share(problem: Problem, fence: Fence) -> float:
+    """Share of a random sample of the designs that a fence excludes."""
+    return float(fence.excludes(bounds(problem, draw(problem, PILOT))).mean())
+
+
+def scout(problem: Problem, n: int) -> Fence | None:
+    """A fence from a search of n designs; None where it finds nothing feasible."""
+    found = nested.run(problem, Settings(trials=n, seed=0))
+    if found.interrupted:  # it took the Ctrl-C that was meant for the enumeration
         raise KeyboardInterrupt
-    if not len(scouts.front_index):
-        return None
-    fence = fence_from(problem, scouts.front)
-    return fence if fence.excludes(bounds(problem, draw(problem, PILOT))).mean() >= LEAST_SHARE else None
+    return fence_from(problem, found.front) if len(found.front_index) else None
 
 
 def fence_from(problem: Problem, columns: Mapping[str, np.ndarray]) -> Fence:
