@@ -65,11 +65,11 @@ def _in_words(found: Missing) -> dict[str, Any]:
     share, kind = found.volume_share, "bound" if found.is_bound else "estimate"
     basis = "the designs not evaluated" if found.is_bound else f"{found.n_looked_at:,} random designs"
     text = (
-        f"bounds exclude {found.excluded_share:.3g} of {basis}" if found.excluded_share < 0.995 else f"bounds exclude nearly all of {basis}"
+        f"bounds exclude {found.excluded_share:.0%} of {basis}"
     )
     if found.n_left == 0:
         text = "nothing: bounds exclude all designs that were not evaluated"
     elif share is not None:
         limit = "at most" if found.is_bound else "perhaps"
-        text += f"; the others could add {limit} {share:.2g} of the hypervolume" + ("" if found.is_bound else " (of a sample: no bound)")
+        text += f"; the others could add {limit} {share:.0%} of the hypervolume" + ("" if found.is_bound else " (of a sample: no bound)")
     return {"kind": kind, "volume_share": share, "n_left": found.n_left, "excluded_share": found.excluded_share, "text": text}

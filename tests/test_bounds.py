@@ -124,6 +124,15 @@ def test_the_front_is_the_same_with_bounds_and_without(name, tmp_path, monkeypat
     assert bounded.exact and bounded.n_designs + bounded.n_excluded == problem.n_designs
 
 
+def test_workers_exclude_the_same_designs(tmp_path, monkeypatch):
+    for key, value in (("LEAST_DESIGNS", 1), ("LEAST_SHARE", 0.0)):
+        monkeypatch.setattr(exclusion, key, value)
+    problem = study(tmp_path, STUDIES["balance, latency, cost"], SMALL).problem
+    threads, processes = exhaustive.run(problem, chunk=5), exhaustive.run(problem, chunk=5, workers=2)
+    same_front(threads, processes)
+    assert threads.n_excluded == processes.n_excluded > 0
+
+
 SPACE = {
     "architecture.n_layers": [16, 24, 32, 48, 61, 80], "architecture.d_model": [2048, 4096, 7168], "architecture.n_heads": [16, 32, 64, 128],
     "architecture.n_kv_heads": [1, 2, 8], "architecture.attention": ["gqa", "mla"], "architecture.n_experts": [0, 16, 96, 128, 256],
