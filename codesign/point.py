@@ -42,7 +42,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
         "architecture": _counted(counts, bits),
-        "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
+        "layout": {**{k: int(v) for k, v in layout.columns.items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
         "hardware": _hardware(scene.chip, bits),
     }

@@ -41,7 +41,7 @@ def layout_of(s: Mapping[str, Any], has_moe: bool) -> Layout:
             f"n_tp n_cp n_dp = {tp * cp * dp} is not a multiple of n_etp n_ep = {etp * ep}",
             hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
         )])  # fmt: skip
-    return Layout(*(np.float64(v) for v in vars(layout).values()))
+    return Layout(*(np.float64(v) for v in layout.columns.values()))
 
 
 def check_possible(layout: Layout, counts) -> None:

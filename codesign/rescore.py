@@ -219,7 +219,7 @@ def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, n
     if "train" in points.meters:
         used = training.joules(points.meters["train"].take(rows), layout, job, found)
         found |= {k: v * factors.get("power.train", 1.0) for k, v in used.items()}
-    return found | vars(layout) | extras
+    return found | layout.columns | extras
 
 
 def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors) -> dict[str, np.ndarray]:
@@ -239,7 +239,7 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
     found |= serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
     found |= serve_unit.kept(found, scene, layout, traffic)
-    return found | vars(layout) | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
+    return found | layout.columns | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
 
 
 def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):
