@@ -98,7 +98,8 @@ def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
     parts = []
     for unit in units:
         if unit != "train" and _given(point.get(f"{unit}.n_tp")):
-            n = int(point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] * point[f"{unit}.n_pp"])
+            stage = point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] + (point.get(f"{unit}.n_ffn") or 0)
+            n = int(stage * point[f"{unit}.n_pp"])
             parts.append(f"{unit} {layout_text(point, unit)} on {n}")
     return ", ".join(parts)
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from codesign.physics.arrays import Arrays
 
-
 DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 PLAIN = {"overlap": 0, "n_ffn": 0, "n_micro": 1, "n_ffn_x": 1, "n_gather": 1}  # a plan that changes nothing
 OVERLAP = ("none", "two_batch")
@@ -81,6 +80,13 @@ def with_plan(layout: Layout, columns) -> Layout:
     if not any(name in columns for name in PLAIN):
         return layout
     return replace(layout, plan=Plan(*(np.asarray(columns.get(k, default), dtype=float) for k, default in PLAIN.items())))
+
+
+def layout_of_row(values) -> Layout:
+    """Layout from archived columns: `values(name)` is the column's value or list of values, None where there is no such column."""
+    found = {k: values(k) for k in (*DEGREES, *PLAIN)}
+    told = {k: np.asarray(v, dtype=float) for k, v in found.items() if v is not None and np.all(np.not_equal(v, None))}
+    return with_plan(Layout(*(told[k] for k in DEGREES)), told)
 
 
 def make_layout(n_tp=1, n_cp=1, n_dp=1, n_pp=1, n_etp=1, n_ep=1) -> Layout:
