@@ -15,6 +15,7 @@ from codesign.law_inputs import design_quality
 from codesign.lifecycle import quality_validity
 from codesign.meanings import is_read
 from codesign.objectives import COLUMNS
+from codesign.physics.interleave import busy_of
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout, layout_of_row
 from codesign.physics.operators import Scene, make_scene
@@ -90,7 +91,7 @@ def _add(out: dict[str, Any], unit: str, phase: str, ledger: Ledger) -> None:
     out["bounds"].append({
         "unit": unit, "phase": phase, "lower_s": numbers["lower_s"], "estimate_s": float(np.ravel(ledger.time_s)[0]),
         "upper_s": numbers["upper_s"], "bound": str(np.ravel(dominant(totals))[0]),
-    })  # fmt: skip
+    } | ({"busy": busy} if (busy := busy_of(ledger)) else {}))  # fmt: skip
 
 
 def _remember(out: dict[str, Any], unit: str, scene: Scene, classes: Mapping[str, Any]) -> None:

@@ -92,6 +92,13 @@ class Interleaved(Ledger):
         return {name: m * seconds / self.time_s for name, seconds in times.items()}
 
 
+def busy_of(ledger: Ledger) -> dict[str, float]:
+    """`busy` of the ledger of one step, as plain numbers; empty where its parts do not run at the same time."""
+    if not isinstance(ledger, Interleaved) or not np.any((ledger.layout.n_pieces > 1) | (ledger.layout.plan.n_ffn > 0)):
+        return {}
+    return {name: float(np.ravel(share)[0]) for name, share in ledger.busy.items()}
+
+
 def _times(op: Op, factor) -> Op:
     return replace(op, **{k: v * factor for k, v in vars(op).items() if k != "name"})
 
