@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -70,8 +70,10 @@ def serving_grid(has_moe: bool, max_devices: int, choices: dict | None = None) -
         rows += [(tp, cp, dp, pp, etp, ep) for etp, ep in sorted(splits)]
         extras += [plan] * len(splits)
     layout = _layout(rows)
-    named = {k: np.array([plan[k] for plan in extras], dtype=float) for k in PLAIN if any(k in (choices or {}) for k in PLAIN)}
-    return Grid(with_plan(layout, named), np.array(degrees["batch"], dtype=float))
+    if any(k in (choices or {}) for k in PLAIN):
+        layout = with_plan(layout, {k: np.array([plan[k] for plan in extras], dtype=float) for k in PLAIN})
+        layout = replace(layout, n_edp=layout.n_ffn_stage / (layout.n_etp * layout.n_ep))
+    return Grid(layout, np.array(degrees["batch"], dtype=float))
 
 
 def _plans(choices: dict) -> list[dict[str, int]]:
