@@ -13,7 +13,7 @@ from codesign.lifecycle import scaling_law
 from codesign.lifecycle.scaling_law import QualityLaw
 from codesign.point import TRAIN_BITS
 from codesign.scenario import make_traffic
-from codesign.service.traffic import Traffic
+from codesign.service.traffic import CONSTANT, Stages, Traffic
 from codesign.setting import Life
 from codesign.spec import StudyFile
 from codesign.spec.errors import Problem, SpecError
@@ -54,13 +54,12 @@ def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
 
 def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     """Requests per second, their lengths, and how they are served."""
-    demand = np.atleast_1d(file.workload.demand)
-    mean = float(np.mean(demand))
-    peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    given = make_traffic(
-        workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine
-    )
-    return replace(given, reuse_s=np.float64(file.workload.reuse or 0.0))
+    given, stages = file.workload, file.workload.demand.stages(file.workload.lifetime or YEAR_S)
+    mean = sum(share * rate for share, rate in stages)
+    peak = given.peak_to_mean or given.demand.peak_to_mean or workload.get("peak_to_mean", 1.0)
+    made = make_traffic(workload, mean, peak / (given.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine)
+    curve = Stages(tuple(s for s, _ in stages), tuple(r / mean for _, r in stages), given.demand.fleet == "staged")
+    return replace(made, reuse_s=np.float64(given.reuse or 0.0), stages=curve if len(stages) > 1 else CONSTANT)
 
 
 def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:

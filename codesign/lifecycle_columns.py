@@ -103,12 +103,14 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "tok_per_s_per_user": 1.0 / sv["tpot_s"],
         "energy_j_per_tok": sv["j_per_tok"],
         "serve_devices": sv["n_devices"],
-        "serve_power_w": sv["j_per_tok"] * traffic.demand_tok_per_s,
+        "serve_power_w": sv["power_w"],
+        "serve_load_frac": traffic.demand_tok_per_s / sv["held_tok_per_s"],
         "serve_usd": rates.serve_usd,
         "train_s": tr["s_per_tok"] * tokens.spent,
         "train_devices": tr["n_devices"],
         "train_usd": train_device_s * rates.train_usd_per_s,
         "train_energy_j": train_device_s * train_w,
+        "train_power_w": tr["n_devices"] * np.maximum(train_w, rl_w * (tokens.rl > 0)),
         "rl_s": rl_device_s / tr["n_devices"],
         "rl_usd": rates.rl_usd_per_tok * tokens.rl,
         "pretrain_tok": tokens.useful,
@@ -120,6 +122,7 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
     if TOTAL in tr:
         columns["train_energy_used_j"] = tr[TOTAL] * tokens.spent
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
+    columns["facility_power_w"] = columns["train_power_w"] + columns["serve_power_w"]
     served_tok = traffic.demand_tok_per_s * life.lifetime_s
     columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok
     return columns

@@ -52,7 +52,9 @@ COLUMNS: dict[str, Column] = {
     "train_energy_used_j": Column("J", "min", "energy that pretraining draws: activity, lost work, idle power, host and facility",
         "", "catalog/energy"),
     "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),
-    "serve_power_w": Column("W", "min", "all-in power of the serving fleet"),
+    "serve_power_w": Column("W", "min", "all-in power of the serving fleet at its largest", "charged devices x all-in W"),
+    "serve_load_frac": Column("", "max", "share of the serving capacity held that is used, over the life (decode pool's, where pools are apart)",
+        "mean demand / (mean replicas held x tok/s of one)"),
     "serve_usd": Column("USD", "min", "serving cost over the product's lifetime"),
     "rack_n_cables": Column("", "min", "copper cables of one scale-up domain of the serving (or decode) pool", "n x 2 x link / lane",
         "SemiAnalysis, GB200 Hardware Architecture (2024-07)"),
@@ -69,6 +71,10 @@ COLUMNS: dict[str, Column] = {
     "train_devices": Column("", "min", "devices of the pretraining job"),
     "train_usd": Column("USD", "min", "pretraining cost"),
     "train_energy_j": Column("J", "min", "pretraining energy, all-in"),
+    "train_power_w": Column("W", "min", "all-in power of the training devices, in pretraining or in RL, whichever draws more",
+        "devices x all-in W"),
+    "facility_power_w": Column("W", "min", "all-in power of training and serving side by side: what a site must supply",
+        "train_power_w + serve_power_w"),
     "rl_s": Column("s", "min", "RL wall-clock time on as many devices as pretraining used"),
     "rl_usd": Column("USD", "min", "RL cost: rollout, reference and reward passes, update"),
     "lifecycle_usd": Column("USD", "min", "pretraining + RL + serving over the lifetime"),
@@ -91,7 +97,8 @@ COLUMNS: dict[str, Column] = {
 ALIASES = {
     "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",
     "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",
-    "serve_power": "serve_power_w", "lifecycle_energy": "lifecycle_energy_j",
+    "serve_power": "serve_power_w", "train_power": "train_power_w", "facility_power": "facility_power_w",
+    "lifecycle_energy": "lifecycle_energy_j",
 }  # fmt: skip
 
 
