@@ -10,7 +10,9 @@ import numpy as np
 
 from codesign import catalog
 from codesign.lifecycle import scaling_law
+from codesign.lifecycle.rl_returns import ReturnCurve
 from codesign.lifecycle.scaling_law import QualityLaw
+from codesign.objectives import RL_COLUMNS
 from codesign.point import TRAIN_BITS
 from codesign.scenario import make_traffic
 from codesign.service.traffic import CONSTANT, Stages, Traffic
@@ -89,8 +91,16 @@ def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
 
 def rl_job_of(file: StudyFile) -> RlJob:
     """Reinforcement learning: prompts, answers, passes."""
-    given = file.lifecycle.rl.model_dump(exclude_none=True)
+    given = file.lifecycle.rl.model_dump(exclude_none=True, exclude={"returns"})
     return RlJob(**given)
+
+
+def returns_of(file: StudyFile, columns: set[str]) -> ReturnCurve | None:
+    """The curve of what RL returns, where the study asks for it."""
+    given = file.lifecycle.rl.returns
+    if given is None and not columns & RL_COLUMNS:
+        return None
+    return ReturnCurve(**given.model_dump(exclude_none=True)) if given else ReturnCurve()
 
 
 def law_of(file: StudyFile) -> QualityLaw:

@@ -27,6 +27,12 @@ COLUMNS: dict[str, Column] = {
     "loss": Column("nat", "min", "predicted training loss L(N_eff, D_eff)", "E + A N_eff^-alpha + B D_eff^-beta", "arXiv 2404.10102"),
     "q_mixed": Column("", "max", "mixed-knowledge axis (MMLU class): ln N_eff"),
     "q_reason": Column("", "max", "reasoning axis (MATH, BBH class): ln N_eff with 0.4 of the sparsity gain", "", "arXiv 2505.09388 Tables 3-8"),
+    "n_reason": Column("", "max", "size of the compute-optimal dense model that reasons as well before RL, parameters; rises with tokens, unlike q_reason",
+        "n_eq of L(exp(q_reason), D_eff)"),
+    "rl_pass_frac": Column("", "max", "pass rate on checked mathematics after RL: saturates with rollouts, below a ceiling that n_reason sets",
+        "R_0 + (A - R_0) / (1 + (C_mid / C)^B), C = rl_tok / gen_tok rollouts; R_0 and A moved in logits by the MATH slopes of n_reason",
+        "arXiv 2510.13786 equation 1, Table 1; arXiv 2505.09388 Tables 3-8"),
+    "rl_gain_frac": Column("", "max", "share of what RL can add that the rollouts have added", "1 / (1 + (C_mid / C)^B)", "arXiv 2510.13786"),
     "q_know_bits": Column("bit", "max", "knowledge axis: stored facts, 2 bits per total parameter", "", "arXiv 2404.05405"),
     "usd_per_mtok": Column("USD/Mtok", "min", "all serving USD (prefill, decode, idle, at mean load) per 10^6 output tokens, without training",
         "charged devices x USD/s / (mean output tok/s) x 1e6"),
@@ -106,6 +112,9 @@ def canonical(name: str) -> str:
     """The column that a study's name means; the name itself when it is no alias."""
     return ALIASES.get(name, name)
 
+
+# Columns that are computed only where an objective or a constraint reads one of them, or the study has `lifecycle.rl.returns`.
+RL_COLUMNS = frozenset({"n_reason", "rl_pass_frac", "rl_gain_frac"})
 
 # Columns that are computed only where an objective or a constraint reads one of them.
 ENERGY_COLUMNS = frozenset(

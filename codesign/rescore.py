@@ -161,6 +161,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
         changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        if setting.returns:
+            changed["n_reason"] = columns["n_reason"] * np.exp(ln_n)
+            changed |= lifecycle_columns.returned(setting, changed["n_reason"], columns["rl_tok"])
         changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
         changed["ttft_s"] = columns["ttft_s"] * factors["ttft"]
