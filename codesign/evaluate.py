@@ -81,7 +81,7 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
     groups = {
         unit: _group(codes, n, prefixes, share)
         for unit, prefixes in {
-            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "derived."),
+            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "lifecycle.pretrain_tok", "derived."),
             "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "serving.", "derived."),
             "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
         }.items()

@@ -88,6 +88,6 @@ def cannot_rank(n_reason, n_rollouts, curve=ReturnCurve()):
     >>> [bool(cannot_rank(n, c) <= 0) for n, c in ((2.7e10, 1e6), (2.7e10, 1e8), (1e9, 1e6))]
     [True, False, False]
     """
-    size = np.maximum(size_on_axis(n_reason, curve), 1e-300)
+    size = np.maximum(size_on_axis(n_reason, curve), 1.0)
     excess = np.asarray(n_rollouts, float) / MOST_ROLLOUTS, size / SIZES[1], SIZES[0] / size
     return np.minimum(np.max(np.broadcast_arrays(*excess), axis=0) - 1.0, 1e6)
