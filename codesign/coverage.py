@@ -64,9 +64,7 @@ def _evaluated(outcome: SearchOutcome, problem: StudyProblem) -> np.ndarray:
 def _in_words(found: Missing) -> dict[str, Any]:
     share, kind = found.volume_share, "bound" if found.is_bound else "estimate"
     basis = "the designs not evaluated" if found.is_bound else f"{found.n_looked_at:,} random designs"
-    text = (
-        f"bounds exclude {found.excluded_share:.0%} of {basis}"
-    )
+    text = f"bounds exclude {found.excluded_share:.0%} of {basis}"
     if found.n_left == 0:
         text = "nothing: bounds exclude all designs that were not evaluated"
     elif share is not None:

@@ -19,6 +19,7 @@ from codesign.evaluate import Designs, describe, scene_of
 from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import critical_batch, quality
 from codesign.physics import architecture as arch
+from codesign.physics.operators import Scene
 from codesign.physics.precision import Precision
 from codesign.setting import Setting
 from codesign.units import floor
@@ -28,7 +29,7 @@ N_STEPS = 12
 BLOCK = 1024  # designs whose rows are timed at once
 # Columns that are bounded from below, and those that are bounded from above.
 LEAST = ("usd_per_mtok", "usd_per_task", "serve_usd", "tpot_s", "ttft_s", "energy_j_per_tok", "serve_power_w", "serve_devices",
-         "train_devices", "train_usd", "train_s", "train_energy_j", "lifecycle_usd", "n_params", "n_active_params", "kv_bytes_per_tok",
+         "train_devices", "train_power_w", "facility_power_w", "train_usd", "train_s", "train_energy_j", "lifecycle_usd", "n_params", "n_active_params", "kv_bytes_per_tok",
          "loss")  # fmt: skip
 MOST = ("c_eq_flop", "n_eq", "tok_per_s_per_user")
 QUALITY_SLACK = 1e-7  # relative: quality passes through bisections and logarithms of what the evaluator computes in another order
@@ -39,6 +40,7 @@ class _Serving:
     """Floors of A designs per step (A, J); inf: no layout of the step fits or meets the ceilings."""
 
     n_devices: np.ndarray
+    power_w: np.ndarray
     usd_per_tok: np.ndarray
     j_per_tok: np.ndarray
     tpot_s: np.ndarray
@@ -65,7 +67,9 @@ def bound(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.n
 
 
 def unbounded(setting: Setting) -> tuple[str, ...]:
-    """Objectives for which nothing is known before layouts are timed: with one of them no design can be excluded."""
+    """What nothing is known about before layouts are timed: with such an objective, or layouts of that kind, no design can be excluded."""
+    if any(setting.grids[role].layout.plan is not None for role in setting.roles):
+        return ("layouts with a plan (overlap, FFNs apart)",)
     return tuple(g.column for g in setting.goals if g.column not in (*LEAST, *MOST))
 
 
@@ -79,27 +83,24 @@ def _minimised(best: dict[str, np.ndarray], column: str, maximize: bool) -> np.n
 def _serving(setting: Setting, designs: Designs) -> _Serving:
     """Floors per step: a twelfth of the decades of TPOT between the fastest and the slowest floor."""
     first, back = designs.groups["serve"]
-    flow, demand = designs.traffic.take(first), setting.traffic.demand_tok_per_s
+    flow = designs.traffic.take(first)
 
-    def pool(role: str, *phases: str) -> tuple[Floor, dict[str, np.ndarray]]:
+    def pool(role: str, *phases: str) -> tuple[Scene, Floor]:
         scene = scene_of(designs, role, first, designs.precision)
-        prices = {k: np.reshape(getattr(scene.chip, k), (-1, 1)) / demand for k in ("usd_per_s", "reference_usd_per_s", "all_in_w")}
-        kept = floor.kept_usd(scene, flow) if "prefill" in phases else (0.0, 0.0)
-        prices |= {k: np.reshape(v, (-1, 1)) for k, v in zip(("kept", "reference_kept"), kept, strict=True)}
-        return _in_blocks(scene, setting.grids[role], flow, phases, first.size), prices
+        return scene, _in_blocks(scene, setting.grids[role], flow, phases, first.size)
 
     ceilings = setting.max_tpot_s, setting.max_ttft_s
     n_steps = N_STEPS if any(g.column in ("tpot_s", "tok_per_s_per_user") for g in setting.goals) else 1
     if setting.disaggregated:
-        prompts, answers = pool("prefill", "prefill"), pool("decode", "decode")
-        wait_s = np.min(prompts[0].ttft_s, axis=1, keepdims=True)
-        answers[0].ttft_s = answers[0].ttft_s + wait_s
-        least = np.min(prompts[0].n_devices, axis=1, keepdims=True)
-        own, other = _priced(answers[0], answers[1], *ceilings, n_steps), _paid((least, 0.0, 0.0), least, prompts[1])
-        total = [a + b for a, b in zip(own, other, strict=True)]
+        (prompter, prompts), (answerer, answers) = pool("prefill", "prefill"), pool("decode", "decode")
+        answers.ttft_s = answers.ttft_s + np.min(prompts.ttft_s, axis=1, keepdims=True)
+        least = np.min(prompts.device_s_per_tok, axis=1, keepdims=True)
+        own = _paid(answerer, flow, _steps(answers, *ceilings, n_steps), answers, keeps=False)
+        total = [a + b for a, b in zip(own, _paid(prompter, flow, (least, 0.0, 0.0), prompts), strict=True)]
     else:
-        total = _priced(*pool("serve", "prefill", "decode"), *ceilings, n_steps)
-    return _Serving(*(np.broadcast_to(v, (first.size, v.shape[1]))[back] for v in total))
+        scene, rows = pool("serve", "prefill", "decode")
+        total = _paid(scene, flow, _steps(rows, *ceilings, n_steps), rows)
+    return _Serving(*(np.broadcast_to(v, (first.size, np.shape(v)[1]))[back] for v in total))
 
 
 def _in_blocks(scene, grid, flow, phases, n: int) -> Floor:
@@ -110,25 +111,28 @@ def _in_blocks(scene, grid, flow, phases, n: int) -> Floor:
     return Floor(*(np.concatenate(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
-def _priced(rows: Floor, prices, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
-    return _paid(_steps(rows, max_tpot_s, max_ttft_s, n_steps), np.min(rows.n_devices, axis=1, keepdims=True), prices)
+def _paid(scene: Scene, flow, steps, rows: Floor, keeps: bool = True) -> list[np.ndarray]:
+    """Columns of `_Serving` from the (device-seconds, TPOT, TTFT) of steps: everything that is paid rises with the device-seconds.
 
-
-def _paid(steps, cheapest, prices) -> tuple[np.ndarray, ...]:
-    """Columns of `_Serving` from (devices, TPOT, TTFT): everything that is paid rises with the devices."""
-    n_devices, tpot_s, ttft_s = steps
-    down = 1.0 - ROUNDING
-    usd, joules = n_devices * prices["usd_per_s"] + prices["kept"], n_devices * prices["all_in_w"]
-    reference = cheapest * prices["reference_usd_per_s"] + prices["reference_kept"]
-    return n_devices, usd * down, joules * down, tpot_s, ttft_s, reference * down
+    keeps: this pool pays for prefixes that wait.
+    """
+    device_s, tpot_s, ttft_s = steps
+    usd, reference, watt = (np.reshape(getattr(scene.chip, k), (-1, 1)) for k in ("usd_per_s", "reference_usd_per_s", "all_in_w"))
+    kept, kept_reference = (np.reshape(v, (-1, 1)) for v in (floor.kept_usd(scene, flow) if keeps else (0.0, 0.0)))
+    largest, held = floor.charged(scene, flow, device_s)
+    cheapest = floor.charged(scene, flow, np.min(rows.device_s_per_tok, axis=1, keepdims=True))[1]
+    demand, down = flow.demand_tok_per_s, 1.0 - ROUNDING
+    paid = held * usd / demand + kept, held * watt / demand, cheapest * reference / demand + kept_reference
+    usd_per_tok, j_per_tok, cheapest = (v * down for v in paid)
+    return [largest, largest * watt * down, usd_per_tok, j_per_tok, tpot_s, ttft_s, cheapest]
 
 
 def _steps(rows: Floor, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> tuple[np.ndarray, ...]:
-    """The least (devices, TPOT, TTFT) over the rows of each step (A, J)."""
-    ok = (rows.tpot_s <= max_tpot_s) & (rows.ttft_s <= max_ttft_s) & np.isfinite(rows.n_devices)
-    tpot, devices, ttft = (np.where(ok, v, np.inf) for v in (rows.tpot_s, rows.n_devices, rows.ttft_s))
+    """The least (device-seconds, TPOT, TTFT) over the rows of each step (A, J)."""
+    ok = (rows.tpot_s <= max_tpot_s) & (rows.ttft_s <= max_ttft_s) & np.isfinite(rows.device_s_per_tok)
+    tpot, seconds, ttft = (np.where(ok, v, np.inf) for v in (rows.tpot_s, rows.device_s_per_tok, rows.ttft_s))
     if n_steps == 1:
-        return tuple(np.min(v, axis=1, keepdims=True) for v in (devices, tpot, ttft))
+        return tuple(np.min(v, axis=1, keepdims=True) for v in (seconds, tpot, ttft))
     design, row = np.nonzero(ok)
     log_s = np.log(tpot[design, row])
     fastest, slowest = np.full(len(ok), np.inf), np.full(len(ok), -np.inf)
@@ -137,7 +141,7 @@ def _steps(rows: Floor, max_tpot_s: float, max_ttft_s: float, n_steps: int) -> t
     width = np.where(slowest > fastest, slowest - fastest, 1.0)
     step = np.minimum(((log_s - fastest[design]) / width[design] * n_steps).astype(int), n_steps - 1)
     out = np.full((3, len(ok) * n_steps), np.inf)
-    for kept, values in zip(out, (devices, tpot, ttft), strict=True):
+    for kept, values in zip(out, (seconds, tpot, ttft), strict=True):
         np.minimum.at(kept, design * n_steps + step, values[design, row])
     return tuple(out.reshape(3, len(ok), n_steps))
 
@@ -231,12 +235,12 @@ def _best_values(setting: Setting, designs: Designs, serving: _Serving, training
     out_tok = traffic.demand_tok_per_s * life.lifetime_s
     training, rate, watt = (np.reshape(v, (-1, 1)) for v in (training, chip.usd_per_s, chip.all_in_w))
     train_usd = training * rate * spent * (1.0 - ROUNDING)
-    usd = serving.usd_per_tok * 1e6
+    usd, least = serving.usd_per_tok * 1e6, np.min(setting.grids["train"].leading).reshape(1, 1)
     best = {
         "usd_per_mtok": usd, "usd_per_task": usd * life.tok_per_task / 1e6, "serve_usd": serving.usd_per_tok * out_tok,
         "tpot_s": serving.tpot_s, "ttft_s": serving.ttft_s, "tok_per_s_per_user": 1.0 / serving.tpot_s,
-        "energy_j_per_tok": serving.j_per_tok, "serve_power_w": serving.j_per_tok * traffic.demand_tok_per_s,
-        "serve_devices": serving.n_devices, "train_devices": np.min(setting.grids["train"].leading).reshape(1, 1),
+        "energy_j_per_tok": serving.j_per_tok, "serve_power_w": serving.power_w, "serve_devices": serving.n_devices,
+        "train_devices": least, "train_power_w": least * watt, "facility_power_w": least * watt * (1.0 - ROUNDING) + serving.power_w,
         "lifecycle_usd": serving.usd_per_tok * out_tok + train_usd, "train_usd": train_usd,
         "train_s": training / _most_devices(setting) * spent * (1.0 - ROUNDING),
         "train_energy_j": training * watt * spent * (1.0 - ROUNDING),

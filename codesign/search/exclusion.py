@@ -118,7 +118,7 @@ def can_exclude(problem: Problem) -> bool:
 
 def fence_of(problem: Problem) -> Fence | None:
     """The fence of an enumeration; None where nothing is feasible or it excludes too little to pay."""
-    fence = scout(problem, int(min(SCOUTS, problem.n_designs / 15)))
+    fence = scout(problem, min(SCOUTS, max(problem.n_designs // 15, 100)))
     return fence if fence is not None and excluded_share(problem, fence) >= LEAST_SHARE else None
 
 

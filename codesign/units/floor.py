@@ -158,7 +158,7 @@ def prefill_ledger(scene: Scene, fam: Families, traffic: Traffic, touched) -> Le
 class Floor:
     """The least that serving layouts can take, one row per family and x: (A, R), inf where none fits."""
 
-    n_devices: np.ndarray  # charged
+    device_s_per_tok: np.ndarray  # per output token
     tpot_s: np.ndarray
     ttft_s: np.ndarray
 
@@ -176,8 +176,7 @@ def pool_floor(scene: Scene, grid: Grid, traffic: Traffic, phases: tuple[str, ..
         touched, whole = _step_experts(scene, fam, x, traffic)
         can, dec = can & whole & _fits(side, fam, x, flow), decode_ledger(side, fam, x, flow, touched)
     device_s, tpot_s, ttft_s = _decoded(side, fam, x, flow, pre, dec) if dec is not None else _prompts_only(side, fam, flow, pre)
-    rows = _charged(side, flow, device_s), tpot_s * (1.0 - ROUNDING), ttft_s * (1.0 - ROUNDING)
-    return Floor(*_flat(np.where(can, v, np.inf) for v in rows))
+    return Floor(*_flat(np.where(can, v * (1.0 - ROUNDING), np.inf) for v in (device_s, tpot_s, ttft_s)))
 
 
 def _flat(rows) -> list[np.ndarray]:
@@ -244,12 +243,21 @@ def _prompts_only(side: Scene, fam: Families, flow: Traffic, pre: Ledger):
     return fam.devices * pre.time_s / flow.osl_tok, np.zeros_like(ttft_s), ttft_s
 
 
-def _charged(side: Scene, flow: Traffic, device_s):
-    """Devices for the peak, at least one domain, whole domains where they are rented whole."""
-    busy = device_s * (flow.demand_tok_per_s * flow.peak_to_mean * side.tok_per_text * (1.0 - ROUNDING))
-    domain = np.maximum(side.chip.scale_up_size, 1.0)
-    whole = np.maximum(np.ceil(busy / domain), 1.0) * domain
-    return np.where(domain > RENTED_WHOLE, np.maximum(busy, 1.0), whole)
+def charged(scene: Scene, traffic: Traffic, device_s_per_tok) -> tuple[np.ndarray, np.ndarray]:
+    """(devices charged for the peak of the largest stage of life, those held on average over the life), from below (A, J).
+
+    At least one domain, and whole domains where they are rented whole; both rise with the device-seconds per output token (A, J).
+    """
+    text, domain = (np.reshape(v, (-1, 1)) for v in (scene.tok_per_text, np.maximum(scene.chip.scale_up_size, 1.0)))
+    busy = device_s_per_tok * (traffic.demand_tok_per_s * traffic.peak_to_mean * text * (1.0 - ROUNDING))
+
+    def at(level: float):
+        whole = np.maximum(np.ceil(busy * level / domain), 1.0) * domain
+        return np.where(domain > RENTED_WHOLE, np.maximum(busy * level, 1.0), whole)
+
+    stages = traffic.stages
+    largest = at(stages.highest)
+    return largest, sum(share * at(level) for share, level in zip(stages.share, stages.level, strict=True)) if stages.follows else largest
 
 
 def kept_usd(scene: Scene, traffic: Traffic):
