@@ -113,7 +113,13 @@ def same_front(one, other) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["balance, latency, cost", "latent attention, racks, drafts, balance", "dense, chips, latency", "prefixes that wait", "quality given"],
+    [
+        "balance, latency, cost",
+        "latent attention, racks, drafts, balance",
+        "dense, chunked, time to first token",
+        "prefixes that wait",
+        "quality given",
+    ],
 )
 def test_the_front_is_the_same_with_bounds_and_without(name, tmp_path, monkeypatch):
     for key, value in (("LEAST_DESIGNS", 1), ("LEAST_SHARE", 0.0)):
@@ -127,7 +133,7 @@ def test_the_front_is_the_same_with_bounds_and_without(name, tmp_path, monkeypat
 def test_workers_exclude_the_same_designs(tmp_path, monkeypatch):
     for key, value in (("LEAST_DESIGNS", 1), ("LEAST_SHARE", 0.0)):
         monkeypatch.setattr(exclusion, key, value)
-    problem = study(tmp_path, STUDIES["balance, latency, cost"], SMALL).problem
+    problem = study(tmp_path, STUDIES["dense, chunked, time to first token"], SMALL).problem
     threads, processes = exhaustive.run(problem, chunk=5), exhaustive.run(problem, chunk=5, workers=2)
     same_front(threads, processes)
     assert threads.n_excluded == processes.n_excluded > 0
