@@ -101,6 +101,21 @@ COLUMNS: dict[str, Column] = {
     "sigma_ln_c_eq_own": Column("", "", "the part of that deviation that comparisons between designs keep"),
 }  # fmt: skip
 
+BENCHMARKS = {  # logit columns: what a benchmark of this class would say; computed where a study reads one
+    "mmlu": "MMLU", "mmlu_pro": "MMLU-Pro", "supergpqa": "SuperGPQA", "gpqa": "GPQA", "bbh": "BBH", "gsm8k": "GSM8K", "math": "MATH",
+}  # fmt: skip
+COLUMNS |= {
+    f"{key}_logit": Column("", "max", f"logit of the chance-corrected {name} score of the base model above a 1-billion dense one; flattens with size",
+        "integral of the slope per ln N, which falls with ln N: s1 + (s10 - s1) log10(N / 1e9), not below 0", "arXiv 2505.09388 Tables 3-8")
+    for key, name in BENCHMARKS.items()
+}  # fmt: skip
+COLUMNS["simpleqa_logit"] = Column("", "max", "logit of the SimpleQA score of the base model, from total parameters", "-3.83 + 0.432 ln(N_t / 1e9)", "arXiv 2411.04368")
+READOUTS = frozenset({"simpleqa_logit", *(f"{key}_logit" for key in BENCHMARKS)})
+
+# Quality that does not see how long a model was trained: no objective on its own where tokens vary.
+BLIND_TO_TOKENS = frozenset({"n_eff", "q_mixed", "q_reason", "q_know_bits"}) | READOUTS
+SEES_TOKENS = frozenset({"c_eq_flop", "n_eq", "loss", "n_reason", "rl_pass_frac"})
+
 ALIASES = {
     "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",
     "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",

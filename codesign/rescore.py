@@ -15,6 +15,7 @@ import numpy as np
 from codesign import evaluate as pipeline
 from codesign import lifecycle_columns
 from codesign.evaluate import Designs
+from codesign.lifecycle import quality
 from codesign.physics.hardware import Chip, slower
 from codesign.physics.layout import Layout
 from codesign.physics.operators import make_scene
@@ -161,6 +162,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
         changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        changed |= {
+            f"{b}_logit": quality.readout(b, changed[a]) for b, a in quality.READ_OFF.items() if f"{b}_logit" in columns and a in changed
+        }
         if setting.returns:
             changed["n_reason"] = columns["n_reason"] * np.exp(ln_n)
             changed |= lifecycle_columns.returned(setting, changed["n_reason"], columns["rl_tok"])
@@ -231,7 +235,9 @@ def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], 
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {k: prompts[k] + answers[k] for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))}
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {
+        "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
+    }
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 
