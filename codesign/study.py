@@ -181,7 +181,7 @@ def _rack(file: StudyFile, name: str, key: str, largest: float) -> Iterator[Prob
     for limit, n in device_limits(chip, rack).items():
         if n < 1:
             yield Problem(
-                ("rack",), f"not one device of '{name}' fits the rack: its {limit} allow {float(n):g}", f"raise the limit of {limit}", True
+                ("rack",), f"not one device of '{name}' fits a rack within its limit of {limit}", f"raise the limit of {limit}", True
             )
     most = float(rack.n_ports**3 / 4)
     if largest > most:
