@@ -11,6 +11,7 @@ from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity, rl_returns
 from codesign.objectives import ENERGY_COLUMNS, READOUTS
 from codesign.physics import architecture as arch
+from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
@@ -83,7 +84,8 @@ def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarra
     out |= {f"{b}_logit": quality.readout(b, {**out, "n_total": nt}[axis]) for b, axis in quality.READ_OFF.items() if f"{b}_logit" in read}
     if setting.returns:
         out["n_reason"] = rl_returns.reasoning_size(out["q_reason"], out["d_eff"], setting.law)
-    names = ("c_eq_flop", *(["n_reason"] if setting.returns else []), *read, "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
+    names = ["c_eq_flop", "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own", *read]
+    names += ["n_reason"] if setting.returns else []
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
     none = useful[first] <= 0
@@ -162,12 +164,12 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
-    keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
     extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
+    out = {f"train.{k}": tr[k] for k in (*DEGREES, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
-    return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
+    plan = (k for k in PLAIN if k in sv)
+    return out | {f"serve.{k}": sv[k] for k in (*DEGREES, *plan, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
 
 
 def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str, np.ndarray]:
