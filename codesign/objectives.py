@@ -109,7 +109,9 @@ COLUMNS |= {
         "integral of the slope per ln N, which falls with ln N: s1 + (s10 - s1) log10(N / 1e9), not below 0", "arXiv 2505.09388 Tables 3-8")
     for key, name in BENCHMARKS.items()
 }  # fmt: skip
-COLUMNS["simpleqa_logit"] = Column("", "max", "logit of the SimpleQA score of the base model, from total parameters", "-3.83 + 0.432 ln(N_t / 1e9)", "arXiv 2411.04368")
+COLUMNS["simpleqa_logit"] = Column(
+    "", "max", "logit of the SimpleQA score of the base model, from total parameters", "-3.83 + 0.432 ln(N_t / 1e9)", "arXiv 2411.04368"
+)
 READOUTS = frozenset({"simpleqa_logit", *(f"{key}_logit" for key in BENCHMARKS)})
 
 # Quality that does not see how long a model was trained: no objective on its own where tokens vary.
