@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign.cheapest import Cheapest
 from codesign.evaluate import constraint_names, evaluate
 from codesign.results import Batch
 from codesign.setting import Setting
@@ -98,7 +99,11 @@ class StudyProblem:
         rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
         tier = rest.get(TIER)
         layouts = self._layouts(index[:, n:]) if self.flat else None
-        return evaluate(self.setting, values, codes, layouts, tier)
+        return evaluate(self.setting, values, codes, layouts, tier, self._cheapest)
+
+    @cached_property
+    def _cheapest(self) -> Cheapest:
+        return Cheapest(self.setting)
 
     def values_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Variables and derived values of rows of the results table (A,); an empty cell (inactive) is the canonical choice."""
