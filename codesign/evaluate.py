@@ -164,12 +164,36 @@ def _scene(designs: Designs, role: str, rows, precision: Precision, training=Fal
     return make_scene(*parts, training=training, tok_per_text=per_text)
 
 
+def fitting(setting: Setting, values, codes, layouts) -> np.ndarray:
+    """Whether each design (A,) can be built with its layout of every unit: structure and memory, without timing anything.
+
+    What a flat search may ask before it proposes a row; no row that passes here fails for one of these reasons in `evaluate`.
+    """
+    designs = describe(setting, values, codes, share=False)
+    rows, ok = np.arange(designs.n), designs.buildable
+    scene = _scene(designs, "train", rows, _train_precision(setting, designs), training=True)
+    batch = tokens.global_batch_seq(setting, designs)
+    ok = ok & train_unit.fitting(scene, layouts["train"], np.float64(setting.life.seq_tok), batch, designs.n, _most_devices(setting))
+    for role in setting.roles:
+        scene = _scene(designs, role, rows, designs.precision)
+        ok = ok & serve_unit.fitting(scene, layouts[role], designs.traffic, role, designs.n)
+    return ok
+
+
+def _train_precision(setting: Setting, designs: Designs) -> Precision:
+    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
+    bits = np.broadcast_to(bits, (designs.n,))
+    return Precision(bits, np.float64(16.0), bits)
+
+
+def _most_devices(setting: Setting) -> float:
+    return min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
+
+
 def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Training layouts worth keeping: the cheapest, and the fast ones where days or devices are bounded or minimised."""
     first, back = designs.groups["train"]
-    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
-    bits = np.broadcast_to(bits, (designs.n,))
-    precision = Precision(bits, np.float64(16.0), bits)
+    precision = _train_precision(setting, designs)
     scene = _scene(designs, "train", first, precision, training=True)
     read = setting.columns_read
     quantities = ["device_s_per_tok"]
@@ -179,11 +203,10 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("n_devices")
     meter = meter_of(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
     quantities += [TOTAL] if meter is not None else []
-    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
     batch = tokens.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
-    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired, meter)
+    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), _most_devices(setting), paired, meter)
     return out.expand(back)
 
 

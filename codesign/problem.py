@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codesign.cheapest import Cheapest
-from codesign.evaluate import constraint_names, evaluate
+from codesign.evaluate import constraint_names, evaluate, fitting
 from codesign.results import Batch
 from codesign.setting import Setting
 from codesign.spec.space import Space, Variable
@@ -91,15 +91,26 @@ class StudyProblem:
 
     def evaluate(self, index: np.ndarray) -> Batch:
         """Score canonical, valid designs (A, V)."""
+        values, codes = self._decoded(index)
         n = len(self.space.variables)
-        design = index[:, :n]
+        rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
+        return evaluate(self.setting, values, codes, self._layouts(index), rest.get(TIER), self._cheapest)
+
+    def fitting(self, index: np.ndarray) -> np.ndarray:
+        """Canonical, valid rows whose layouts fit the design by structure and memory (A,): cheaper than to evaluate them; all, where
+        layouts are no variables."""
+        layouts = self._layouts(index)
+        if layouts is None or not len(index):
+            return np.ones(len(index), dtype=bool)
+        return fitting(self.setting, *self._decoded(index), layouts)
+
+    def _decoded(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Values of the variables and derived names (A,), and codes that tell them apart."""
+        design = index[:, : len(self.space.variables)]
         values = self.space.values(design)
         codes = {v.name: design[:, i] for i, v in enumerate(self.space.variables)}
         codes |= {f"derived.{name}": np.unique(values[name], return_inverse=True)[1] for name in self.space.derived if name in values}
-        rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
-        tier = rest.get(TIER)
-        layouts = self._layouts(index[:, n:]) if self.flat else None
-        return evaluate(self.setting, values, codes, layouts, tier, self._cheapest)
+        return values, codes
 
     @cached_property
     def _cheapest(self) -> Cheapest:
@@ -114,9 +125,11 @@ class StudyProblem:
         index = np.array([[list(v.choices).index(value) for value in values[v.name].tolist()] for v in variables]).T
         return values | {k: v for k, v in self.space.values(index).items() if k not in values}
 
-    def _layouts(self, index: np.ndarray) -> dict[str, Grid]:
-        """One layout per design and unit."""
-        start = 1 if self.extra and self.extra[0].name == TIER else 0
+    def _layouts(self, index: np.ndarray) -> dict[str, Grid] | None:
+        """One layout per design and unit; None where layouts are no variables."""
+        if not self.flat:
+            return None
+        start = len(self.space.variables) + (1 if self.extra and self.extra[0].name == TIER else 0)
         out = {}
         for i, (unit, grid) in enumerate(self.layout_grids.items()):
             row, lead = index[:, start + 2 * i], index[:, start + 2 * i + 1]

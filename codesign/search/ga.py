@@ -46,6 +46,7 @@ class GeneticAlgorithm:
         *,
         canonical: Callable[[Index], Index] | None = None,
         valid: Callable[[Index], NDArray[np.bool_]] | None = None,
+        fits: Callable[[Index], NDArray[np.bool_]] | None = None,
         least: int = LEAST,
         most: int = MOST,
         growth: float = GROWTH,
@@ -57,6 +58,7 @@ class GeneticAlgorithm:
         self._maximise = tuple(maximise)
         self._canonical = canonical or (lambda index: index)
         self._valid = valid or (lambda index: np.ones(len(index), bool))
+        self._fits, self._fit_frac = fits, 1.0  # of the rows bred lately
         self._least, self._most, self._growth = least, most, growth
         self.rng = np.random.default_rng(seed)
         self._seen: set[int] = set()
@@ -138,23 +140,42 @@ class GeneticAlgorithm:
         """A generation of designs never proposed before, as full as the space allows."""
         n, parts = self.population_size, []
         for attempt in range(_ROUNDS):
-            # A family that has nothing new to offer gets immigrants.
+            # A family that has nothing new to offer gets immigrants, and a space in which nothing new fits shows the rest.
             inherit = self.n_told >= self._least and attempt < _ROUNDS // 2
-            parts.append(self._unseen(self._children(n) if inherit else self._random(n)))
+            breed = self._children if inherit else self._random
+            if self._fits is None or attempt == _ROUNDS - 1:
+                parts.append(self._unseen(breed(n)))
+            else:
+                parts.append(self._fitting(breed(int(n / max(self._fit_frac, 0.05)) + 1), n))
             n -= len(parts[-1])
             if n <= 0:
                 break
         return np.concatenate(parts)
 
+    def _fitting(self, index: Index, n: int) -> Index:
+        """At most n rows never proposed that also fit; only these count as proposed."""
+        index = self._new(index)
+        if not len(index):
+            return index
+        fits = self._fits(index)
+        self._fit_frac = 0.5 * (self._fit_frac + fits.mean())
+        index = index[fits][:n]
+        self._seen.update(keys(index, self._sizes).tolist())
+        return index
+
     def _unseen(self, index: Index) -> Index:
         """Canonical, valid rows that were never proposed, each once; they count as proposed from now on."""
+        index = self._new(index)
+        self._seen.update(keys(index, self._sizes).tolist())
+        return index
+
+    def _new(self, index: Index) -> Index:
+        """Canonical, valid rows that were never proposed, each once."""
         index = np.asarray(self._canonical(index), np.int64)
         index = index[self._valid(index)]
         key = keys(index, self._sizes)
         first = np.sort(np.unique(key, return_index=True)[1])
-        new = first[[number not in self._seen for number in key[first].tolist()]]
-        self._seen.update(key[new].tolist())
-        return index[new]
+        return index[first[[number not in self._seen for number in key[first].tolist()]]]
 
     def _random(self, n: int) -> Index:
         """Random designs in which every choice of a variable comes up equally often."""
