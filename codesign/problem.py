@@ -56,6 +56,13 @@ class StudyProblem:
         return (*self.space.variables, *self.extra)
 
     @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        """Unit whose layout each variable describes, "" for the design's own; () where layouts are no variables."""
+        units = {f"{unit}.{end}": unit for unit in self.layout_grids for end in ("layout", "batch", "n_devices")}
+        own = ("",) * len(self.space.variables)
+        return (*own, *(units.get(v.name, "") for v in self.extra)) if self.flat else ()
+
+    @cached_property
     def objectives(self) -> tuple[Objective, ...]:
         return tuple(Objective(g.column, "maximize" if g.maximize else "minimize") for g in self.setting.goals)
 
@@ -97,12 +104,8 @@ class StudyProblem:
         return evaluate(self.setting, values, codes, self._layouts(index), rest.get(TIER), self._cheapest)
 
     def fitting(self, index: np.ndarray) -> np.ndarray:
-        """Canonical, valid rows whose layouts fit the design by structure and memory (A,): cheaper than to evaluate them; all, where
-        layouts are no variables."""
-        layouts = self._layouts(index)
-        if layouts is None or not len(index):
-            return np.ones(len(index), dtype=bool)
-        return fitting(self.setting, *self._decoded(index), layouts)
+        """Flat rows whose layouts fit the design by structure and memory (A,), canonical and valid ones: a fifth of what values cost."""
+        return fitting(self.setting, *self._decoded(index), self._layouts(index))
 
     def _decoded(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Values of the variables and derived names (A,), and codes that tell them apart."""

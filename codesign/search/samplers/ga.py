@@ -21,7 +21,9 @@ def engine(problem: Problem, seed: int | None, options: dict[str, Any], batch: i
 
     def ga(seed: int | None, least: int = LEAST, most: int = MOST, growth: float = GROWTH) -> GeneticAlgorithm:
         ordered = [variable.ordered for variable in problem.variables]
-        functions = {"canonical": problem.canonical, "valid": problem.valid, "fits": getattr(problem, "fitting", None)}
+        functions = {"canonical": problem.canonical, "valid": problem.valid}
+        if blocks := getattr(problem, "blocks", None):
+            functions |= {"fits": problem.fitting, "blocks": blocks}
         limits = {"least": least, "most": most, "growth": growth, "batch": batch}
         return GeneticAlgorithm(sizes(problem), ordered, maximised(problem), seed, **functions, **limits)
 
