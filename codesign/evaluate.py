@@ -206,7 +206,9 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     batch = tokens.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
-    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), _most_devices(setting), paired, meter)
+    out = train_unit.training_unit(
+        scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), _most_devices(setting), paired, meter
+    )
     return out.expand(back)
 
 

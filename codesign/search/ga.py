@@ -22,6 +22,7 @@ from codesign.search.designs import keys
 from codesign.search.problem import Index, Told
 
 LEAST, MOST = 50, 5000  # population limits
+FLAT_LEAST = 100  # where layouts are variables: a batch of 50 flat rows takes as long to score as one of 500
 GROWTH = 30  # evaluations per member: 2,000 evaluations end with 66 members, 150,000 with 5,000
 P_CROSSOVER = 0.9  # chance that a child has two parents, each variable then coming from either
 P_RELAY = 0.25  # chance that a child keeps the design of its parent and changes its layouts only, where these are variables
@@ -65,6 +66,7 @@ class GeneticAlgorithm:
         self._valid = valid or (lambda index: np.ones(len(index), bool))
         self._fits, self._fit_frac = fits, 1.0  # of the rows bred lately
         self._layout, self._block = _blocks(blocks or [""] * len(sizes))
+        self._relaid = np.resize(np.flatnonzero(self._layout), len(sizes))  # a variable of the layouts for any variable
         self._least, self._most, self._growth = least, most, growth
         self.rng = np.random.default_rng(seed)
         self._seen: set[int] = set()
@@ -152,7 +154,7 @@ class GeneticAlgorithm:
             if self._fits is None or attempt == _ROUNDS - 1:
                 parts.append(self._unseen(breed(n)))
             else:
-                parts.append(self._fitting(breed(int(n / max(self._fit_frac, 0.05)) + 1), n))
+                parts.append(self._fitting(breed(int(1.2 * n / max(self._fit_frac, 0.05)) + 10), n))
             n -= len(parts[-1])
             if n <= 0:
                 break
@@ -194,14 +196,15 @@ class GeneticAlgorithm:
         # Parents are sorted, so the better of two random ones is the one with the lower number.
         winner = np.minimum(*rng.integers(0, len(self._parents), (2, 2, n)))
         crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)[:, self._block]
-        rate = np.full(shape, 1 / shape[1])
+        rate, same = np.full(shape, 1 / shape[1]), np.zeros(n, bool)
         if self._layout.any():
             same = rng.random(n) < P_RELAY
             crossed[same], rate[same] = False, np.where(self._layout, 1.5 / self._layout.sum(), 0.0)
         child = np.where(crossed, self._parents[winner[1]], self._parents[winner[0]])
         mutated = rng.random(shape) < rate
         idle = np.flatnonzero(~mutated.any(axis=1) & ~crossed.any(axis=1))
-        mutated[idle, rng.integers(0, shape[1], len(idle))] = True
+        which = rng.integers(0, shape[1], len(idle))
+        mutated[idle, np.where(same[idle], self._relaid[which], which)] = True
         step = child + rng.choice([-1, 1], shape)
         step = np.where((step < 0) | (step >= self._sizes), 2 * child - step, step)  # turn round at the ends
         step = np.clip(step, 0, self._sizes - 1)
