@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from studies import SMALL, study
 from test_exact import CASES
 
 from codesign import evaluate as pipeline
@@ -12,6 +11,7 @@ from codesign.cheapest import Cheapest
 from codesign.problem import StudyProblem
 from codesign.search import joint, pareto, samplers
 from codesign.search.loop import Hooks, Settings
+from studies import SMALL, study
 
 
 def rows(problem: StudyProblem, n: int, seed: int = 0) -> np.ndarray:
