@@ -48,7 +48,9 @@ class Batch(Protocol):
 class Problem(Protocol):
     """A discrete multi-objective problem with constraints.
 
-    `n_designs` is optional: how many distinct valid designs there are, where that is known.
+    Optional: `n_designs`, how many distinct valid designs there are, where that is known; where layouts are variables, `blocks`, the
+    unit that each variable describes the layout of ("" for the design's own), and `fitting(index)` -> (A,), whether the layouts of
+    canonical, valid rows fit, which is cheaper to know than their values.
     """
 
     variables: tuple[Variable, ...]
