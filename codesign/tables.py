@@ -37,11 +37,18 @@ def select(front: pd.DataFrame, by: str | None, condition: str | None, objective
         keep = compiled.evaluate({name: _values(front[name]) for name in compiled.names})
         front = front[np.broadcast_to(np.asarray(keep, dtype=bool), (len(front),))]
     if by:
-        names = [part.strip() for part in by.split(",") if part.strip()]
-        columns = [_column(front, name.removeprefix("-")) for name in names]
-        return front.sort_values(columns, ascending=[not n.startswith("-") for n in names])
+        return front.sort_values(named(front, by), ascending=[not n.startswith("-") for n in _parts(by)])
     first, direction = next(iter(objectives.items()))
     return front.sort_values(first, ascending=direction == "minimize") if len(front) else front
+
+
+def named(front: pd.DataFrame, text: str | None) -> list[str]:
+    """Columns that a comma-separated list names, by column, alias or unique leaf; a leading `-` is for sorting."""
+    return [_column(front, name.removeprefix("-")) for name in _parts(text or "")]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _values(column: pd.Series) -> np.ndarray:
