@@ -30,7 +30,7 @@ from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
 OPTIONS = ("micro_batch", "recompute", "zero")  # of a training layout, besides those that only some studies vary
-SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")  # what two pools add up
+SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "power_w", "ttft_s", "n_devices")  # what two pools add up
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
 
 Factors = Mapping[str, np.ndarray]
@@ -161,6 +161,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
         changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        if setting.returns:
+            changed["n_reason"] = columns["n_reason"] * np.exp(ln_n)
+            changed |= lifecycle_columns.returned(setting, changed["n_reason"], columns["rl_tok"])
         changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
         changed["ttft_s"] = columns["ttft_s"] * factors["ttft"]
@@ -228,7 +231,7 @@ def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], 
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {k: prompts[k] + answers[k] for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))}
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 
@@ -263,7 +266,7 @@ def _joules(points: Points, rows, traffic: Traffic, role: str, layout: Layout, l
     """Energy columns of a pool, where the study reads energy: all of them follow the power of the chip."""
     if role not in points.meters:
         return {}
-    used = serve_unit.pool_joules(points.meters[role].take(rows), layout, lead, found["n_devices"], traffic, phases)
+    used = serve_unit.pool_joules(points.meters[role].take(rows), layout, lead, found["held_devices"], traffic, phases)
     return {k: v * factors.get(f"power.{role}", 1.0) for k, v in used.items()}
 
 

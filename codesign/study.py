@@ -12,7 +12,7 @@ import numpy as np
 
 from codesign import catalog, objectives
 from codesign.constraints import Limit
-from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
+from codesign.given import law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
 from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
 from codesign.physics.arrays import stack
@@ -251,7 +251,7 @@ def resolve(file: StudyFile) -> Study:
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
         tiers={n: make_tier(n) for n in _places(space, base) if n not in (kv_tiers.RECOMPUTE, kv_tiers.HBM)}, tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
     )  # fmt: skip
-    setting = replace(setting, grids=_grids(file, setting, space, base))
+    setting = replace(setting, grids=_grids(file, setting, space, base), returns=returns_of(file, setting.columns_read))
     return Study(file, workload, model, StudyProblem(space, setting))
 
 

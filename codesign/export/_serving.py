@@ -69,7 +69,7 @@ def service_level(s: Subject) -> dict[str, Any]:
     tpot_low_s, tpot_high_s = s.interval("tpot_s")
     busy = float(s.study.file.workload.utilisation or UTILISATION)
     return {
-        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * busy,
+        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * traffic.stages.highest * busy,
         "busy_at_peak_frac": busy, "tpot_low_s": tpot_low_s, "tpot_high_s": tpot_high_s, "isl_tok": plain(traffic.isl_tok),
         "osl_tok": plain(traffic.osl_tok), "prefix_tok": plain(traffic.prefix_tok), "lifetime_s": setting.life.lifetime_s,
         "tpot_s": s.number("tpot_s"), "tpot_limit_s": plain(setting.max_tpot_s), "ttft_s": s.number("ttft_s"),

@@ -113,14 +113,6 @@ Recompute = Annotated[tuple[Literal["none", "selective", "full", "reversible"], 
 Offload = Annotated[tuple[Literal["none", "optimizer", "activations", "both"], ...], BeforeValidator(_names)]
 
 
-def _demand(value: Any) -> Any:
-    """Mean demand, or its curve over a day in equal slices."""
-    return tuple(quantity(item, "tok/s") for item in (value if isinstance(value, list) else [value]))
-
-
-Demand = Annotated[tuple[float, ...], BeforeValidator(_demand), WithJsonSchema({"type": ["string", "array"]})]
-
-
 _BOUND = re.compile(r"\s*(<=|>=)\s*(.*\S)\s*", re.S)
 
 

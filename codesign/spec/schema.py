@@ -17,12 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from codesign.spec.demand import Demand
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
     Bounds,
     BytesPerSecond,
     Degrees,
-    Demand,
     Divided,
     Integer,
     Keys,
@@ -196,7 +196,7 @@ class Workload(Keys):
     mix: list[MixClass] | None = None
     """Several classes of requests instead of one workload."""
     demand: Demand | None = None
-    """Output tokens per second, averaged over time; a list is a curve over a day in equal slices."""
+    """Output tokens per second: a mean, a list for a day in equal slices, or `{life: [[0 month, 1e4 tok/s], ...]}`."""
     lifetime: Seconds | None = None
     """How long the model is served."""
     peak_to_mean: Annotated[Number, Field(ge=1)] | None = None
@@ -385,6 +385,7 @@ def json_schema() -> dict[str, Any]:
         "Budget": ["string"],
         "PretrainTokens": ["string", "number"],
         "RlTokens": ["string", "number"],
+        "Demand": ["string", "number", "array"],
     }.items():
         whole = schema["$defs"][section]
         schema["$defs"][section] = {

@@ -17,8 +17,8 @@ from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross, minimum_per_design
 
 CHUNK = 4096  # pairs timed at once: x 11 batch sizes = 45k rows; smaller chunks leave the second core waiting for the interpreter
-INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "tpot_s", "ttft_s",
-        "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
+INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "power_w", "held_tok_per_s",
+        "tpot_s", "ttft_s", "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
 BEST = ("tpot_s", "ttft_s", "usd_per_tok", "reference_usd_per_tok")
 DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 
@@ -91,7 +91,7 @@ def colocated(
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= shared_pool(pre, rows, layout, lead, traffic)
         rows |= kept(rows, sc, layout, traffic.take(design))
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
     return collect(parts, timer.pairs, n, need)
 
@@ -119,9 +119,9 @@ def kept(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
 
 
 def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
-    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand; then the cache is sent."""
+    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand of the largest stage; then the cache is sent."""
     tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
-    busy = traffic.demand_tok_per_s * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
+    busy = traffic.demand_tok_per_s * traffic.stages.highest * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
     queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
     return {
         "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
@@ -145,7 +145,7 @@ def prefill_pool(
         rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
         rows |= prompt_pool(rows, sc, layout, traffic)
         rows |= kept(rows, sc, layout, traffic.take(design))
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
     return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
@@ -160,7 +160,7 @@ def decode_pool(
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= answer_pool(rows, layout, lead)
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("decode",))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
     return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
@@ -203,9 +203,9 @@ def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     """Combinations of a prefill and a decode pool: USD and J add, TTFT adds the wait, TPOT is decode's."""
     design, a, b = cross(prompts, answers)
     p, d = prompts.columns, answers.columns
-    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices", "usd_in", "usd_out")}
+    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "power_w", "ttft_s", "n_devices", "usd_in", "usd_out")}
     joined |= {k: p[k][a] + d[k][b] for k in p if k.startswith("energy_")}
-    joined |= {"tpot_s": d["tpot_s"][b], "step_s": d["step_s"][b], "tok_per_s": d["tok_per_s"][b]}
+    joined |= {k: d[k][b] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
     for name, columns, rows in (("prefill", p, a), ("decode", d, b)):
         for key in ("n_replicas", "n_devices", "memory_bytes", "batch", *DEGREES):
