@@ -312,11 +312,18 @@ def list_(kind: str, as_json: bool) -> None:
 @JSON_OPTION
 @guarded
 def explain(name: tuple[str, ...], as_json: bool) -> None:
-    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study."""
+    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study; of a catalog entry or a layout."""
     from codesign import meanings
 
     answer = meanings.explain(" ".join(name))
-    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if as_json:
+        return _print_json(answer)
+    figures = answer.pop("figures", None)
+    click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if figures:
+        from codesign import screen
+
+        click.echo("\n" + screen.figures_text(figures))
 
 
 @main.command()

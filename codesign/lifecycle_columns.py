@@ -81,7 +81,18 @@ def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarra
     )  # fmt: skip
     if setting.returns:
         out["n_reason"] = rl_returns.reasoning_size(out["q_reason"], out["d_eff"], setting.law)
-    names = ("c_eq_flop", *(["n_reason"] if setting.returns else []), "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
+    names = (
+        "c_eq_flop",
+        *(["n_reason"] if setting.returns else []),
+        "n_eq",
+        "n_eff",
+        "loss",
+        "q_mixed",
+        "q_reason",
+        "q_know_bits",
+        "sigma_ln_c_eq",
+        "sigma_ln_c_eq_own",
+    )
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
     none = useful[first] <= 0

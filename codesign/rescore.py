@@ -231,7 +231,9 @@ def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], 
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {k: prompts[k] + answers[k] for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))}
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {
+        "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
+    }
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 

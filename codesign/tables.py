@@ -318,12 +318,17 @@ def hypervolume_share(path: str, reference: str) -> dict[str, Any]:
     }
 
 
+POOLS = "n_devices: of the whole pool, idle ones of its domains too; batch, tok/s and memory: of one of its n_replicas, or of its fullest device"
+
+
 def compare_text(answer: dict[str, Any]) -> str:
     """`compare` as text: only what differs, then the metrics, then why."""
     names = [f"#{i}" for i in answer["ids"]] if "ids" in answer else ["first", "second"]
     headers = {"a": names[0], "b": names[1]}
     rows = [{"name": d["name"], "a": human(d["a"], d["name"]), "b": human(d["b"], d["name"])} for d in answer["differs"]]
     blocks = [table(rows, ["name", "a", "b"], headers) if rows else "nothing differs in variables and layouts"]
+    if any(d["name"].endswith((".n_replicas", ".n_devices")) for d in answer["differs"]):
+        blocks[0] += f"\n{POOLS}"
     rows = [
         {
             "name": m["name"],

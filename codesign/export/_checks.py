@@ -177,7 +177,11 @@ def assumptions(s: Subject) -> list[dict[str, Any]]:
             rows.append({key: row[key] for key in ("name", "value", "unit", "source", "confidence")})
     own = (
         ("train.mean_device_time_between_failures", failures.DEVICE_S_BETWEEN_FAILURES, "Llama 3, arXiv 2407.21783 Table 5"),
-        ("train.restart", failures.RESTART_S, "so that 16,384 devices train for the more than 90 % of the time that Llama 3 reports, arXiv 2407.21783"),
+        (
+            "train.restart",
+            failures.RESTART_S,
+            "so that 16,384 devices train for the more than 90 % of the time that Llama 3 reports, arXiv 2407.21783",
+        ),
         ("train.checkpoint_stall", failures.CHECKPOINT_S, "asynchronous writers: 5-60 s"),
     )
     return rows + [{"name": n, "value": v, "unit": "s", "source": source, "confidence": "estimate"} for n, v, source in own]
