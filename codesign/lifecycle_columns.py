@@ -11,6 +11,7 @@ from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity, rl_returns
 from codesign.objectives import ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
@@ -171,12 +172,12 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
-    keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
     extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
+    out = {f"train.{k}": tr[k] for k in (*DEGREES, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
-    return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
+    plan = (k for k in PLAIN if k in sv)
+    return out | {f"serve.{k}": sv[k] for k in (*DEGREES, *plan, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
 
 
 def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str, np.ndarray]:

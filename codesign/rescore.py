@@ -16,7 +16,7 @@ from codesign import evaluate as pipeline
 from codesign import lifecycle_columns
 from codesign.evaluate import Designs
 from codesign.physics.hardware import Chip, slower
-from codesign.physics.layout import Layout
+from codesign.physics.layout import Layout, layout_of_row
 from codesign.physics.operators import make_scene
 from codesign.physics.phases import decode, prefill
 from codesign.physics.precision import Precision
@@ -25,7 +25,6 @@ from codesign.service.traffic import Traffic
 from codesign.setting import Setting
 from codesign.units import serve_unit, serving, training
 from codesign.units.energy import Meter
-from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
@@ -63,7 +62,7 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     designs = pipeline.describe(setting, values, codes) if values else pipeline.describe(setting, {}, {})
     designs = replace(designs, n=len(rows))
     units = ("train", *setting.roles)
-    layouts = {u: Layout(*(np.array([float(r[f"{u}.{k}"]) for r in rows]) for k in DEGREES)) for u in units}
+    layouts = {u: layout_of_row(lambda k, u=u: [r.get(f"{u}.{k}") for r in rows]) for u in units}
     leads = {u: np.array([float(r[f"{u}.batch"]) for r in rows]) / layouts[u].n_dp for u in setting.roles}
     options = (*OPTIONS, *(k for k in training.MORE if f"train.{k}" in rows[0]))
     job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in options}
@@ -222,7 +221,7 @@ def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, n
     if "train" in points.meters:
         used = training.joules(points.meters["train"].take(rows), layout, job, found)
         found |= {k: v * factors.get("power.train", 1.0) for k, v in used.items()}
-    return found | vars(layout) | extras
+    return found | layout.columns | extras
 
 
 def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors) -> dict[str, np.ndarray]:
@@ -244,7 +243,7 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
     found |= serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
     found |= serve_unit.kept(found, scene, layout, traffic)
-    return found | vars(layout) | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
+    return found | layout.columns | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
 
 
 def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):

@@ -17,6 +17,7 @@ from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
 from codesign.physics.arrays import stack
 from codesign.physics.energy import in_joules
+from codesign.physics.layout import OVERLAP
 from codesign.physics.phases.train import OFFLOAD, RECOMPUTE
 from codesign.physics.rack import device_limits
 from codesign.point import TRAIN_BITS
@@ -395,7 +396,7 @@ def _choices(given) -> dict[str, tuple]:
     if given is None:
         return {}
     out = {k: tuple(v) for k, v in given.model_dump(exclude_none=True).items()}
-    for key, names in (("recompute", RECOMPUTE), ("offload", OFFLOAD)):
+    for key, names in (("recompute", RECOMPUTE), ("offload", OFFLOAD), ("overlap", OVERLAP)):
         if key in out:
             out[key] = tuple(names.index(v) for v in out[key])
     return out

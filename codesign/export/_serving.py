@@ -21,7 +21,7 @@ def fleets(s: Subject) -> dict[str, Any]:
 
 def _fleet(s: Subject, role: str) -> dict[str, Any]:
     degrees, charged = s.degrees(role), s.count(f"{role}.n_devices")
-    per_replica = degrees["n_tp"] * degrees["n_cp"] * degrees["n_dp"] * degrees["n_pp"]
+    per_replica = int(s.layout(role).n_devices)
     n_replicas = s.count(f"{role}.n_replicas")
     where = place(s, role, charged)
     lifetime_s = s.setting.life.lifetime_s

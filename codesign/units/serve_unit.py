@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.operators import Scene
 from codesign.physics.phases import decode, prefill
 from codesign.service import traffic as service
@@ -20,7 +21,6 @@ CHUNK = 4096  # pairs timed at once: x 11 batch sizes = 45k rows; smaller chunks
 INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "power_w", "held_tok_per_s",
         "tpot_s", "ttft_s", "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
 BEST = ("tpot_s", "ttft_s", "usd_per_tok", "reference_usd_per_tok")
-DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def colocated(
         rows |= kept(rows, sc, layout, traffic.take(design))
         rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
-    return collect(parts, timer.pairs, n, need)
+    return collect(parts, timer, n, need)
 
 
 def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def prefill_pool(
         rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
-    return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
+    return collect(parts, timer, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
 
 
 def decode_pool(
@@ -163,10 +163,10 @@ def decode_pool(
         rows |= timer.joules(design, layout, lead, rows["held_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
-    return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
+    return collect(parts, timer, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
 
 
-def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
+def collect(parts, timer: Timer, n_designs: int, need: Need) -> Survivors:
     """Rows that fit and meet the ceilings, reduced per design; minima over what fits tell why a design has none."""
     kept, designs = [], []
     best = {key: np.full(n_designs, np.inf) for key in BEST}
@@ -186,17 +186,17 @@ def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
         keep = nondominated_per_design(design[col], [full[q][lead, col] for q in need.quantities])
         col, lead = col[keep], lead[keep]
         found = {k: full[k][lead, col] for k in (*INFO, *(k for k in full if k.startswith("energy_")))}
-        found |= {k: np.broadcast_to(getattr(layout, k), design.shape)[col] for k in DEGREES}
+        found |= {k: np.broadcast_to(v, design.shape)[col] for k, v in layout.columns.items()}
         kept.append(found)
         designs.append(design[col])
     if not kept:
-        empty = {k: np.zeros(0) for k in (*INFO, *DEGREES)}
-        return Survivors(np.zeros(0, dtype=int), empty, n_designs, best, pairs.n_candidates, 0, 0)
+        empty = {k: np.zeros(0) for k in (*INFO, *timer.grid.layout.columns)}
+        return Survivors(np.zeros(0, dtype=int), empty, n_designs, best, timer.pairs.n_candidates, 0, 0)
     design = np.concatenate(designs)
     columns = {k: np.concatenate([part[k] for part in kept]) for k in kept[0]}
     keep = nondominated_per_design(design, [columns[q] for q in need.quantities])  # designs may span chunks
     columns = {k: v[keep] for k, v in columns.items()}
-    return Survivors(design[keep], columns, n_designs, best, pairs.n_candidates, n_timed, n_feasible)
+    return Survivors(design[keep], columns, n_designs, best, timer.pairs.n_candidates, n_timed, n_feasible)
 
 
 def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
@@ -208,7 +208,7 @@ def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     joined |= {k: d[k][b] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
     for name, columns, rows in (("prefill", p, a), ("decode", d, b)):
-        for key in ("n_replicas", "n_devices", "memory_bytes", "batch", *DEGREES):
+        for key in ("n_replicas", "n_devices", "memory_bytes", "batch", *DEGREES, *(k for k in PLAIN if k in columns)):
             joined[f"{name}.{key}"] = columns[key][rows]
     ok = np.flatnonzero(joined["ttft_s"] <= need.max_ttft_s)
     keep = ok[nondominated_per_design(design[ok], [joined[q][ok] for q in need.quantities])]

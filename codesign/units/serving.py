@@ -73,7 +73,7 @@ def decode_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | No
     if not scene.has_moe():
         return None
     layout = grid.layout
-    ranks = layout.n_dp / (layout.n_edp * layout.n_pp)
+    ranks = layout.n_dp / (layout.n_edp * layout.n_pp * layout.n_pieces)
     tokens = np.maximum(grid.leading[:, None] * ranks, 1.0) * traffic.q_tok
     return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + ranks)
 
@@ -84,7 +84,7 @@ def prefill_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | N
         return None
     layout = grid.layout
     tokens = np.broadcast_to(prefill.group_tokens(layout, prompt_of(traffic)), (1, layout.n_tp.size))
-    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + layout.n_dp / layout.n_edp)
+    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + layout.n_dp / (layout.n_edp * layout.n_pieces))
 
 
 def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, pre=None) -> dict[str, np.ndarray]:
