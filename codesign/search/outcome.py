@@ -135,9 +135,9 @@ class Tracker:
 
     def report(self, done: int, force: bool = False) -> None:
         """Call the progress hook, at most five times a second and never for more than a tenth of the time."""
-        now = time.perf_counter()
-        if self._progress is None or (now < self._reported and not force):
-            return
+        now, at_end = time.perf_counter(), self._total is not None and done >= self._total
+        if self._progress is None or ((now < self._reported or at_end) and not force):
+            return  # the end is reported once, with the hypervolume that is saved
         rate = self.counts["n_layouts"] / max(self.seconds, 1e-9)
         self._progress(done, self._total, len(self.archive), self.hypervolume, rate)
         self._reported = max(now + _REPORT_S, now + 10 * (time.perf_counter() - now))
