@@ -12,6 +12,7 @@ from codesign.decision import decide
 from codesign.intervals import intervals_of
 from codesign.report import html, render
 from codesign.robustness import quick_samples
+from codesign.spec import Reference
 from codesign.study import open_study
 
 
@@ -56,6 +57,20 @@ def test_details_have_the_intervals_of_show(run):
         for column, ends in doubt.record(row).items():
             assert said[column] == pytest.approx({key: ends[key] for key in ("lower", "upper")})
             assert ends["lower"] <= ends["value"] <= ends["upper"]
+
+
+def test_points_are_not_designs(run):
+    """A design on the front has a row for each layout that pays; both numbers are on the page."""
+    counts, table = page(run)["counts"], run.table[run.table["feasible"]]
+    assert (counts["n_points"], counts["n_designs_of_points"]) == (len(table), table["design_id"].nunique())
+    assert counts["n_designs_of_points"] == counts["n_feasible"] <= counts["n_points"]
+
+
+def test_references_are_on_the_page(run):
+    study = open_study(run.path / "study.yaml")
+    (one,) = payload.report_payload(study, run, (), [Reference(model="llama-3.1-8b", pretrain_tok="1 Ttok")])["references"]
+    assert set(run.objectives) <= set(one["values"]) and all(set(other) == set(run.objectives) for other in one["others"])
+    assert one["place"] and len(render(page(run) | {"references": [one]})) < len(render(page(run))) + 12_000
 
 
 def test_a_long_run_keeps_to_the_page(run):
