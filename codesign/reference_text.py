@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codesign.picks import LABELS
 from codesign.screen import design_text, human, label, serving_text
 
 
@@ -36,7 +37,7 @@ def gains_text(place: Mapping[str, Any], objectives: Mapping[str, str]) -> str:
     for goal, gain in place["gains"].items():
         ratio = gain["ratio"]
         change = f"{ratio:.2g} times" if ratio >= 2 else f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'}"
-        parts.append(f"{label(goal)} {change} (#{gain['id']})")
+        parts.append(f"{LABELS.get(goal, label(goal))} {change} (#{gain['id']})")
     return f"at no loss in the rest: {', '.join(parts)}"
 
 

@@ -104,7 +104,7 @@ def test_keep_and_exclude(page, data):
 def test_infeasible_rows_name_their_constraint(page, data):
     page.check("#infeasible")
     dead = ~np.array(data["rows"]["feasible"])
-    assert page.inner_text("#count") == f"{N_ROWS:,} of {N_ROWS:,} selected ({dead.sum()} infeasible)"
+    assert page.inner_text("#count") == f"{N_ROWS:,} of {N_ROWS:,} points selected ({dead.sum()} infeasible)"
     table_ids(page)
     row = int(np.flatnonzero(dead)[0])
     note = page.locator(f'#selection tr[data-id="{data["rows"]["id"][row]}"] small').inner_text()
