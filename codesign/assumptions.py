@@ -159,7 +159,7 @@ def _design(points: Points, *prefixes: str) -> list[np.ndarray]:
 def _work(points: Points, phase: str) -> np.ndarray:
     """What a phase runs (P, F): model, formats, chip and layout; batch sizes run the same kernels and are left out."""
     unit = phase if phase in points.layouts else "train" if phase in ("train", "rl") else "serve"
-    degrees = [np.log2(v) for v in vars(points.layouts[unit]).values()]
+    degrees = [v if k == "overlap" else np.log2(np.maximum(v, 1.0)) for k, v in points.layouts[unit].columns.items()]
     return np.stack([*_design(points, "architecture.", "precision.", f"hardware.{unit}"), *degrees], axis=1)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from codesign.problem import StudyProblem
+from codesign.physics.layout import DEGREES, PLAIN
+from codesign.problem import StudyProblem, layout_text
 from codesign.rescore import OPTIONS, points_of, score
 from codesign.units.training import MORE
 
 MAX_CAUSES = 10  # 2^10 combinations are scored; more variables than that are grouped by kind
-LAYOUT = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
+LAYOUT = (*DEGREES, *PLAIN)
 BY_UNIT = {"train": (*OPTIONS, *MORE)}
 
 
@@ -84,18 +85,12 @@ def causes_of(problem: StudyProblem, first: dict[str, Any], second: dict[str, An
         keys = [key for k in (*LAYOUT, *BY_UNIT.get(unit, ())) if (key := f"{unit}.{k}") in first]
         keys += ["global_batch_tok"] if unit == "train" else []
         if any(first[k] != second[k] for k in keys):
-            from_to = (text_of(p, unit) for p in (first, second))
+            from_to = (layout_text(p, unit) for p in (first, second))
             causes.append((f"{unit} layout", keys, " -> ".join(from_to)))
         if unit != "train" and _per_rank(first, unit) != _per_rank(second, unit):
             ranks = tuple(f"{_per_rank(p, unit):g}" for p in (first, second))
             causes.append((f"{unit} batch", [f"{unit}.per_rank"], f"{' -> '.join(ranks)} sequences per rank"))
     return causes
-
-
-def text_of(point: dict[str, Any], unit: str) -> str:
-    """`tp1dp8ep8 on 8`: degrees in the order tp-cp-pp-dp-etp-ep, ones omitted except tp."""
-    parts = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
-    return "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in parts if s == "tp" or point[f"{unit}.{k}"] != 1)
 
 
 def _per_rank(point: dict[str, Any], unit: str) -> float:

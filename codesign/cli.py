@@ -281,6 +281,7 @@ def _evaluate_options() -> None:
         "train_precision",
         "mixing",
         "offload",
+        "overlap",
         "of",
         "weight_format",
     }
@@ -289,7 +290,7 @@ def _evaluate_options() -> None:
              "rack_power", "rack_weight", "rack_cables"}  # fmt: skip
     whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
              "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every",
-             "n_tok", "text_tok", "n_steps", "guidance")  # fmt: skip
+             "n_tok", "text_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather")  # fmt: skip
     for name in [*sorted(texts), *sorted(reals), *whole]:
         kind = str if name in texts else float if name in reals else int
         evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))

@@ -53,6 +53,7 @@ REASONS = {
     "valid": "breaks one of the study's `where` conditions, or nothing fits",
     "full attention": "too few full-attention layers for a median context above 32k tokens",
     "quality refused": "outside the range in which the quality law may rank designs",
+    "RL return": "cannot rank: more than 45 million RL rollouts, or a model outside 0.5-200 billion equivalent parameters, where no curve was measured",
 }
 
 RATIOS = (

@@ -25,6 +25,12 @@ from codesign.units.reduce import nondominated_per_design, one_row_each
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
+EXTRA_QUANTITIES = {  # of serving: what a column needs kept apart, beside money and latency
+    "j_per_tok": {"energy_j_per_tok", "lifecycle_energy_j"},
+    "n_devices": {"serve_devices"},
+    "power_w": {"serve_power_w", "facility_power_w"},
+    "held_tok_per_s": {"serve_load_frac"},
+}
 
 
 @dataclass
@@ -75,7 +81,7 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
     groups = {
         unit: _group(codes, n, prefixes, share)
         for unit, prefixes in {
-            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "derived."),
+            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "lifecycle.pretrain_tok", "derived."),
             "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "serving.", "derived."),
             "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
         }.items()
@@ -167,7 +173,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     quantities = ["device_s_per_tok"]
     if read & {"train_s", "rl_s"}:
         quantities.append("s_per_tok")
-    if "train_devices" in {g.column for g in setting.goals}:
+    if "train_devices" in {g.column for g in setting.goals} or read & {"train_power_w", "facility_power_w"}:
         quantities.append("n_devices")
     meter = meter_of(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
     quantities += [TOTAL] if meter is not None else []
@@ -188,10 +194,10 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
         goals = {g.column for g in setting.goals}
         if goals & names or (key == "tpot_s" and setting.tiers_s):
             quantities.append(key)
-    if read & {"energy_j_per_tok", "serve_power_w", "lifecycle_energy_j"} and len(setting.pools[setting.roles[0]].names) > 1:
-        quantities.append("j_per_tok")
-    if read & {"serve_devices", "serve_power_w"}:
-        quantities.append("n_devices")
+    several = len(setting.pools[setting.roles[0]].names) > 1 or setting.disaggregated
+    for key, names in EXTRA_QUANTITIES.items():
+        if read & names and (key != "j_per_tok" or several):
+            quantities.append(key)
     quantities += [c for c in ENERGY_COLUMNS & read if c != "train_energy_used_j"]
     quantities += [q for q, name in (("usd_in", "usd_per_mtok_input"), ("usd_out", "usd_per_mtok_output")) if name in read]
     need = serve_unit.Need(tuple(quantities), setting.max_tpot_s, setting.max_ttft_s)

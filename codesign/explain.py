@@ -15,20 +15,19 @@ from codesign.law_inputs import design_quality
 from codesign.lifecycle import quality_validity
 from codesign.meanings import is_read
 from codesign.objectives import COLUMNS
+from codesign.physics.interleave import busy_of
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
-from codesign.physics.layout import Layout
+from codesign.physics.layout import Layout, layout_of_row
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, prefill, train
 from codesign.physics.precision import Precision
-from codesign.problem import StudyProblem
+from codesign.problem import StudyProblem, layout_text
 from codesign.service import traffic as service
 from codesign.units import serving
-from codesign.units.serve_unit import DEGREES
 from codesign.units.training import MORE
 
 UNSPENT = ("money is left: more training tokens would not help this design, or are not allowed to "
            "(a limit on days, epochs, tokens per parameter, balance, or the rounding of its weights)")  # fmt: skip
-LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
 
 
 def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,12 +69,7 @@ def front_notes(problem: StudyProblem, front) -> dict[str, float]:
 
 
 def _layout(point: Mapping[str, Any], unit: str) -> Layout:
-    return Layout(*(np.float64(point[f"{unit}.{k}"]) for k in DEGREES))
-
-
-def layout_text(point: Mapping[str, Any], unit: str) -> str:
-    """`tp1dp64ep64`: degrees in the order tp-cp-pp-dp-etp-ep, ones omitted except tp."""
-    return "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in LAYOUT_PARTS if s == "tp" or point[f"{unit}.{k}"] != 1)
+    return layout_of_row(lambda name: point.get(f"{unit}.{name}"))
 
 
 def _first(structure):
@@ -97,7 +91,7 @@ def _add(out: dict[str, Any], unit: str, phase: str, ledger: Ledger) -> None:
     out["bounds"].append({
         "unit": unit, "phase": phase, "lower_s": numbers["lower_s"], "estimate_s": float(np.ravel(ledger.time_s)[0]),
         "upper_s": numbers["upper_s"], "bound": str(np.ravel(dominant(totals))[0]),
-    })  # fmt: skip
+    } | ({"busy": busy} if (busy := busy_of(ledger)) else {}))  # fmt: skip
 
 
 def _remember(out: dict[str, Any], unit: str, scene: Scene, classes: Mapping[str, Any]) -> None:

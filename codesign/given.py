@@ -10,10 +10,12 @@ import numpy as np
 
 from codesign import catalog
 from codesign.lifecycle import scaling_law
+from codesign.lifecycle.rl_returns import ReturnCurve
 from codesign.lifecycle.scaling_law import QualityLaw
+from codesign.objectives import RL_COLUMNS
 from codesign.point import TRAIN_BITS
 from codesign.scenario import make_traffic
-from codesign.service.traffic import Traffic
+from codesign.service.traffic import CONSTANT, Stages, Traffic
 from codesign.setting import Life
 from codesign.spec import StudyFile
 from codesign.spec.errors import Problem, SpecError
@@ -54,13 +56,12 @@ def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
 
 def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     """Requests per second, their lengths, and how they are served."""
-    demand = np.atleast_1d(file.workload.demand)
-    mean = float(np.mean(demand))
-    peak = file.workload.peak_to_mean or (float(np.max(demand)) / mean if demand.size > 1 else workload.get("peak_to_mean", 1.0))
-    given = make_traffic(
-        workload, mean, peak / (file.workload.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine
-    )
-    return replace(given, reuse_s=np.float64(file.workload.reuse or 0.0))
+    given, stages = file.workload, file.workload.demand.stages(file.workload.lifetime or YEAR_S)
+    mean = sum(share * rate for share, rate in stages)
+    peak = given.peak_to_mean or given.demand.peak_to_mean or workload.get("peak_to_mean", 1.0)
+    made = make_traffic(workload, mean, peak / (given.utilisation or UTILISATION), file.serving, file.serving.engine or file.engine)
+    curve = Stages(tuple(s for s, _ in stages), tuple(r / mean for _, r in stages), given.demand.fleet == "staged")
+    return replace(made, reuse_s=np.float64(given.reuse or 0.0), stages=curve if len(stages) > 1 else CONSTANT)
 
 
 def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
@@ -90,8 +91,16 @@ def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
 
 def rl_job_of(file: StudyFile) -> RlJob:
     """Reinforcement learning: prompts, answers, passes."""
-    given = file.lifecycle.rl.model_dump(exclude_none=True)
+    given = file.lifecycle.rl.model_dump(exclude_none=True, exclude={"returns"})
     return RlJob(**given)
+
+
+def returns_of(file: StudyFile, columns: set[str]) -> ReturnCurve | None:
+    """The curve of what RL returns, where the study asks for it."""
+    given = file.lifecycle.rl.returns
+    if given is None and not columns & RL_COLUMNS:
+        return None
+    return ReturnCurve(**given.model_dump(exclude_none=True)) if given else ReturnCurve()
 
 
 def law_of(file: StudyFile) -> QualityLaw:

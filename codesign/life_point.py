@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from codesign.constraints import REASONS
 from codesign.law_inputs import base_size, design_quality
-from codesign.lifecycle import balance, optimum, quality, quality_validity, scaling_law
+from codesign.lifecycle import balance, optimum, quality, quality_validity, rl_returns, scaling_law
 from codesign.physics.architecture import census, fill
 from codesign.physics.precision import Precision
 from codesign.service.traffic import Traffic
@@ -84,11 +85,22 @@ def quality_point(architecture: Mapping[str, Any], bits: Mapping[str, float], s:
         **{k: design[k] for k in quality_validity.WARNED_BY},
     )
     columns = {k: None if why else float(np.ravel(found[k])[0]) for k in COLUMNS}
+    n_reason = rl_returns.reasoning_size(found["q_reason"], found["d_eff"])
+    columns["n_reason"] = None if why else float(np.ravel(n_reason)[0])
     factors = {k.removeprefix("factor_"): float(np.ravel(v)[0]) for k, v in found.items() if k.startswith("factor_")}
     return columns | {
         "n_active": float(n_active), "n_total": float(n_total), "tok_per_param": float(tok / n_active), "factors": factors,
         "can_rank": not why, "cannot_rank": why, "warnings": [sentence for sentence, mask in doubts.items() if np.any(mask)],
-    }  # fmt: skip
+    } | ({} if why or s["rl_tok"] is None else _returned(n_reason, s["rl_tok"]))  # fmt: skip
+
+
+def _returned(n_reason, rl_tok: float) -> dict[str, Any]:
+    """What RL returns on the ScaleRL curve, in answers of the default length; the number is None where the curve may not rank."""
+    rollouts = rl_tok / RlJob().gen_tok
+    refused = float(np.ravel(rl_returns.cannot_rank(n_reason, rollouts))[0]) > 0
+    pass_frac = None if refused else float(np.ravel(rl_returns.pass_frac(n_reason, rollouts))[0])
+    why = [REASONS["RL return"].removeprefix("cannot rank: ")] if refused else []
+    return {"rl_pass_frac": pass_frac, "rl_gain_frac": None if refused else float(rl_returns.gain_frac(rollouts)), "rl_cannot_rank": why}
 
 
 def _subject(architecture: Mapping[str, Any], bits: Mapping[str, float], s: Mapping[str, Any]):
@@ -188,6 +200,9 @@ def text(answer: Mapping[str, Any]) -> str:
         lines.append(f"quality   {q['c_eq_flop']:.2e} FLOP-equivalents (1 sigma: factor {own:.2g})"
                      f"   effective parameters {show(q['n_eff'], '')}"
                      f"   {q['tok_per_param']:,.0f} tokens per active parameter")  # fmt: skip
+        if q.get("rl_pass_frac") is not None:
+            lines.append(f"  RL      pass rate {q['rl_pass_frac']:.2f} on checked mathematics, {q['rl_gain_frac']:.0%} of what RL can add")
+        lines += [f"  RL      cannot rank: {why}" for why in q.get("rl_cannot_rank", [])]
         lines.append("  factors " + "   ".join(f"{k} {v:.3g}" for k, v in q["factors"].items() if v != 1.0))
     lines += [f"quality   cannot rank: {why}" for why in q["cannot_rank"]] + [f"  warning {text}" for text in q["warnings"]]
     if "life" in answer:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from codesign.law_inputs import design_quality, per_design
-from codesign.lifecycle import balance, quality, quality_factors, quality_validity
+from codesign.lifecycle import balance, quality, quality_factors, quality_validity, rl_returns
 from codesign.objectives import ENERGY_COLUMNS
 from codesign.physics import architecture as arch
+from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.rack import LIMITS
 from codesign.setting import Setting
 from codesign.tokens import Rates, Tok, balance_prices, flop_per_tok, inference_work, rates_of, solve
@@ -19,11 +20,12 @@ from codesign.units.training import MORE
 
 TOKEN_REASONS = {"budget": "budget", "min_cost": "target quality"}  # why a rule leaves a design without tokens; else "tokens"
 REFUSED = "quality refused"
+RL_RETURN = "RL return"
 
 
 def violation_names(setting: Setting) -> tuple[str, ...]:
     """Violations after structure and memory: tokens, quality range, latency ceilings, balance, the study's limits."""
-    names = [_token_reason(setting), REFUSED]
+    names = [_token_reason(setting), REFUSED, *([RL_RETURN] if setting.returns else [])]
     names += [name for name, top in (("ttft", setting.max_ttft_s), ("tpot", setting.max_tpot_s)) if np.isfinite(top)]
     names += [f"rack {limit}" for limit in LIMITS] if setting.pools[setting.roles[-1]].racks is not None else []
     names += ["full attention"] if setting.life.median_context_tok > 32768 and not setting.life.long_context_penalty else []
@@ -45,6 +47,8 @@ def fill(setting: Setting, designs, training, serving, rl_rate, rows):
     flop = flop_per_tok(setting, designs, d)
     tokens = solve(setting, designs, training, serving, rl_rate, rates, flop, tr, d)
     columns = quality_columns(setting, designs, tokens.useful, d)
+    if setting.returns:
+        columns |= returned(setting, columns["n_reason"], tokens.rl)
     columns |= _money(setting, designs, rates, tokens, tr, sv, d)
     columns |= _work(setting, designs, training, serving, rl_rate, tokens, flop, rates, d)
     columns["n_params"], columns["n_active_params"] = census.n_params + 0.0 * d, census.n_active_params + 0.0 * d
@@ -76,13 +80,35 @@ def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarra
         c_fmt=row["c_fmt"], act_bits=row["act_bits"], kv_bits=row["kv_bits"], train_bits=row["train_bits"],
         head_width_ratio=per_design(designs.shape["n_heads"] * designs.shape["d_head_v"] / designs.shape["d_model"], u),
     )  # fmt: skip
-    names = ("c_eq_flop", "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own")
+    if setting.returns:
+        out["n_reason"] = rl_returns.reasoning_size(out["q_reason"], out["d_eff"], setting.law)
+    names = (
+        "c_eq_flop",
+        *(["n_reason"] if setting.returns else []),
+        "n_eq",
+        "n_eff",
+        "loss",
+        "q_mixed",
+        "q_reason",
+        "q_know_bits",
+        "sigma_ln_c_eq",
+        "sigma_ln_c_eq_own",
+    )
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
     none = useful[first] <= 0
-    columns["c_eq_flop"] = np.where(none, 0.0, columns["c_eq_flop"])
+    columns |= {k: np.where(none, 0.0, columns[k]) for k in ("c_eq_flop", "n_reason") if k in columns}
     back = np.ravel(back)
     return {k: v[back] for k, v in columns.items()}
+
+
+def returned(setting: Setting, n_reason, rl_tok) -> dict[str, np.ndarray]:
+    """Columns of what `rl_tok` RL tokens return to models of this reasoning size (P,)."""
+    rollouts = rl_tok / setting.rl.gen_tok
+    return {
+        "rl_gain_frac": rl_returns.gain_frac(rollouts, setting.returns) + 0.0 * n_reason,
+        "rl_pass_frac": rl_returns.pass_frac(n_reason, rollouts, setting.returns),
+    }
 
 
 def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> dict[str, np.ndarray]:
@@ -103,12 +129,14 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
         "tok_per_s_per_user": 1.0 / sv["tpot_s"],
         "energy_j_per_tok": sv["j_per_tok"],
         "serve_devices": sv["n_devices"],
-        "serve_power_w": sv["j_per_tok"] * traffic.demand_tok_per_s,
+        "serve_power_w": sv["power_w"],
+        "serve_load_frac": traffic.demand_tok_per_s / sv["held_tok_per_s"],
         "serve_usd": rates.serve_usd,
         "train_s": tr["s_per_tok"] * tokens.spent,
         "train_devices": tr["n_devices"],
         "train_usd": train_device_s * rates.train_usd_per_s,
         "train_energy_j": train_device_s * train_w,
+        "train_power_w": tr["n_devices"] * np.maximum(train_w, rl_w * (tokens.rl > 0)),
         "rl_s": rl_device_s / tr["n_devices"],
         "rl_usd": rates.rl_usd_per_tok * tokens.rl,
         "pretrain_tok": tokens.useful,
@@ -120,6 +148,7 @@ def _money(setting: Setting, designs, rates: Rates, tokens: Tok, tr, sv, d) -> d
     if TOTAL in tr:
         columns["train_energy_used_j"] = tr[TOTAL] * tokens.spent
     columns["lifecycle_usd"] = columns["train_usd"] + columns["rl_usd"] + columns["serve_usd"]
+    columns["facility_power_w"] = columns["train_power_w"] + columns["serve_power_w"]
     served_tok = traffic.demand_tok_per_s * life.lifetime_s
     columns["lifecycle_energy_j"] = columns["train_energy_j"] + rl_device_s * rl_w + sv["j_per_tok"] * served_tok
     return columns
@@ -143,16 +172,18 @@ def _work(setting: Setting, designs, training, serving, rl_rate, tokens: Tok, fl
 
 def _layout_columns(setting: Setting, tr, sv) -> dict[str, np.ndarray]:
     """Layout degrees per unit under `<unit>.<degree>`."""
-    keys = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
     extras = ("micro_batch", "recompute", "zero", *(k for k in MORE if k in tr))
-    out = {f"train.{k}": tr[k] for k in (*keys, "n_devices", *extras, "memory_bytes", "step_s")}
+    out = {f"train.{k}": tr[k] for k in (*DEGREES, "n_devices", *extras, "memory_bytes", "step_s")}
     if setting.disaggregated:
         return out | {k: v for k, v in sv.items() if "." in k}
-    return out | {f"serve.{k}": sv[k] for k in (*keys, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
+    plan = (k for k in PLAIN if k in sv)
+    return out | {f"serve.{k}": sv[k] for k in (*DEGREES, *plan, "batch", "n_replicas", "n_devices", "memory_bytes", "step_s", "tok_per_s")}
 
 
 def _violations(setting: Setting, designs, columns, tokens: Tok, d) -> dict[str, np.ndarray]:
     out = {_token_reason(setting): tokens.violation, REFUSED: columns["quality_refused"] * 2.0 - 1.0}
+    if setting.returns:
+        out[RL_RETURN] = rl_returns.cannot_rank(columns["n_reason"], tokens.rl / setting.rl.gen_tok, setting.returns)
     for name, key, top in (("ttft", "ttft_s", setting.max_ttft_s), ("tpot", "tpot_s", setting.max_tpot_s)):
         if np.isfinite(top):
             out[name] = columns[key] / top - 1.0

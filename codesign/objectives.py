@@ -27,6 +27,12 @@ COLUMNS: dict[str, Column] = {
     "loss": Column("nat", "min", "predicted training loss L(N_eff, D_eff)", "E + A N_eff^-alpha + B D_eff^-beta", "arXiv 2404.10102"),
     "q_mixed": Column("", "max", "mixed-knowledge axis (MMLU class): ln N_eff"),
     "q_reason": Column("", "max", "reasoning axis (MATH, BBH class): ln N_eff with 0.4 of the sparsity gain", "", "arXiv 2505.09388 Tables 3-8"),
+    "n_reason": Column("", "max", "size of the compute-optimal dense model that reasons as well before RL, parameters; rises with tokens, unlike q_reason",
+        "n_eq of L(exp(q_reason), D_eff)"),
+    "rl_pass_frac": Column("", "max", "pass rate on checked mathematics after RL: saturates with rollouts, below a ceiling that n_reason sets",
+        "R_0 + (A - R_0) / (1 + (C_mid / C)^B), C = rl_tok / gen_tok rollouts; R_0 and A moved in logits by the MATH slopes of n_reason",
+        "arXiv 2510.13786 equation 1, Table 1; arXiv 2505.09388 Tables 3-8"),
+    "rl_gain_frac": Column("", "max", "share of what RL can add that the rollouts have added", "1 / (1 + (C_mid / C)^B)", "arXiv 2510.13786"),
     "q_know_bits": Column("bit", "max", "knowledge axis: stored facts, 2 bits per total parameter", "", "arXiv 2404.05405"),
     "usd_per_mtok": Column("USD/Mtok", "min", "all serving USD (prefill, decode, idle, at mean load) per 10^6 output tokens, without training",
         "charged devices x USD/s / (mean output tok/s) x 1e6"),
@@ -52,7 +58,9 @@ COLUMNS: dict[str, Column] = {
     "train_energy_used_j": Column("J", "min", "energy that pretraining draws: activity, lost work, idle power, host and facility",
         "", "catalog/energy"),
     "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),
-    "serve_power_w": Column("W", "min", "all-in power of the serving fleet"),
+    "serve_power_w": Column("W", "min", "all-in power of the serving fleet at its largest", "charged devices x all-in W"),
+    "serve_load_frac": Column("", "max", "share of the serving capacity held that is used, over the life (decode pool's, where pools are apart)",
+        "mean demand / (mean replicas held x tok/s of one)"),
     "serve_usd": Column("USD", "min", "serving cost over the product's lifetime"),
     "rack_n_cables": Column("", "min", "copper cables of one scale-up domain of the serving (or decode) pool", "n x 2 x link / lane",
         "SemiAnalysis, GB200 Hardware Architecture (2024-07)"),
@@ -69,6 +77,10 @@ COLUMNS: dict[str, Column] = {
     "train_devices": Column("", "min", "devices of the pretraining job"),
     "train_usd": Column("USD", "min", "pretraining cost"),
     "train_energy_j": Column("J", "min", "pretraining energy, all-in"),
+    "train_power_w": Column("W", "min", "all-in power of the training devices, in pretraining or in RL, whichever draws more",
+        "devices x all-in W"),
+    "facility_power_w": Column("W", "min", "all-in power of training and serving side by side: what a site must supply",
+        "train_power_w + serve_power_w"),
     "rl_s": Column("s", "min", "RL wall-clock time on as many devices as pretraining used"),
     "rl_usd": Column("USD", "min", "RL cost: rollout, reference and reward passes, update"),
     "lifecycle_usd": Column("USD", "min", "pretraining + RL + serving over the lifetime"),
@@ -91,7 +103,8 @@ COLUMNS: dict[str, Column] = {
 ALIASES = {
     "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",
     "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",
-    "serve_power": "serve_power_w", "lifecycle_energy": "lifecycle_energy_j",
+    "serve_power": "serve_power_w", "train_power": "train_power_w", "facility_power": "facility_power_w",
+    "lifecycle_energy": "lifecycle_energy_j",
 }  # fmt: skip
 
 
@@ -99,6 +112,9 @@ def canonical(name: str) -> str:
     """The column that a study's name means; the name itself when it is no alias."""
     return ALIASES.get(name, name)
 
+
+# Columns that are computed only where an objective or a constraint reads one of them, or the study has `lifecycle.rl.returns`.
+RL_COLUMNS = frozenset({"n_reason", "rl_pass_frac", "rl_gain_frac"})
 
 # Columns that are computed only where an objective or a constraint reads one of them.
 ENERGY_COLUMNS = frozenset(

@@ -14,6 +14,7 @@ from codesign.physics import memory
 from codesign.physics.architecture import DEFAULTS as ARCHITECTURE
 from codesign.physics.architecture import Census, census, fill, kv_bytes_per_tok, problems
 from codesign.physics.hardware import Chip
+from codesign.physics.interleave import busy_of
 from codesign.physics.kernels import BOUNDS, Ledger, dominant
 from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
@@ -42,7 +43,7 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     phases = s["phase"].split(",")
     out: dict[str, Any] = {
         "architecture": _counted(counts, bits),
-        "layout": {**{k: int(v) for k, v in vars(layout).items()}, "n_devices": int(layout.n_devices)},
+        "layout": {**{k: int(v) for k, v in layout.columns.items()}, "n_devices": int(layout.n_devices)},
         "precision": dict(bits),
         "hardware": _hardware(scene.chip, bits),
     }
@@ -225,6 +226,8 @@ def _explained(ledger: Ledger, detail: bool) -> dict[str, Any]:
     causes = {k: float(v) for k, v in ledger.totals().items()}
     out: dict[str, Any] = {"bound": str(dominant({k: v for k, v in causes.items()})), "causes": causes}
     out |= {f"device_{k}": float(sum(float(getattr(op, k)) for op in ledger.ops)) for k in ("flop", "bytes")}
+    if busy := busy_of(ledger):
+        out["busy"] = busy
     if detail:
         keys = ("compute_s", "memory_s", "network_s", "fixed_s", "time_s", "flop", "bytes")
         out["operators"] = [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign import life_point, service_point
+from codesign.physics.layout import OVERLAP
 from codesign.physics.phases import train
 from codesign.spec.errors import Diagnostic, UserError, nearest
 
@@ -23,11 +24,12 @@ RANGES = (
 )  # fmt: skip
 COUNTS = (
     "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
-    "n_tok", "n_steps", "guidance",
+    "n_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
     "n_tp": 1, "n_cp": 1, "n_dp": None, "n_pp": 1, "n_etp": 1, "n_ep": None,
+    "overlap": "none", "n_ffn": None, "n_micro": None, "n_ffn_x": 1, "n_gather": 1,
     "batch": 1, "isl": 1024, "osl": 1024, "prefix": 0, "accepted": 1.0, "n_draft": 0, "mixing": None,
     "micro_batch": 1, "global_batch": None, "seq_len": 4096, "recompute": "selective", "zero": 1, "n_interleave": 1,
     "weight_bits": None, "kv_bits": None, "act_bits": None, "train_precision": "bf16", "usd_per_h": None, "scale_up_size": None,
@@ -74,11 +76,38 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
             found.append(Diagnostic(f"{key} = {s[key]} must lie between {low:g} and {high:g}"))
     if s["train_precision"] not in TRAIN_BITS:
         found.append(Diagnostic(f"train_precision = {s['train_precision']!r} is not one of {', '.join(TRAIN_BITS)}"))
+    found += _plan_problems(s)
     found += service_point.problems(str(s["phase"]).split(","))
     found += life_point.problems(s, str(s["phase"]).split(","))
     if found:
         raise UserError(found)
     return s
+
+
+def _plan_problems(s: Mapping[str, Any]) -> list[Diagnostic]:
+    """What of a plan cannot stand beside the rest."""
+    if s["overlap"] not in OVERLAP:
+        return [Diagnostic(f"overlap = {s['overlap']!r} is not one of {', '.join(OVERLAP)}")]
+    cut = [key for key in ("n_ffn_x", "n_gather") if s[key] != 1]
+    asked = [*cut, *(["overlap"] if s["overlap"] != "none" else []), *(key for key in ("n_ffn", "n_micro") if s[key] is not None)]
+    serving_only = {*str(s["phase"]).split(",")} & {"train", "denoise"}
+    found = [Diagnostic(f"{key} is for serving", hint="leave it out, or ask for prefill and decode alone") for key in asked if serving_only]
+    if s["n_ffn"] is not None:
+        found += [
+            Diagnostic(f"{key} is for attention and FFN on the same devices", hint="leave it or n_ffn out")
+            for key in asked
+            if key in (*cut, "overlap")
+        ]
+    elif s["n_micro"] is not None:
+        found.append(
+            Diagnostic("n_micro counts micro-batches between attention and FFN devices", hint="say how many of the latter: --n-ffn")
+        )
+    for key in cut:
+        if _is_count(s["n_tp"]) and _is_count(s[key]) and s[key] and s["n_tp"] % s[key]:
+            found.append(
+                Diagnostic(f"{key} = {s[key]} does not divide n_tp = {s['n_tp']}", hint="it says how the devices of n_tp share a dense FFN")
+            )
+    return found
 
 
 def _is_count(value: Any) -> bool:

@@ -13,7 +13,7 @@ from codesign.physics.architecture import Census
 from codesign.physics.energy import EnergyFit, in_joules
 from codesign.physics.hardware import Chip
 from codesign.physics.kernels import Ledger
-from codesign.physics.layout import Layout, make_layout
+from codesign.physics.layout import OVERLAP, PLAIN, Layout, make_layout, with_plan
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import denoise
 from codesign.physics.precision import Precision
@@ -24,6 +24,8 @@ from codesign.units import energy
 
 def layout_of(s: Mapping[str, Any], has_moe: bool) -> Layout:
     """Unset degrees are 1; for MoE an unset n_ep spreads the experts over the stage, a given n_ep implies n_dp."""
+    if s["n_ffn"] is not None:
+        return _apart(s, has_moe)
     tp, cp, pp, etp = s["n_tp"], s["n_cp"], s["n_pp"], s["n_etp"]
     dp, ep = s["n_dp"], s["n_ep"]
     if not has_moe and max(ep or 1, etp) > 1:
@@ -41,7 +43,20 @@ def layout_of(s: Mapping[str, Any], has_moe: bool) -> Layout:
             f"n_tp n_cp n_dp = {tp * cp * dp} is not a multiple of n_etp n_ep = {etp * ep}",
             hint="tp*cp*dp*pp = etp*ep*edp*pp = devices of one replica, with a whole number edp of expert copies",
         )])  # fmt: skip
-    return Layout(*(np.float64(v) for v in vars(layout).values()))
+    plan = {"overlap": OVERLAP.index(s["overlap"]), "n_ffn_x": s["n_ffn_x"], "n_gather": s["n_gather"]}
+    planned = {k: v for k, v in plan.items() if v != PLAIN[k]}
+    return with_plan(Layout(*(np.float64(v) for v in layout.columns.values())), planned)
+
+
+def _apart(s: Mapping[str, Any], has_moe: bool) -> Layout:
+    """FFNs on n_ffn devices of their own: experts spread over all of these unless n_ep says otherwise, a dense FFN cut in all of them."""
+    n_ffn = s["n_ffn"]
+    etp = s["n_etp"] if has_moe or s["n_etp"] > 1 else n_ffn
+    ep = (s["n_ep"] or max(n_ffn // etp, 1)) if has_moe else 1
+    if n_ffn % (etp * ep):
+        raise UserError([Diagnostic(f"n_ffn = {n_ffn} is not a multiple of n_etp n_ep = {etp * ep}", hint="n_etp n_ep n_edp = n_ffn")])
+    degrees = (s["n_tp"], s["n_cp"], s["n_dp"] or 1, s["n_pp"], etp, ep, n_ffn // (etp * ep))
+    return with_plan(Layout(*(np.float64(v) for v in degrees)), {"n_ffn": n_ffn, "n_micro": s["n_micro"] or 2})
 
 
 def check_possible(layout: Layout, counts) -> None:
@@ -58,6 +73,15 @@ def check_possible(layout: Layout, counts) -> None:
         ),
         (moe and n_experts % float(layout.n_ep) != 0, f"n_ep = {int(layout.n_ep)} does not divide {n_experts} experts", divisor),
     )
+    if layout.plan is not None:
+        cut, no_dense = float(np.maximum(layout.plan.n_ffn_x, layout.plan.n_gather)) > 1, not float(counts.ffn.n_dense_layers) > 0
+        rules += (
+            (
+                cut and no_dense,
+                "n_ffn_x and n_gather cut dense FFNs, and the model has none",
+                "leave them out: experts keep n_ep and n_etp",
+            ),
+        )
     found = [Diagnostic(text, hint=hint) for broken, text, hint in rules if broken]
     if found:
         raise UserError(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from codesign.evaluate import constraint_names, evaluate
+from codesign.physics.layout import PLAIN
 from codesign.results import Batch
 from codesign.setting import Setting
 from codesign.spec.space import Space, Variable
 from codesign.units.candidates import Grid
 
 TIER = "slo.tpot"
+LAYOUT_PARTS = (("tp", "n_tp"), ("cp", "n_cp"), ("pp", "n_pp"), ("dp", "n_dp"), ("etp", "n_etp"), ("ep", "n_ep"))
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,28 @@ def native(row: Mapping[str, Any], variable: Variable) -> Any:
 def layout_names(grid: Grid) -> list[str]:
     """Layout strings in the order tp-cp-pp-dp-etp-ep, ones omitted except tp: `tp1dp64ep64`."""
     layout = grid.layout
-    parts = (("tp", layout.n_tp), ("cp", layout.n_cp), ("pp", layout.n_pp), ("dp", layout.n_dp), ("etp", layout.n_etp), ("ep", layout.n_ep))
+    parts = [(label, getattr(layout, key)) for label, key in LAYOUT_PARTS]
     extras = (("mb", "micro_batch"), ("rc", "recompute"), ("z", "zero"))
     names = []
     for i in range(layout.n_tp.size):
         name = "".join(f"{k}{int(v[i])}" for k, v in parts if k == "tp" or v[i] != 1)
+        name += plan_text(lambda key, i=i: getattr(layout.plan, key)[i] if layout.plan else None)
         names.append(name + "".join(f"-{k}{int(grid.extras[key][i])}" for k, key in extras if key in grid.extras))
     return names
+
+
+def layout_text(point: Mapping[str, Any], unit: str) -> str:
+    """`tp1dp64ep64`: degrees of an archived point in the order tp-cp-pp-dp-etp-ep, ones omitted except tp; then its plan."""
+    degrees = "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in LAYOUT_PARTS if s == "tp" or point[f"{unit}.{k}"] != 1)
+    return degrees + plan_text(lambda name: point.get(f"{unit}.{name}"))
+
+
+def plan_text(value: Callable[[str], Any]) -> str:
+    """`-ffn32m3`, `-two_batch`, `-x4`, `-gather8`: what a plan adds to a layout's name.  value: name -> number, None where nothing is planned."""
+    plan = {k: value(k) for k in PLAIN}
+    plan = {k: PLAIN[k] if v is None or v != v else int(v) for k, v in plan.items()}
+    words = (f"-ffn{plan['n_ffn']}m{plan['n_micro']}", "-two_batch", f"-x{plan['n_ffn_x']}", f"-gather{plan['n_gather']}")
+    return "".join(w for w, k in zip(words, ("n_ffn", "overlap", "n_ffn_x", "n_gather"), strict=True) if plan[k] != PLAIN[k])
 
 
 def _variable(name: str, choices: tuple, ordered: bool) -> Variable:

@@ -16,7 +16,7 @@ from codesign import evaluate as pipeline
 from codesign import lifecycle_columns
 from codesign.evaluate import Designs
 from codesign.physics.hardware import Chip, slower
-from codesign.physics.layout import Layout
+from codesign.physics.layout import Layout, layout_of_row
 from codesign.physics.operators import make_scene
 from codesign.physics.phases import decode, prefill
 from codesign.physics.precision import Precision
@@ -25,12 +25,11 @@ from codesign.service.traffic import Traffic
 from codesign.setting import Setting
 from codesign.units import serve_unit, serving, training
 from codesign.units.energy import Meter
-from codesign.units.serve_unit import DEGREES
 from codesign.units.survivors import Survivors
 
 CHUNK = 8192  # rows scored at once: the arrays of one chunk stay in cache
 OPTIONS = ("micro_batch", "recompute", "zero")  # of a training layout, besides those that only some studies vary
-SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "ttft_s", "n_devices")  # what two pools add up
+SUMS = ("usd_per_tok", "reference_usd_per_tok", "j_per_tok", "power_w", "ttft_s", "n_devices")  # what two pools add up
 MEMORY = "memory"  # violation of rows whose kept layout no longer fits its devices
 
 Factors = Mapping[str, np.ndarray]
@@ -63,7 +62,7 @@ def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     designs = pipeline.describe(setting, values, codes) if values else pipeline.describe(setting, {}, {})
     designs = replace(designs, n=len(rows))
     units = ("train", *setting.roles)
-    layouts = {u: Layout(*(np.array([float(r[f"{u}.{k}"]) for r in rows]) for k in DEGREES)) for u in units}
+    layouts = {u: layout_of_row(lambda k, u=u: [r.get(f"{u}.{k}") for r in rows]) for u in units}
     leads = {u: np.array([float(r[f"{u}.batch"]) for r in rows]) / layouts[u].n_dp for u in setting.roles}
     options = (*OPTIONS, *(k for k in training.MORE if f"train.{k}" in rows[0]))
     job = {k: np.array([float(r[f"train.{k}"]) for r in rows]) for k in options}
@@ -161,6 +160,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
         changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        if setting.returns:
+            changed["n_reason"] = columns["n_reason"] * np.exp(ln_n)
+            changed |= lifecycle_columns.returned(setting, changed["n_reason"], columns["rl_tok"])
         changed["loss"] = law.E + (columns["loss"] - law.E) * np.exp(-law.alpha * ln_n)
     if "ttft" in factors:
         changed["ttft_s"] = columns["ttft_s"] * factors["ttft"]
@@ -219,7 +221,7 @@ def _training(points: Points, rows, chip: Chip, factors: Factors) -> dict[str, n
     if "train" in points.meters:
         used = training.joules(points.meters["train"].take(rows), layout, job, found)
         found |= {k: v * factors.get("power.train", 1.0) for k, v in used.items()}
-    return found | vars(layout) | extras
+    return found | layout.columns | extras
 
 
 def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], factors: Factors) -> dict[str, np.ndarray]:
@@ -228,7 +230,9 @@ def _serving(points: Points, rows, traffic: Traffic, chips: Mapping[str, Chip], 
     prompts = _prompts(points, rows, traffic, chips["prefill"], "prefill", factors)
     answers = _answers(points, rows, traffic, chips["decode"], "decode", factors)
     joined = {k: prompts[k] + answers[k] for k in (*SUMS, *(k for k in prompts if k.startswith("energy_")))}
-    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s")} | {"prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]}
+    joined |= {k: answers[k] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")} | {
+        "prefill_frac": prompts["usd_per_tok"] / joined["usd_per_tok"]
+    }
     return joined | {"fits": prompts["fits"] & answers["fits"]}
 
 
@@ -239,7 +243,7 @@ def _shared_pool(points: Points, rows, traffic: Traffic, chip: Chip, factors: Fa
     found |= serving.fleet(traffic, found["tok_per_s"], layout.n_devices, scene)
     found |= serve_unit.shared_pool(pre, found, layout, lead, traffic) | {"fits": found["fits"] & pre["fits"]}
     found |= serve_unit.kept(found, scene, layout, traffic)
-    return found | vars(layout) | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
+    return found | layout.columns | _joules(points, rows, traffic, "serve", layout, lead, found, factors, ("prefill", "decode"))
 
 
 def _prompts(points: Points, rows, traffic: Traffic, chip: Chip, role: str, factors: Factors):
@@ -263,7 +267,7 @@ def _joules(points: Points, rows, traffic: Traffic, role: str, layout: Layout, l
     """Energy columns of a pool, where the study reads energy: all of them follow the power of the chip."""
     if role not in points.meters:
         return {}
-    used = serve_unit.pool_joules(points.meters[role].take(rows), layout, lead, found["n_devices"], traffic, phases)
+    used = serve_unit.pool_joules(points.meters[role].take(rows), layout, lead, found["held_devices"], traffic, phases)
     return {k: v * factors.get(f"power.{role}", 1.0) for k, v in used.items()}
 
 

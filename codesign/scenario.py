@@ -25,6 +25,7 @@ DTYPE = {16: "bf16", 8: "fp8", 4: "fp4"}
 NO_PRICE = float("nan")
 GEMM_K_HALF = 115.0  # our fit of H200 bf16 GEMM by depth at m = n = 4096, ai-dynamo/aiconfigurator @095f58a, after t0
 PIPELINE_HOP_S = 10e-6  # point-to-point latency, ai-dynamo/aiconfigurator @095f58a systems/*.yaml p2p_latency
+COPY_FRAC = 20.0 / 132.0  # SMs of an H800 that dispatch and combine occupy, DeepSeek-V3 report, arXiv 2412.19437 section 3.2.2
 TOKEN_IMBALANCE = 1.3  # fullest expert rank / mean, prefill-size batches, power-law routing; same tables, 1.1-1.7
 
 
@@ -92,6 +93,7 @@ def _kernels(k: Mapping[str, Any], ideal: bool) -> dict[str, Any]:
         "experts": _fit(k["experts"]),
         "expert_m0_tok": _f(k["experts"]["bf16"].get("m0", 0.0)),
         "token_imbalance": _f(1.0 if ideal else TOKEN_IMBALANCE),
+        "copy_frac": _f(0.0 if ideal else COPY_FRAC),
         "training": _training(k),
         "dp_overlap": _f(k["stack"].get("dp_overlap", 0.0)),
     }

@@ -98,7 +98,8 @@ def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
     parts = []
     for unit in units:
         if unit != "train" and _given(point.get(f"{unit}.n_tp")):
-            n = int(point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] * point[f"{unit}.n_pp"])
+            stage = point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] + (point.get(f"{unit}.n_ffn") or 0)
+            n = int(stage * point[f"{unit}.n_pp"])
             parts.append(f"{unit} {layout_text(point, unit)} on {n}")
     return ", ".join(parts)
 
@@ -197,7 +198,7 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
     for bound in detail["bounds"]:
         key = (bound["unit"], bound["phase"])
         ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
-        blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{operators_text(ops)}")
+        blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{busy_text(bound)}{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
     blocks.append(
         "life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
@@ -218,6 +219,14 @@ def bound_text(bound: Mapping[str, Any]) -> str:
     """Time of one phase between its bounds, and what binds."""
     low, high = show(bound["lower_s"], "s"), show(bound["upper_s"], "s")
     return f"{show(bound['estimate_s'], 's')}  (all overlapped {low}, nothing overlapped {high}), mostly {bound['bound']}"
+
+
+def busy_text(bound: Mapping[str, Any]) -> str:
+    """`  at work   attention devices 100%, FFN devices 78%`, where micro-batches overlap; else nothing."""
+    if "busy" not in bound:
+        return ""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in bound["busy"].items())
+    return f"  {'at work':<24}{shares} of the time; operators below are of all micro-batches\n"
 
 
 def operators_text(operators: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from codesign.constraints import Limit
+from codesign.lifecycle.rl_returns import ReturnCurve
 from codesign.lifecycle.scaling_law import CENTRAL, POOLED, QualityLaw
 from codesign.physics.arrays import Arrays
 from codesign.physics.energy import EnergyFit
@@ -92,6 +93,7 @@ class Setting:
     tiers: Mapping[str, Tier] = field(default_factory=dict)  # places where prefixes may wait, by name
     tiers_s: tuple[float, ...] = ()  # speed tiers a design may be asked for; () when the study has none
     rl: RlJob = field(default_factory=RlJob)
+    returns: ReturnCurve | None = None  # only where the study reads what RL returns
     law: QualityLaw = CENTRAL
     alternative: QualityLaw = POOLED
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from codesign import catalog, objectives
 from codesign.constraints import Limit
-from codesign.given import law_of, life_of, rl_job_of, traffic_of, workload_of
+from codesign.given import law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
 from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
 from codesign.physics.arrays import stack
 from codesign.physics.energy import in_joules
+from codesign.physics.layout import OVERLAP
 from codesign.physics.phases.train import OFFLOAD, RECOMPUTE
 from codesign.physics.rack import device_limits
 from codesign.point import TRAIN_BITS
@@ -254,7 +255,7 @@ def resolve(file: StudyFile) -> Study:
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
         tiers={n: make_tier(n) for n in _places(space, base) if n not in (kv_tiers.RECOMPUTE, kv_tiers.HBM)}, tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
     )  # fmt: skip
-    setting = replace(setting, grids=_grids(file, setting, space, base))
+    setting = replace(setting, grids=_grids(file, setting, space, base), returns=returns_of(file, setting.columns_read))
     return Study(file, workload, model, StudyProblem(space, setting))
 
 
@@ -398,7 +399,7 @@ def _choices(given) -> dict[str, tuple]:
     if given is None:
         return {}
     out = {k: tuple(v) for k, v in given.model_dump(exclude_none=True).items()}
-    for key, names in (("recompute", RECOMPUTE), ("offload", OFFLOAD)):
+    for key, names in (("recompute", RECOMPUTE), ("offload", OFFLOAD), ("overlap", OVERLAP)):
         if key in out:
             out[key] = tuple(names.index(v) for v in out[key])
     return out

@@ -16,8 +16,9 @@ from codesign.decision_text import front_cells, interval_cell, robust_line, wate
 from codesign.intervals import intervals_of
 from codesign.meanings import is_read
 from codesign.objectives import canonical
+from codesign.physics.kernels import BOUNDS
 from codesign.results import JOURNAL, Run, load_results
-from codesign.screen import bound_text, human, label, operators_text, serving_text, table
+from codesign.screen import bound_text, busy_text, human, label, operators_text, serving_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
 from codesign.spec.units import in_si, show
@@ -363,11 +364,11 @@ def point_text(answer: dict[str, Any]) -> str:
                 "train": ("step_s", "tok_per_s_per_device", "mfu_frac", "usd_per_mtok"),
                 "denoise": ("clip_s", "step_s", "usd_per_clip")}[phase]  # fmt: skip
         verdict = "fits" if part["fits"] else f"DOES NOT FIT: {part['overflow']} overflow{'s' if part['overflow'] == 'kv' else ''}"
-        spent = {"estimate_s": sum(o["time_s"] for o in part["operators"]), "bound": part["bound"]} | part["causes"]
+        spent = {"estimate_s": sum(part["causes"][f"{name}_s"] for name in BOUNDS), "bound": part["bound"]} | part["causes"]
         what = {"prefill": "one prompt", "decode": "one step", "train": "one micro-batch", "denoise": "one pass"}[phase]
         lines += ["", f"{phase}   " + "   ".join(f"{label(k)} {human(part[k], k)}" for k in main)]
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
-        lines += [f"  {what:<24}{bound_text(spent)}", operators_text(part["operators"])]
+        lines += [f"  {what:<24}{bound_text(spent)}", busy_text(part) + operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
     if "service" in answer:
         lines += [

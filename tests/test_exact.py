@@ -34,6 +34,11 @@ CASES = {
         "objectives": {"ttft": "minimize", "usd_per_mtok": "minimize", "c_eq_flop": "maximize"},
         "lifecycle": {"pretrain_tok": {"solve": "balance"}, "balance": {"of": "flop", "max_ratio": 10}},
     },
+    "staged fleet under a power cap": {
+        "workload": {"use": "chat", "demand": {"life": [["0 month", "3e3 tok/s"], ["4 month", "4e4 tok/s"]], "fleet": "staged"}, "lifetime": "1 yr"},
+        "objectives": {"c_eq_flop": "maximize", "facility_power": "minimize", "usd_per_mtok": "minimize", "serve_load_frac": "maximize"},
+        "constraints": {"facility_power": "<= 400 kW"},
+    },
     "pools apart": {
         "serving": {"mode": "disaggregated"},
         "hardware": {"train": "h100_sxm_node", "prefill": "h100_sxm_node", "decode": "h200_sxm_node"},

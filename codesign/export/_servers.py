@@ -12,9 +12,14 @@ from codesign.export import _checks, _serving, hf
 from codesign.export._refusal import refuse
 from codesign.export._shell import Options, nodes_of, script
 from codesign.export._subject import Subject, subject
+from codesign.physics.layout import PLAIN
 from codesign.results import Run
 from codesign.study import Study
 
+PLANNED = {
+    "n_ffn": "attention and FFN on devices of their own", "overlap": "two batches in turn", "n_ffn_x": "dense FFNs cut along d_model",
+    "n_gather": "weights of dense FFNs gathered for prompts",
+}  # fmt: skip
 CHUNK_STEP = 64  # prefill chunks are whole cache pages: 64 tokens are a multiple of every engine's page here
 MODEL, DRAFT = "./model", "./draft"
 MULTI_TOKEN, HEAD = "MTP", "EAGLE3"  # how drafts are proposed: by the model's own modules, or by a head of one layer
@@ -85,6 +90,7 @@ def _server(s: Subject, who: str, role: str, fleet: dict[str, Any], config: dict
     refuse(who, [(f"context parallelism in serving ({role}: n_cp)", only(role, "n_cp"))] if fleet["n_cp"] > 1 else [])
     refuse(who, [(f"copies of experts inside one attention rank ({role}: n_edp)", only(role, "n_tp"))] if fleet["n_dp"] % copies else [])
     context = config["max_position_embeddings"]
+    refuse(who, [(f"{what} ({role}: {key})", only(role, key)) for key, what in PLANNED.items() if fleet.get(key, PLAIN[key]) != PLAIN[key]])
     return Server(
         role, fleet["n_tp"], fleet["n_dp"] // copies, fleet["n_pp"], fleet["n_etp"], fleet["n_ep"],
         n_servers=fleet["n_replicas"] * copies, n_idle_devices=fleet["n_idle_devices"], n_per_node=fleet["n_devices_per_node"],

@@ -21,7 +21,7 @@ def fleets(s: Subject) -> dict[str, Any]:
 
 def _fleet(s: Subject, role: str) -> dict[str, Any]:
     degrees, charged = s.degrees(role), s.count(f"{role}.n_devices")
-    per_replica = degrees["n_tp"] * degrees["n_cp"] * degrees["n_dp"] * degrees["n_pp"]
+    per_replica = int(s.layout(role).n_devices)
     n_replicas = s.count(f"{role}.n_replicas")
     where = place(s, role, charged)
     lifetime_s = s.setting.life.lifetime_s
@@ -70,7 +70,7 @@ def service_level(s: Subject) -> dict[str, Any]:
     tpot_low_s, tpot_high_s = s.within(decode, "decode", s.number("tpot_s"))
     busy = float(s.study.file.workload.utilisation or UTILISATION)
     return {
-        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * busy,
+        "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * traffic.stages.highest * busy,
         "busy_at_peak_frac": busy, "tpot_low_s": tpot_low_s, "tpot_high_s": tpot_high_s, "isl_tok": plain(traffic.isl_tok),
         "osl_tok": plain(traffic.osl_tok), "prefix_tok": plain(traffic.prefix_tok), "lifetime_s": setting.life.lifetime_s,
         "tpot_s": s.number("tpot_s"), "tpot_limit_s": plain(setting.max_tpot_s), "ttft_s": s.number("ttft_s"),

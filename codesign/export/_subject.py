@@ -12,7 +12,7 @@ from codesign import catalog, uncertainty
 from codesign import evaluate as pipeline
 from codesign.explain import explain_point
 from codesign.physics.hardware import Chip
-from codesign.physics.layout import Layout
+from codesign.physics.layout import DEGREES, PLAIN, Layout, layout_of_row
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases.train import Job
 from codesign.physics.precision import Precision
@@ -20,7 +20,6 @@ from codesign.results import Run
 from codesign.setting import Setting
 from codesign.spec.errors import UserError
 from codesign.study import Study
-from codesign.units.serve_unit import DEGREES
 from codesign.units.training import MORE
 
 HINT = "open the study.yaml of the run"
@@ -66,10 +65,10 @@ class Subject:
         return int(value)
 
     def degrees(self, unit: str) -> dict[str, int]:
-        return {name: self.count(f"{unit}.{name}") for name in DEGREES}
+        return {name: self.count(f"{unit}.{name}") for name in (*DEGREES, *PLAIN) if name in DEGREES or f"{unit}.{name}" in self.point}
 
     def layout(self, unit: str) -> Layout:
-        return Layout(*(np.float64(n) for n in self.degrees(unit).values()))
+        return layout_of_row(self.degrees(unit).get)
 
     def chip(self, role: str) -> Chip:
         return _first(self.designs.chips[role])

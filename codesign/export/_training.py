@@ -155,7 +155,7 @@ def _stage(s: Subject, batch: int) -> tuple[Layout, Job] | None:
     job = replace(job, micro_batch=np.float64(1.0))
     ranks = n_dp if batch % n_dp == 0 else gcd(n_dp, batch)
     degrees = (full.n_tp, full.n_cp, ranks, full.n_pp, full.n_etp, full.n_ep)
-    here = Layout(*(np.float64(v) for v in vars(make_layout(*degrees)).values()))
+    here = Layout(*(np.float64(v) for v in make_layout(*degrees).columns.values()))
     used = sum(train.memory_classes(s.train_scene, here, job).values())
     return (here, job) if bool(here.is_consistent) and used <= s.explained["capacity"]["train"] else None
 

@@ -12,10 +12,13 @@ class Arrays:
     """Base of every structure of arrays.  A size-1 field stands for all rows, so it is never copied per row."""
 
     def map(self, function) -> Any:
-        """The same structure with `function` applied to every array in it."""
+        """The same structure with `function` applied to every array in it; parts that are absent stay absent."""
         new = object.__new__(type(self))
         new.__dict__.update(
-            {name: value.map(function) if isinstance(value, Arrays) else function(value) for name, value in self.__dict__.items()}
+            {
+                name: value.map(function) if isinstance(value, Arrays) else None if value is None else function(value)
+                for name, value in self.__dict__.items()
+            }
         )
         return new
 

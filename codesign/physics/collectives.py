@@ -80,8 +80,7 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
     inside = members_inside(n, stride, chip)
     crossing = inside < n
     payload = n_tok * np.minimum(n_active, n) * d_model * bytes_per_element
-    hops = np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
-    near = payload * (inside - 1.0) / n * hops / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
+    near = payload * (inside - 1.0) / n * _hops(n, chip) / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
     far = payload * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
     if np.any(once_per_domain):
         sent = np.maximum(np.minimum(n_active, n), 1.0)
@@ -91,6 +90,28 @@ def expert_exchange(n_tok, n_active, d_model, bytes_per_element, n, chip: Chip, 
         near, far = np.where(once_per_domain, once_near, near), np.where(once_per_domain, once_far, far)
     latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s) * (n > 1)
     return _late(latency, n, crossing, chip), np.maximum(near, far)
+
+
+def group_exchange(n_bytes, n, chip: Chip):
+    """Sends from one group of devices to another, `n` devices in all, that lie side by side in the same domains.
+
+    t = a + max( b inside/n / (e link),  b (1 - inside/n) / (e NIC) ):  b bytes of the device that sends or receives most, to peers
+    that are spread evenly; efficiencies and fixed times are those of the expert exchange, whose messages these are.
+
+    Parameters: n_bytes [byte], n [-], broadcasting.  Returns (latency [s], transfer [s]).  Source: the M2N transfers of MegaScale-Infer
+    (arXiv 2504.02263 section 5); a group that fits one domain sends nothing over the NIC.
+    """
+    inside = members_inside(n, 1, chip)
+    crossing = inside < n
+    near = n_bytes * inside / n * _hops(n, chip) / (chip.scale_up.all_to_all * scale_up_bandwidth(inside, chip))
+    far = n_bytes * (n - inside) / n / (chip.scale_out.all_to_all * chip.scale_out.bytes_per_s)
+    latency = np.where(crossing, chip.scale_out.all_to_all_t0_s, chip.scale_up.all_to_all_t0_s)
+    return _late(latency, n, crossing, chip), np.maximum(near, far)
+
+
+def _hops(n, chip: Chip):
+    """Links that a message between two of n devices takes: a quarter of the side of a torus, one elsewhere."""
+    return np.where(np.isfinite(chip.torus_side), np.maximum(np.minimum(chip.torus_side, n) / 4.0, 1.0), 1.0)
 
 
 def _places(n_active, n):

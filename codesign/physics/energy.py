@@ -64,14 +64,14 @@ def in_joules(chip: Chip, fit: EnergyFit, far: bool = False) -> Chip:
 
 def by_part(near: Ledger, far: Ledger, fit: EnergyFit) -> dict[str, np.ndarray]:
     """Joules of one device by cause, from the ledgers of a phase on the two chips of `in_joules`."""
-    compute, memory, sent = (sum(getattr(op, f"{name}_s") for op in near.ops) for name in ("compute", "memory", "network"))
+    compute, memory, sent = (sum(getattr(op, f"{name}_s") for op in near.work) for name in ("compute", "memory", "network"))
     delivery = fit.on_chip_j_per_byte / (fit.on_chip_j_per_byte + fit.hbm_j_per_byte)
     return {
         "arithmetic": compute * fit.arithmetic_frac,
         "on_chip": compute * (1.0 - fit.arithmetic_frac) + memory * delivery,
         "hbm": memory * (1.0 - delivery),
         "scale_up": sent,
-        "scale_out": sum(op.network_s for op in far.ops),
+        "scale_out": sum(op.network_s for op in far.work),
     }
 
 

@@ -144,6 +144,7 @@ class Chip(Arrays):
     site_max_devices: np.ndarray | float = np.inf
     host_bytes_per_s: np.ndarray | float = np.inf  # from a device to its host's memory, one direction
     host_memory_bytes: np.ndarray | float = np.inf  # a device's share of it
+    copy_frac: np.ndarray | float = 0.0  # share of the processors that move messages while the others compute
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ class Ledger:
     slack_s: np.ndarray | float = 0.0  # time in which memory binds and arithmetic units wait: room for somebody else's FLOP
     ops: list[Op] = field(default_factory=list)
 
+    @property
+    def work(self) -> list[Op]:
+        """Operators of one step, each as one device of the attention finds it in the mean: what energy is counted from."""
+        return self.ops
+
     def kernel(self, name, rate: Rate, n_launches, flop, n_bytes, repeat=1.0) -> None:
         """Add `repeat` x [n_launches t0 + max(flop / rate, bytes / bandwidth)]; flop and bytes are of all n_launches together."""
         compute_s = flop / rate.flop_per_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codesign.physics import feed_forward
 from codesign.physics.layout import Layout
 from codesign.physics.operators import ACT_BYTES, Scene, attention_weights, index_key_bytes
 
@@ -40,7 +41,18 @@ def serving_weights(scene: Scene, layout: Layout):
     """Weight bytes on the fullest device: blocks and LM head at weight_bits, tables too."""
     dense, experts = block_params(scene, layout)
     share = stage_share(scene.census, layout)
-    return (share * (dense + experts)) * scene.weight_bytes + table_params(scene, layout) * scene.weight_bytes
+    together = (share * (dense + experts)) * scene.weight_bytes + table_params(scene, layout) * scene.weight_bytes
+    if layout.plan is None:
+        return together
+    return np.where(layout.plan.n_ffn > 0, np.maximum(*weights_apart(scene, layout)), together)
+
+
+def weights_apart(scene: Scene, layout: Layout):
+    """Weight bytes on an attention device and on an FFN device of its own."""
+    share = stage_share(scene.census, layout)
+    attention, ffn = feed_forward.dense_params_apart(scene, layout)
+    ffn = ffn + block_params(scene, layout)[1]
+    return (share * attention + table_params(scene, layout)) * scene.weight_bytes, share * ffn * scene.weight_bytes
 
 
 def kv_cache(scene: Scene, layout: Layout, n_seq, context_tok):
@@ -63,8 +75,33 @@ def serving_activations(scene: Scene, layout: Layout, n_tok):
     """Working bytes of a step of `n_tok` tokens of one rank: residual stream, widest FFN intermediate, fp32 logits of 256 rows."""
     ffn = scene.census.ffn
     widest = np.maximum(ffn.d_ff / layout.n_tp, ffn.n_active_experts * ffn.d_expert / layout.n_etp)
+    return _stream_bytes(scene, layout, n_tok, 3.0 * widest)
+
+
+def _stream_bytes(scene: Scene, layout: Layout, n_tok, more=0.0):
     logits = np.minimum(n_tok, 256.0) * scene.census.vocab / layout.n_tp * 4.0
-    return n_tok * ACT_BYTES * (4.0 * scene.census.d_model + 3.0 * widest) + logits
+    return n_tok * ACT_BYTES * (4.0 * scene.census.d_model + more) + logits
+
+
+def serving_classes(scene: Scene, layout: Layout, n_seq, held_tok, n_tok, holders) -> dict[str, np.ndarray]:
+    """Bytes per class on the fullest device: `n_seq` sequences of one rank that hold `held_tok` tokens of cache each, steps of `n_tok` tokens.
+
+    FFNs on devices of their own: of whichever side is fuller.  `holders`: devices that have the same tokens.
+    """
+    classes = {
+        "weights": serving_weights(scene, layout),
+        "kv": kv_cache(scene, layout, n_seq, held_tok),
+        "activations": serving_activations(scene, layout, n_tok),
+        "reserve": scene.chip.reserve_bytes,
+    }
+    if layout.plan is None:
+        return classes
+    weights, cache = weights_apart(scene, layout), (classes["kv"], 0.0)
+    working = _stream_bytes(scene, layout, n_tok), feed_forward.ffn_activations(scene, layout, n_tok, holders)
+    apart, fuller = layout.plan.n_ffn > 0, sum(x[0] for x in (weights, cache, working)) >= weights[1] + working[1]
+    classes["activations"] = classes["activations"] + feed_forward.gathered_bytes(scene, layout)
+    sides = {"weights": weights, "kv": cache, "activations": working}
+    return {k: np.where(apart, np.where(fuller, *sides[k]), v) if k in sides else v for k, v in classes.items()}
 
 
 def verdict(classes: dict[str, np.ndarray], capacity_bytes):

@@ -223,13 +223,14 @@ def elementwise(ledger: Ledger, scene: Scene, n_tok, share=1.0) -> None:
     ledger.kernel("norms and glue", scene.rates.elementwise, n, 0.0, n_bytes, repeat=scene.census.n_layers * share)
 
 
-def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0) -> None:
-    """TP all-reduce of the residual stream after every attention and every dense FFN (or MoE inside one TP group)."""
+def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0, n_elsewhere=0.0) -> None:
+    """TP all-reduce of the residual stream after every attention and every dense FFN (or MoE inside one TP group), less the
+    `n_elsewhere` layers whose FFN sends its results otherwise."""
     census = scene.census
     latency, transfer = collectives.all_reduce(n_tok * census.d_model * ACT_BYTES, layout.n_tp, scene.chip)
     local_moe = (layout.n_cp * layout.n_dp == 1) * census.ffn.n_moe_layers
     n = census.full.n_layers + census.window.n_layers + census.linear.n_layers + census.ffn.n_dense_layers + local_moe
-    ledger.network("TP all-reduce", latency, transfer, repeat=n * share)
+    ledger.network("TP all-reduce", latency, transfer, repeat=(n - n_elsewhere) * share)
 
 
 def expert_traffic(

@@ -81,6 +81,14 @@ function phasesOf(...details) {
   return [...new Map(rows.map(({unit, phase}) => [`${unit}/${phase}`, {unit, phase}])).values()];
 }
 
+/** Which devices or links work for how much of a step whose micro-batches overlap, and which of them it waits for. */
+function busyText({busy}) {
+  const shares = Object.entries(busy), [pace] = shares.reduce((a, b) => (b[1] > a[1] ? b : a));
+  const list = shares.map(([name, share]) => `${name} ${percent(share)}`).join(", ");
+  return `Micro-batches overlap: at work ${list} of the time, the pace is set by ${pace}; the rest is idle and paid for. Operators are those of all `
+    + "micro-batches, on the device that runs them.";
+}
+
 function phaseTime(detail, key) {
   const ops = ofPhase(detail.operators, key).sort((a, b) => b.time_s - a.time_s), [bound] = ofPhase(detail.bounds, key);
   const parts = causeParts(ops), total = sum(ops.map(op => op.time_s)), longest = ops.length ? ops[0].time_s : 1;
@@ -97,6 +105,7 @@ function phaseTime(detail, key) {
   return el("section", {class: "phase"},
     heading("h4", phaseName(key), bound && `${best} (lower ${lower}, upper ${upper})`),
     stackBar(parts, Math.max(total, bound ? bound.upper_s : 0) * 1.04, marks), legend(parts),
+    bound && bound.busy && el("p", {class: "fine", text: busyText(bound)}),
     el("div", {class: "ops"}, shown.map(line)),
     rest.length > 0 && el("p", {class: "fine", text:
       `${rest.length} smaller operators take ${show(sum(rest.map(op => op.time_s)), "s")} together.`}));

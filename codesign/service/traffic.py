@@ -13,6 +13,23 @@ RENTED_WHOLE = 144  # largest domain that is rented or bought as one: a rack; TP
 
 
 @dataclass(frozen=True)
+class Stages:
+    """Demand over the product's life in steps: share of the life and demand over its mean of each, whether the fleet follows them."""
+
+    share: tuple[float, ...] = (1.0,)
+    level: tuple[float, ...] = (1.0,)
+    follows: bool = False
+
+    @property
+    def highest(self) -> float:
+        """Demand of the largest stage over the mean."""
+        return max(self.level)
+
+
+CONSTANT = Stages()
+
+
+@dataclass(frozen=True)
 class Traffic(Arrays):
     """One class of requests.  Lengths are means [tok] with standard deviations over requests."""
 
@@ -33,6 +50,7 @@ class Traffic(Arrays):
     keep_in_hbm: np.ndarray | float = 0.0  # 1: at the rent of the device's own memory instead
     keep_bytes_per_s: np.ndarray | float = np.inf  # bandwidth between its place and a device
     keep_latency_s: np.ndarray | float = 0.0
+    stages: Stages = CONSTANT  # how the mean is spread over the life; `peak_to_mean` is that of a day
 
 
 def progress_tok(traffic: Traffic):
@@ -120,5 +138,21 @@ def charged_devices(n_replicas, n_devices, domain):
 
 
 def replicas(traffic: Traffic, tok_per_s):
-    """Replicas that carry the peak: ceil(demand peak_to_mean / capacity)."""
-    return np.ceil(traffic.demand_tok_per_s * traffic.peak_to_mean / tok_per_s)
+    """Replicas that carry the peak of the largest stage: ceil(demand x its level x peak_to_mean / capacity)."""
+    return np.ceil(traffic.demand_tok_per_s * traffic.stages.highest * traffic.peak_to_mean / tok_per_s)
+
+
+def over_life(traffic: Traffic, tok_per_s, of_replicas):
+    """Mean over the life of what so many replicas are: sum of share x f(replicas of the stage); f(largest) where the fleet stays as it is.
+
+    of_replicas: replicas of a stage -> its quantity, such as the devices charged.
+
+    >>> t = Traffic(*(np.float64(v) for v in (1000, 200, 0, 0, 0, 1, 1, 100, 1)), stages=Stages((0.75, 0.25), (0.5, 2.5), True))
+    >>> float(replicas(t, 50.0)), float(over_life(t, 50.0, lambda n: n))
+    (5.0, 2.0)
+    """
+    stages = traffic.stages
+    if not stages.follows:
+        return of_replicas(replicas(traffic, tok_per_s))
+    peak = traffic.demand_tok_per_s * traffic.peak_to_mean / tok_per_s
+    return sum(share * of_replicas(np.ceil(peak * level)) for share, level in zip(stages.share, stages.level, strict=True))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from codesign.spec.errors import Problem
-from codesign.spec.schema import Study
-from codesign.spec.units import dimension, is_quantity, quantity
+from codesign.spec.schema import Study, Workload
+from codesign.spec.units import dimension, is_quantity, quantity, show
 
 
 def check(study: Study) -> Iterator[Problem]:
@@ -96,15 +96,21 @@ def _workload(study: Study) -> Iterator[Problem]:
         yield Problem(("workload", "mix"), "the mix is empty", at_key=True)
     if workload.prefix is not None and workload.isl is not None and workload.prefix > workload.isl:
         yield Problem(("workload", "prefix"), "the prefix is part of isl and cannot be longer")
-    if workload.demand is not None and (not workload.demand or min(workload.demand) < 0 or sum(workload.demand) <= 0):
-        yield Problem(("workload", "demand"), "demand must be more than 0")
-    elif workload.demand is not None and len(workload.demand) > 1 and workload.peak_to_mean is not None:
-        yield Problem(
-            ("workload", "peak_to_mean"),
-            "a demand curve already says its peak",
-            "leave one of them out",
-            at_key=True,
-        )
+    if workload.demand is not None:
+        yield from _demand(workload)
+
+
+def _demand(workload: Workload) -> Iterator[Problem]:
+    demand = workload.demand
+    if demand.peak_to_mean is not None and workload.peak_to_mean is not None:
+        yield Problem(("workload", "peak_to_mean"), "a demand curve already says its peak", "leave one of them out", at_key=True)
+    last = demand.life[-1][0] if demand.life else 0.0
+    if last and workload.lifetime is None:
+        message = "stages of the demand need to know when the life ends"
+        yield Problem(("workload",), message, "add 'lifetime: 2 yr' to the workload", at_key=True)
+    elif last and last >= workload.lifetime:
+        text = f"a stage begins after {show(last / 86400, '')} days, but the life ends after {show(workload.lifetime / 86400, '')}"
+        yield Problem(("workload", "demand"), text, "leave it out, or lengthen 'lifetime'", at_key=True)
 
 
 def _lifecycle(study: Study) -> Iterator[Problem]:

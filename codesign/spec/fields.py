@@ -108,17 +108,20 @@ _DEGREE_SCHEMA = {
         {"type": "object", "properties": {"powers_of_two": {"type": "array"}}, "additionalProperties": False},
     ]
 }
+
+
+def _counts(value: Any) -> Any:
+    values = _candidates(value)
+    if min(values) < 1:
+        raise BadValue("expected whole numbers of at least 1", hint="1 is the ordinary form")
+    return values
+
+
+Counts = Annotated[tuple[int, ...], BeforeValidator(_counts), WithJsonSchema(_DEGREE_SCHEMA)]
 Degrees = Annotated[tuple[int, ...], BeforeValidator(_candidates), WithJsonSchema(_DEGREE_SCHEMA)]
 Recompute = Annotated[tuple[Literal["none", "selective", "full", "reversible"], ...], BeforeValidator(_names)]
+Overlap = Annotated[tuple[Literal["none", "two_batch"], ...], BeforeValidator(_names)]
 Offload = Annotated[tuple[Literal["none", "optimizer", "activations", "both"], ...], BeforeValidator(_names)]
-
-
-def _demand(value: Any) -> Any:
-    """Mean demand, or its curve over a day in equal slices."""
-    return tuple(quantity(item, "tok/s") for item in (value if isinstance(value, list) else [value]))
-
-
-Demand = Annotated[tuple[float, ...], BeforeValidator(_demand), WithJsonSchema({"type": ["string", "array"]})]
 
 
 _BOUND = re.compile(r"\s*(<=|>=)\s*(.*\S)\s*", re.S)

@@ -75,6 +75,30 @@ class Balance(Keys):
     """Largest phase over smallest phase, at most."""
 
 
+class RlReturns(Keys):
+    """A measured curve of pass rate against rollouts, R_0 + (A - R_0) / (1 + (mid / C)^B); ScaleRL's (arXiv 2510.13786) where a key is absent."""
+
+    start: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Pass rate before RL, R_0 (0.30: our estimate)."""
+    asymptote: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Pass rate that no amount of RL exceeds, A (0.61)."""
+    exponent: Annotated[Number, Field(gt=0)] | None = None
+    """Steepness B (1.92)."""
+    mid_rollouts: Annotated[Number, Field(gt=0)] | None = None
+    """Rollouts for half of the gain (1.3 million)."""
+    n_axis: Annotated[Number, Field(gt=0)] | None = None
+    """exp(q_reason) of the model on which the curve was measured, as `codesign evaluate --phase quality` prints q_reason (6.15e9)."""
+    n_reason: Annotated[Number, Field(gt=0)] | None = None
+    """Its `n_reason`: the equivalent size for reasoning (2.7e10, Llama 3.1 8B)."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> RlReturns:
+        low, high = self.start or 0.30, self.asymptote or 0.61
+        if low >= high:
+            raise BadValue(f"RL would lower the pass rate from {low:g} to {high:g}", hint="the asymptote must be above the start")
+        return self
+
+
 class RlJob(Keys):
     """How reinforcement learning generates and learns."""
 
@@ -90,6 +114,8 @@ class RlJob(Keys):
     """Rollouts per batch."""
     reuse: Annotated[Number, Field(ge=1)] | None = None
     """Optimizer passes over each rollout; 1 if absent."""
+    returns: RlReturns | None = None
+    """What rollouts return in pass rate (columns `rl_pass_frac`, `rl_gain_frac`); ScaleRL's curve if absent."""
     asynchronous: bool | None = None
     """Rollouts go on while the policy learns: no batch waits for its longest answer, but answers come from an older policy."""
 

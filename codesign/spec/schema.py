@@ -17,20 +17,17 @@ from pydantic import (
     model_validator,
 )
 
+from codesign.spec.demand import Demand
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
     Bounds,
     BytesPerSecond,
-    Degrees,
-    Demand,
     Divided,
     Integer,
     Keys,
     Kilograms,
     Number,
-    Offload,
     Overrides,
-    Recompute,
     Seconds,
     Share,
     Tokens,
@@ -38,6 +35,7 @@ from codesign.spec.fields import (
     UsdPerSecond,
     Watts,
 )
+from codesign.spec.layout_schema import Layout
 from codesign.spec.lifecycle_schema import Lifecycle
 from codesign.spec.reference_schema import References
 
@@ -123,54 +121,6 @@ class VariableDefinition(Keys):
         return value if isinstance(value, dict) else {"choices": value if isinstance(value, list) else [value]}
 
 
-class LayoutChoices(Keys):
-    """Candidates of one unit's layout; what is absent is enumerated by the tool."""
-
-    n_tp: Degrees | None = None
-    """Tensor-parallel degrees of attention."""
-    n_cp: Degrees | None = None
-    """Context-parallel degrees."""
-    n_dp: Degrees | None = None
-    """Data-parallel degrees inside one replica (data-parallel attention when serving)."""
-    n_pp: Degrees | None = None
-    """Pipeline stages."""
-    n_etp: Degrees | None = None
-    """Tensor-parallel degrees inside an expert."""
-    n_ep: Degrees | None = None
-    """Expert-parallel degrees."""
-    batch: Degrees | None = None
-    """Sequences in flight per attention rank (one of `n_dp`), all pipeline stages together."""
-    n_devices: Degrees | None = None
-    """Devices of a training job."""
-    micro_batch: Degrees | None = None
-    """Sequences per micro-batch of training."""
-    recompute: Recompute | None = None
-    """Activation recomputation in training: `none`, `selective`, `full`; `reversible` takes an architecture of reversible blocks."""
-    offload: Offload | None = None
-    """State of training kept in the host's memory: `none`, `optimizer`, `activations`, `both`."""
-    n_sites: Degrees | None = None
-    """Sites over which the data-parallel copies of training are spread (`network.site` joins them)."""
-    sync_every: Degrees | None = None
-    """Optimizer steps between exchanges of the sites: 1 is ordinary data parallelism, hundreds is DiLoCo."""
-    zero: Degrees | None = None
-    """ZeRO stages, 0 to 3."""
-
-
-class Layout(Keys):
-    """Candidate layouts by unit, where the tool's own enumeration is not wanted."""
-
-    train: LayoutChoices | None = None
-    """Pretraining."""
-    rl: LayoutChoices | None = None
-    """Reinforcement learning."""
-    serve: LayoutChoices | None = None
-    """Colocated serving."""
-    prefill: LayoutChoices | None = None
-    """Prefill pool."""
-    decode: LayoutChoices | None = None
-    """Decode pool."""
-
-
 class Slo(Keys):
     """Latency that users must be given."""
 
@@ -197,7 +147,7 @@ class Workload(Keys):
     mix: list[MixClass] | None = None
     """Several classes of requests instead of one workload."""
     demand: Demand | None = None
-    """Output tokens per second, averaged over time; a list is a curve over a day in equal slices."""
+    """Output tokens per second: a mean, a list for a day in equal slices, or `{life: [[0 month, 1e4 tok/s], ...]}`."""
     lifetime: Seconds | None = None
     """How long the model is served."""
     peak_to_mean: Annotated[Number, Field(ge=1)] | None = None
@@ -388,6 +338,7 @@ def json_schema() -> dict[str, Any]:
         "Budget": ["string"],
         "PretrainTokens": ["string", "number"],
         "RlTokens": ["string", "number"],
+        "Demand": ["string", "number", "array"],
     }.items():
         whole = schema["$defs"][section]
         schema["$defs"][section] = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from codesign.physics.layout import Layout, make_layout
+from codesign.physics.layout import PLAIN, Layout, make_layout, with_plan
 
 SERVE_DEGREES = {
     "n_tp": (1, 2, 4, 8, 16),
@@ -16,6 +16,11 @@ SERVE_DEGREES = {
     "n_pp": (1, 2, 4),
     "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),  # sequences per attention rank
 }
+MICRO_BATCHES = (
+    2,
+    3,
+    4,
+)  # between attention and FFN devices; MegaScale-Infer (arXiv 2504.02263 section 4.1) needs 3 or 4 where links are not fast
 TRAIN_DEGREES = {
     "n_tp": (1, 2, 4, 8),
     "n_cp": (1,),
@@ -45,22 +50,46 @@ def serving_grid(has_moe: bool, max_devices: int, choices: dict | None = None) -
     """Serving layouts of at most `max_devices` devices a replica.
 
     Dense: tp x cp x pp.  MoE: attention tp x dp ranks with the experts spread over the whole stage (ep = tp cp dp), and
-    the plain tensor-parallel form (etp = tp, ep = 1) for one rank.
+    the plain tensor-parallel form (etp = tp, ep = 1) for one rank.  FFNs on n_ffn devices of their own: experts spread over those, dense
+    FFNs cut in all of them.
     """
     degrees = SERVE_DEGREES | (choices or {})
+    plans = _plans(choices or {})
     max_devices = 10**6 if choices and {"n_dp", "n_tp"} <= set(choices) else max_devices  # layouts that the study names are all tried
-    rows = []
+    rows, extras = [], []
     given_ep, given_etp = degrees.get("n_ep"), degrees.get("n_etp")
-    for tp, cp, dp, pp in product(*(degrees[k] for k in ("n_tp", "n_cp", "n_dp", "n_pp"))):
-        stage = tp * cp * dp
-        if stage * pp > max_devices or (not has_moe and dp > 1):
+    for (tp, cp, dp, pp), plan in product(product(*(degrees[k] for k in ("n_tp", "n_cp", "n_dp", "n_pp"))), plans):
+        n_ffn, stage = plan["n_ffn"], tp * cp * dp
+        if (stage + n_ffn) * pp > max_devices or (not has_moe and dp > 1 and not n_ffn) or tp % plan["n_ffn_x"] or tp % plan["n_gather"]:
             continue
-        splits = {(1, 1)} if not has_moe else {(1, stage)} | ({(tp, 1)} if cp * dp == 1 else set())
+        held = n_ffn or stage
+        splits = {(held if n_ffn else 1, 1)} if not has_moe else {(1, held)} | ({(tp, 1)} if cp * dp == 1 and not n_ffn else set())
         if has_moe and (given_ep or given_etp):
-            pairs = product(given_etp or (1,), given_ep or (stage,))
-            splits = {(e, p) for e, p in pairs if stage % (e * p) == 0}
+            pairs = ((e, p) for e in given_etp or (1,) for p in given_ep or (n_ffn // e if n_ffn else stage,))
+            splits = {(e, p) for e, p in pairs if held % (e * p) == 0}
         rows += [(tp, cp, dp, pp, etp, ep) for etp, ep in sorted(splits)]
-    return Grid(_layout(rows), np.array(degrees["batch"], dtype=float))
+        extras += [plan] * len(splits)
+    layout = _layout(rows)
+    if any(k in (choices or {}) for k in PLAIN):
+        layout = with_plan(layout, {k: np.array([plan[k] for plan in extras], dtype=float) for k in PLAIN})
+        layout = replace(layout, n_edp=layout.n_ffn_stage / (layout.n_etp * layout.n_ep))
+    return Grid(layout, np.array(degrees["batch"], dtype=float))
+
+
+def _plans(choices: dict) -> list[dict[str, int]]:
+    """Plans that the study names, each once: what a plan does not read is at its plain value."""
+    given = PLAIN | {k: v for k, v in choices.items() if k in PLAIN}
+    found = {}
+    for values in product(*(v if isinstance(v, tuple) else (v,) for v in given.values())):
+        plan = dict(zip(PLAIN, values, strict=True))
+        if plan["n_ffn"] == 0:
+            plan["n_micro"] = 1
+            found[tuple(plan.values())] = plan
+            continue
+        for n_micro in choices.get("n_micro", MICRO_BATCHES):
+            apart = PLAIN | {"n_ffn": plan["n_ffn"], "n_micro": n_micro}
+            found[tuple(apart.values())] = apart
+    return list(found.values())
 
 
 def training_grid(has_moe: bool, max_devices: float, choices: dict | None = None) -> Grid:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.operators import Scene
 from codesign.physics.phases import decode, prefill
 from codesign.service import traffic as service
@@ -17,10 +18,9 @@ from codesign.units.reduce import nondominated_per_design
 from codesign.units.survivors import Survivors, cross, minimum_per_design
 
 CHUNK = 4096  # pairs timed at once: x 11 batch sizes = 45k rows; smaller chunks leave the second core waiting for the interpreter
-INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "tpot_s", "ttft_s",
-        "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
+INFO = ("step_s", "tok_per_s", "n_replicas", "n_devices", "memory_bytes", "usd_per_tok", "j_per_tok", "power_w", "held_tok_per_s",
+        "tpot_s", "ttft_s", "prefill_frac", "batch", "usd_in", "usd_out")  # fmt: skip
 BEST = ("tpot_s", "ttft_s", "usd_per_tok", "reference_usd_per_tok")
-DEGREES = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "n_edp")
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def colocated(
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= shared_pool(pre, rows, layout, lead, traffic)
         rows |= kept(rows, sc, layout, traffic.take(design))
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill", "decode"))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill", "decode"))
         parts.append((rows, design, layout))
-    return collect(parts, timer.pairs, n, need)
+    return collect(parts, timer, n, need)
 
 
 def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarray]:
@@ -119,9 +119,9 @@ def kept(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
 
 
 def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.ndarray]:
-    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand; then the cache is sent."""
+    """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand of the largest stage; then the cache is sent."""
     tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
-    busy = traffic.demand_tok_per_s * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
+    busy = traffic.demand_tok_per_s * traffic.stages.highest * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
     queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
     return {
         "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
@@ -145,10 +145,10 @@ def prefill_pool(
         rows |= timer.fleet(rows["prompts_per_s"] * traffic.osl_tok, sc, layout)
         rows |= prompt_pool(rows, sc, layout, traffic)
         rows |= kept(rows, sc, layout, traffic.take(design))
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("prefill",))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("prefill",))
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     quantities = dict.fromkeys((*(q for q in need.quantities if q != "tpot_s"), "ttft_s"))
-    return collect(parts, timer.pairs, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
+    return collect(parts, timer, n, Need(tuple(quantities), np.inf, need.max_ttft_s))
 
 
 def decode_pool(
@@ -160,13 +160,13 @@ def decode_pool(
         rows = timer.decode(design, pair, sc, layout, lead)
         rows |= timer.fleet(rows["tok_per_s"], sc, layout)
         rows |= answer_pool(rows, layout, lead)
-        rows |= timer.joules(design, layout, lead, rows["n_devices"], ("decode",))
+        rows |= timer.joules(design, layout, lead, rows["held_devices"], ("decode",))
         parts.append((rows, design, layout))
     quantities = tuple(dict.fromkeys((*need.quantities, "tpot_s")))
-    return collect(parts, timer.pairs, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
+    return collect(parts, timer, n, Need(quantities, need.max_tpot_s, need.max_ttft_s))
 
 
-def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
+def collect(parts, timer: Timer, n_designs: int, need: Need) -> Survivors:
     """Rows that fit and meet the ceilings, reduced per design; minima over what fits tell why a design has none."""
     kept, designs = [], []
     best = {key: np.full(n_designs, np.inf) for key in BEST}
@@ -186,29 +186,29 @@ def collect(parts, pairs, n_designs: int, need: Need) -> Survivors:
         keep = nondominated_per_design(design[col], [full[q][lead, col] for q in need.quantities])
         col, lead = col[keep], lead[keep]
         found = {k: full[k][lead, col] for k in (*INFO, *(k for k in full if k.startswith("energy_")))}
-        found |= {k: np.broadcast_to(getattr(layout, k), design.shape)[col] for k in DEGREES}
+        found |= {k: np.broadcast_to(v, design.shape)[col] for k, v in layout.columns.items()}
         kept.append(found)
         designs.append(design[col])
     if not kept:
-        empty = {k: np.zeros(0) for k in (*INFO, *DEGREES)}
-        return Survivors(np.zeros(0, dtype=int), empty, n_designs, best, pairs.n_candidates, 0, 0)
+        empty = {k: np.zeros(0) for k in (*INFO, *timer.grid.layout.columns)}
+        return Survivors(np.zeros(0, dtype=int), empty, n_designs, best, timer.pairs.n_candidates, 0, 0)
     design = np.concatenate(designs)
     columns = {k: np.concatenate([part[k] for part in kept]) for k in kept[0]}
     keep = nondominated_per_design(design, [columns[q] for q in need.quantities])  # designs may span chunks
     columns = {k: v[keep] for k, v in columns.items()}
-    return Survivors(design[keep], columns, n_designs, best, pairs.n_candidates, n_timed, n_feasible)
+    return Survivors(design[keep], columns, n_designs, best, timer.pairs.n_candidates, n_timed, n_feasible)
 
 
 def join_pools(prompts: Survivors, answers: Survivors, need: Need) -> Survivors:
     """Combinations of a prefill and a decode pool: USD and J add, TTFT adds the wait, TPOT is decode's."""
     design, a, b = cross(prompts, answers)
     p, d = prompts.columns, answers.columns
-    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "ttft_s", "n_devices", "usd_in", "usd_out")}
+    joined = {k: p[k][a] + d[k][b] for k in ("usd_per_tok", "j_per_tok", "power_w", "ttft_s", "n_devices", "usd_in", "usd_out")}
     joined |= {k: p[k][a] + d[k][b] for k in p if k.startswith("energy_")}
-    joined |= {"tpot_s": d["tpot_s"][b], "step_s": d["step_s"][b], "tok_per_s": d["tok_per_s"][b]}
+    joined |= {k: d[k][b] for k in ("tpot_s", "step_s", "tok_per_s", "held_tok_per_s")}
     joined["prefill_frac"] = p["usd_per_tok"][a] / joined["usd_per_tok"]
     for name, columns, rows in (("prefill", p, a), ("decode", d, b)):
-        for key in ("n_replicas", "n_devices", "memory_bytes", "batch", *DEGREES):
+        for key in ("n_replicas", "n_devices", "memory_bytes", "batch", *DEGREES, *(k for k in PLAIN if k in columns)):
             joined[f"{name}.{key}"] = columns[key][rows]
     ok = np.flatnonzero(joined["ttft_s"] <= need.max_ttft_s)
     keep = ok[nondominated_per_design(design[ok], [joined[q][ok] for q in need.quantities])]

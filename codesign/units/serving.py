@@ -73,7 +73,7 @@ def decode_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | No
     if not scene.has_moe():
         return None
     layout = grid.layout
-    ranks = layout.n_dp / (layout.n_edp * layout.n_pp)
+    ranks = layout.n_dp / (layout.n_edp * layout.n_pp * layout.n_pieces)
     tokens = np.maximum(grid.leading[:, None] * ranks, 1.0) * traffic.q_tok
     return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + ranks)
 
@@ -84,7 +84,7 @@ def prefill_table(scene: Scene, grid: Grid, traffic: Traffic) -> ExpertTable | N
         return None
     layout = grid.layout
     tokens = np.broadcast_to(prefill.group_tokens(layout, prompt_of(traffic)), (1, layout.n_tp.size))
-    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + layout.n_dp / layout.n_edp)
+    return ExpertTable(scene, layout, tokens, layout.n_ep * 1e6 + layout.n_dp / (layout.n_edp * layout.n_pieces))
 
 
 def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touched, pre=None) -> dict[str, np.ndarray]:
@@ -197,14 +197,25 @@ def kept_prefix(scene: Scene, layout: Layout, traffic: Traffic):
 
 
 def fleet(traffic: Traffic, replica_tok_per_s, n_devices, scene: Scene) -> dict[str, np.ndarray]:
-    """Whole replicas for the peak, devices charged, USD and J per mean output token (of the base vocabulary)."""
+    """Whole replicas and devices charged for the peak of the largest stage; devices and capacity held on average over the life; W, USD and
+    J per mean output token (of the base vocabulary)."""
     chip = scene.chip
-    n_replicas = service.replicas(traffic, replica_tok_per_s / scene.tok_per_text)
-    charged = service.charged_devices(n_replicas, n_devices, chip.scale_up_size)
+    capacity = replica_tok_per_s / scene.tok_per_text
+    n_replicas = service.replicas(traffic, capacity)
+
+    def charged(replicas):
+        return service.charged_devices(replicas, n_devices, chip.scale_up_size)
+
+    largest = charged(n_replicas)
+    follows = traffic.stages.follows
+    held, held_replicas = (service.over_life(traffic, capacity, f) for f in (charged, np.asarray)) if follows else (largest, n_replicas)
     return {
         "n_replicas": n_replicas,
-        "n_devices": charged,
-        "usd_per_tok": charged * chip.usd_per_s / traffic.demand_tok_per_s,
-        "reference_usd_per_tok": charged * chip.reference_usd_per_s / traffic.demand_tok_per_s,
-        "j_per_tok": charged * chip.all_in_w / traffic.demand_tok_per_s,
+        "n_devices": largest,
+        "held_devices": held,
+        "held_tok_per_s": held_replicas * capacity,
+        "usd_per_tok": held * chip.usd_per_s / traffic.demand_tok_per_s,
+        "reference_usd_per_tok": held * chip.reference_usd_per_s / traffic.demand_tok_per_s,
+        "power_w": largest * chip.all_in_w,
+        "j_per_tok": held * chip.all_in_w / traffic.demand_tok_per_s,
     }

@@ -41,7 +41,7 @@ def training_unit(
     rows = {k: v[keep] for k, v in rows.items()}
     pair = rows.pop("pair")
     layout = with_devices(grid.layout.take(pair), rows["n_devices"])
-    rows |= {k: np.broadcast_to(v, pair.shape) for k, v in vars(layout).items()}
+    rows |= {k: np.broadcast_to(v, pair.shape) for k, v in layout.columns.items()}
     rows |= {k: v[pair] for k, v in grid.extras.items()}
     return Survivors(design[keep], rows, n, {"device_s_per_tok": best}, *counts)
 

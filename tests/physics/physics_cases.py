@@ -65,7 +65,7 @@ def changed(record: Arrays, **changes):
 
 
 def layout_of(**degrees) -> Layout:
-    return Layout(*(np.float64(v) for v in vars(make_layout(**degrees)).values()))
+    return Layout(*(np.float64(v) for v in make_layout(**degrees).columns.values()))
 
 
 def plain(record: Arrays) -> Record:

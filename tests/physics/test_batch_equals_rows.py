@@ -55,7 +55,7 @@ def batch(family: str, seed: int = 0):
     chips = [chip_of(str(rng.choice(CHIPS)), "vllm") for _ in names]
     precision = Precision(*(rng.choice([8.0, 16.0], N) for _ in range(3)))
     layouts = [random_layout(rng, census(fill(g))) for g in given]
-    layout = Layout(*(np.array([getattr(lay, f) for lay in layouts]) for f in vars(layouts[0])))
+    layout = Layout(*(np.array([getattr(lay, f) for lay in layouts]) for f in layouts[0].columns))
     return columns, stack(chips), precision, layout, rng.integers(1, 3000, N).astype(float), rng.integers(10, 100_000, N).astype(float)
 
 

@@ -91,13 +91,29 @@ def test_a_search_straight_into_a_journal_resumes_from_it(tmp_path):
         assert len(sent["constraints"]) == len(both.constraint_names)
 
 
-def _worker(url, seed):
-    joint.run(Toy(SMALL), Settings("ga", trials=80, seed=seed, batch=20), Hooks(storage=url))
+class MeetingToy(Toy):
+    """Holds its first batch until every worker has asked for one: a fast worker must not finish the study alone."""
+
+    def __init__(self, space, barrier):
+        super().__init__(space)
+        self.barrier = barrier
+
+    def evaluate(self, index):
+        if self.barrier is not None:
+            self.barrier.wait(timeout=60)
+            self.barrier = None
+        return super().evaluate(index)
+
+
+def _worker(url, seed, barrier):
+    joint.run(MeetingToy(SMALL, barrier), Settings("ga", trials=80, seed=seed, batch=20), Hooks(storage=url))
 
 
 def test_two_processes_share_a_study(tmp_path):
     url = f"journal:{tmp_path / 'study.log'}"
-    workers = [multiprocessing.get_context("spawn").Process(target=_worker, args=(url, seed)) for seed in (1, 2)]
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(2)
+    workers = [spawn.Process(target=_worker, args=(url, seed, barrier)) for seed in (1, 2)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -166,7 +166,7 @@ def test_scenario_then_options(path):
         "big",
     )
     assert study.space["architecture.n_layers"].choices == [61]
-    assert study.workload.use == "chat" and study.workload.demand == (5e6,) and study.workload.isl == 8000
+    assert study.workload.use == "chat" and study.workload.demand.tok_per_s == 5e6 and study.workload.isl == 8000
     assert study.search.trials == 500 and study.slo.tpot == 0.005 and "tpot" in study.objectives
 
 

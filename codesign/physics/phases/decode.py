@@ -9,6 +9,8 @@ import numpy as np
 from codesign.physics import memory, operators
 from codesign.physics.arrays import Arrays
 from codesign.physics.experts import touched_fullest, touched_mean
+from codesign.physics.feed_forward import dense_params_apart, feed_forward
+from codesign.physics.interleave import Parts, interleaved
 from codesign.physics.kernels import Ledger
 from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene
@@ -34,8 +36,8 @@ def micro_batch(batch, layout: Layout):
 
 
 def group_tokens(load: Load, layout: Layout):
-    """Tokens per step of one whole expert group: batch q / (n_edp n_pp), at least one sequence."""
-    return np.maximum(load.batch / (layout.n_edp * layout.n_pp), 1.0) * load.q_tok
+    """Tokens per step (or micro-batch of it) of one whole expert group: batch q / (n_edp n_pp), at least one sequence."""
+    return np.maximum(load.batch / (layout.n_edp * layout.n_pp * layout.n_pieces), 1.0) * load.q_tok
 
 
 def fullest_experts(scene: Scene, layout: Layout, load: Load):
@@ -50,8 +52,11 @@ def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False
     """Serial time of one step through the whole model: T = sum over operators of t0 + max(compute, memory), + network.
 
     Shapes: scene (A, 1) or (N,), layout and load (1, L) or (N,); `touched` from `fullest_experts`.  Returns a ledger whose
-    `time_s` [s] is the step.  Assumes CUDA graphs (launch cost inside t0) and no overlap of compute with communication.
+    `time_s` [s] is the step.  Assumes CUDA graphs (launch cost inside t0) and no overlap of compute with communication unless the
+    layout has a plan.
     """
+    if layout.plan is not None:
+        return _in_pieces(scene, layout, load, touched, detail)
     ledger = Ledger(detail)
     n_seq = micro_batch(load.batch, layout)
     n_tok = n_seq * load.q_tok
@@ -75,13 +80,36 @@ def step(scene: Scene, layout: Layout, load: Load, touched, detail: bool = False
     return ledger
 
 
+def _in_pieces(scene: Scene, layout: Layout, load: Load, touched, detail: bool) -> Ledger:
+    """One step under a plan (`physics.interleave`): the same operators, for one of `n_pieces` micro-batches, by the station they run on."""
+    parts = Parts(detail)
+    in_hand = micro_batch(load.batch, layout)
+    n_seq = np.ceil(in_hand / layout.n_pieces)
+    n_tok, holders = n_seq * load.q_tok, layout.n_tp * layout.n_cp
+    pace = layout.n_pp * memory.stage_share(scene.census, layout)
+    for _, mixer, cached in scene.mixers():
+        operators.projections(parts.attention, scene, layout, mixer, n_tok, pace)
+        operators.decode_attention(parts.attention, scene, layout, mixer, cached, n_seq, load.context_tok, load.q_tok, pace)
+    feed_forward(parts, scene, layout, n_tok, group_tokens(load, layout), touched, pace, holders)
+    operators.elementwise(parts.attention, scene, n_tok, pace)
+    operators.lm_head(parts.attention, scene, layout, n_tok)
+    operators.pipeline_hops(parts.attention, scene, layout, n_tok)
+    parts.once.fixed("scheduler", scene.chip.step_overhead_s + scene.chip.sequence_overhead_s * in_hand)
+    return interleaved(parts, layout)
+
+
 def weights_read(scene: Scene, layout: Layout, touched):
-    """Weight bytes that one device reads per step, over its stage: all dense weights, `touched` experts, the LM head."""
+    """Weight bytes that one device reads per step, over its stage: all dense weights, `touched` experts, the LM head; once for every
+    micro-batch.  FFNs on devices of their own: on the side that reads more."""
     dense, _ = memory.block_params(scene, layout)
     ffn = scene.census.ffn
     experts = ffn.n_moe_layers * touched * ffn.expert_params / layout.n_etp
-    share = memory.stage_share(scene.census, layout)
-    return (share * (dense + experts) + scene.census.head_params / layout.n_tp) * scene.weight_bytes
+    share, head = memory.stage_share(scene.census, layout), scene.census.head_params / layout.n_tp
+    params = share * (dense + experts) + head
+    if layout.plan is not None:
+        attention, common = dense_params_apart(scene, layout)
+        params = np.where(layout.plan.n_ffn > 0, np.maximum(share * attention + head, share * (common + experts)), params)
+    return params * scene.weight_bytes * layout.n_pieces
 
 
 def mean_experts(scene: Scene, layout: Layout, load: Load):
@@ -97,9 +125,4 @@ def memory_classes(scene: Scene, layout: Layout, load: Load, held_tok, chunk_tok
     """
     n_seq = sequences_per_rank(load.batch, layout)
     n_tok = np.maximum(micro_batch(load.batch, layout) * load.q_tok, chunk_tok)
-    return {
-        "weights": memory.serving_weights(scene, layout),
-        "kv": memory.kv_cache(scene, layout, n_seq, held_tok),
-        "activations": memory.serving_activations(scene, layout, n_tok),
-        "reserve": scene.chip.reserve_bytes,
-    }
+    return memory.serving_classes(scene, layout, n_seq, held_tok, n_tok, layout.n_tp * layout.n_cp)

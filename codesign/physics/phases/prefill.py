@@ -9,6 +9,8 @@ import numpy as np
 from codesign.physics import memory, operators
 from codesign.physics.arrays import Arrays
 from codesign.physics.experts import touched_fullest
+from codesign.physics.feed_forward import feed_forward
+from codesign.physics.interleave import Parts, interleaved
 from codesign.physics.kernels import Ledger
 from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene
@@ -42,8 +44,8 @@ def fullest_experts(scene: Scene, layout: Layout, prompt: Prompt):
 
 
 def group_tokens(layout: Layout, prompt: Prompt):
-    """Tokens of one chunk in one expert group: every attention rank works on a prompt of its own."""
-    return prompt.new_tok / prompt.n_chunks * layout.n_dp / layout.n_edp
+    """Tokens of one chunk (or piece of it) in one expert group: every attention rank works on a prompt of its own."""
+    return prompt.new_tok / prompt.n_chunks * layout.n_dp / (layout.n_edp * layout.n_pieces)
 
 
 def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool = False) -> Ledger:
@@ -52,6 +54,8 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
     T = n_chunks (GEMMs, experts, exchange of one chunk) + causal attention over S(S+1)/2 - p(p+1)/2 pairs + LM head at
     the last position.  MLA runs unabsorbed.
     """
+    if layout.plan is not None:
+        return _in_pieces(scene, layout, prompt, touched, detail)
     ledger = Ledger(detail)
     chunks = prompt.n_chunks
     n_tok = prompt.new_tok / chunks / layout.n_cp
@@ -75,6 +79,25 @@ def forward(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool 
     operators.pipeline_hops(ledger, scene, layout, n_tok, repeat=chunks)
     ledger.fixed("scheduler", scene.chip.step_overhead_s * chunks)
     return ledger
+
+
+def _in_pieces(scene: Scene, layout: Layout, prompt: Prompt, touched, detail: bool) -> Ledger:
+    """One prompt under a plan (`physics.interleave`): every chunk is cut in `n_pieces`, whose operators run on the stations of the plan."""
+    parts, chunks, m = Parts(detail), prompt.n_chunks, layout.n_pieces
+    n_tok = prompt.new_tok / chunks / layout.n_cp / m
+    pace = layout.n_pp * memory.stage_share(scene.census, layout)
+    share = chunks * pace
+    for _, mixer, cached in scene.mixers():
+        operators.projections(parts.attention, scene, layout, mixer, n_tok, share)
+        args = (mixer, cached, 1.0 / m, prompt.new_tok, prompt.prefix_tok)
+        operators.prefill_attention(parts.attention, scene, layout, *args, share=pace, n_launches=chunks)
+    feed_forward(parts, scene, layout, n_tok, group_tokens(layout, prompt), touched, share, layout.n_tp, gathers=True)
+    operators.elementwise(parts.attention, scene, n_tok, share)
+    operators.context_exchange(parts.attention, scene, layout, prompt.seen_tok / m, share)
+    operators.pipeline_hops(parts.attention, scene, layout, n_tok, repeat=chunks)
+    operators.lm_head(parts.once, scene, layout, 1.0)
+    parts.once.fixed("scheduler", scene.chip.step_overhead_s * chunks)
+    return interleaved(parts, layout, scene.chip.copy_frac)
 
 
 def ttft(forward_s, layout: Layout, prompt: Prompt):
@@ -110,11 +133,5 @@ def flop(scene: Scene, prompt: Prompt):
 
 def memory_classes(scene: Scene, layout: Layout, prompt: Prompt, n_seq=1.0) -> dict[str, np.ndarray]:
     """Bytes per class on the fullest device with `n_seq` prompts per attention rank in flight."""
-    held = prompt.new_tok + prompt.prefix_tok
-    chunk = prompt.new_tok / prompt.n_chunks / layout.n_cp
-    return {
-        "weights": memory.serving_weights(scene, layout),
-        "kv": memory.kv_cache(scene, layout, n_seq, held),
-        "activations": memory.serving_activations(scene, layout, chunk),
-        "reserve": scene.chip.reserve_bytes,
-    }
+    held, chunk = prompt.new_tok + prompt.prefix_tok, prompt.new_tok / prompt.n_chunks / layout.n_cp
+    return memory.serving_classes(scene, layout, n_seq, held, chunk, layout.n_tp)
