@@ -52,7 +52,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers; more: references
     beside the study's own."""
     manifest, front = run.manifest, run.front
-    n_samples = quick_samples(len(front)) if len(front) else 0
+    n_samples = quick_samples(study, len(front))
     decision = decide(study, run, n_samples) if n_samples else {}
     chosen = decision.get("picks") or picks(front, run.objectives)
     if decision:
@@ -78,7 +78,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
         "exports": list(exports), "level": study.file.uncertainty.level,
-        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision},
+        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision} | {"wanted": study.file.uncertainty.samples},
         "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
 

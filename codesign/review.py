@@ -66,7 +66,7 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
     from codesign.results import load_results
 
     result = load_results(path)
-    answer = of(tables.study_of(result), result, samples, seed)
+    answer = of(tables.study_of(result), result, samples, seed, anew=True)
     lines = {
         p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
         for p in answer["picks"]
