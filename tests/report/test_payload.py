@@ -41,7 +41,9 @@ def test_every_design_of_a_small_front_has_its_details(run):
 def test_confidence_is_that_of_decide(run):
     data, study = page(run), open_study(run.path / "study.yaml")
     told = decide(study, run)  # as the command does
-    assert [(pick["name"], pick["id"], pick["p_front"]) for pick in data["picks"]] == [(p["name"], p["id"], p["p_front"]) for p in told["picks"]]
+    assert [(pick["name"], pick["id"], pick["p_front"]) for pick in data["picks"]] == [
+        (p["name"], p["id"], p["p_front"]) for p in told["picks"]
+    ]
     assert data["decision"]["samples"] == quick_samples(study, len(run.front)) == data["decision"]["wanted"] == told["samples"]
     shares = dict(zip(data["rows"]["id"], data["rows"]["p_front"], strict=True))
     assert all(shares[point["id"]] == pytest.approx(point["p_front"]) for point in told["points"])
