@@ -113,9 +113,7 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
                 yield ("space", name), "hardware", str(choice)
     for name in file.prices:
         yield ("prices", name), "hardware", name
-    for i, reference in enumerate(file.references):
-        if reference.model is not None:
-            yield ("references", i), "models", reference.model
+    yield from ((("references", i), "models", known.model) for i, known in enumerate(file.references) if known.model is not None)
 
 
 def _columns(file: StudyFile) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from codesign.lifecycle.vocabulary import tok_per_base_tok
 from codesign.results import Run
 from codesign.spec import Reference, read_references
 from codesign.spec.errors import SpecError, UserError
+from codesign.study import open_study
 
 SHIPPED = rows.shipped("inference")
 
@@ -148,6 +149,18 @@ def test_the_study_names_references(tmp_path, small):
         with pytest.raises(SpecError, match=said):
             studies.study(tmp_path, {"references": wrong})
     assert [r.measured for r in read_references(["a.csv#b"])] == ["a.csv#b"]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_has_a_place_for_known_models(path):
+    """A point, or the reason why there is none; what is said to be feasible keeps the limits of the study."""
+    study = open_study(path)
+    for name in ("deepseek-v3", "llama-3.1-8b"):
+        one = references._model(study, Reference(model=name))
+        assert bool(one["points"]) == (one["point"] is not None) and (one["feasible"] or one["reasons"])
+        if one["feasible"]:
+            assert all(limit.violation(one["point"][limit.column]) <= 0 for limit in study.setting.limits)
+            assert one["point"]["tpot_s"] <= study.setting.max_tpot_s and one["point"]["ttft_s"] <= study.setting.max_ttft_s
 
 
 def test_a_file_that_was_moved_is_a_remark(small):
