@@ -168,7 +168,7 @@ def front(path: str, by: str | None, condition: str | None, more: str | None, co
         click.echo(note, err=True)
 
 
-for command in (review.show, review.sensitivity, review.decide):
+for command in (review.show, review.sensitivity, review.decide, review.place):
     main.add_command(command)
 
 
@@ -204,17 +204,25 @@ def hypervolume(path: str, reference: str, as_json: bool) -> None:
 @main.command()
 @click.argument("path", metavar="RUN")
 @click.option("-o", "target", metavar="FILE", help="Where to write it (default: report.html of the run).")
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="REFERENCE",
+    help="A known model or deployment to draw beside the front; repeatable.",
+)
 @guarded
-def report(path: str, target: str | None) -> None:
+def report(path: str, target: str | None, references: tuple[str, ...]) -> None:
     """Write the report again: one HTML file that works offline."""
     from codesign import export as room
     from codesign import payload, tables
     from codesign.report import html
     from codesign.results import load_results
+    from codesign.spec import read_references
 
     result = load_results(path)
-    file = html.write(payload.report_payload(tables.study_of(result), result, room.targets()), target or result.path / "report.html")
-    click.echo(file)
+    data = payload.report_payload(tables.study_of(result), result, room.targets(), read_references(list(references)))
+    click.echo(html.write(data, target or result.path / "report.html"))
 
 
 @main.command()

@@ -11,6 +11,7 @@ import numpy as np
 from codesign import robustness
 from codesign.assumptions import Source
 from codesign.picks import gives_up, neighbours, picks, rule_of
+from codesign.rechoose import rechoose
 from codesign.results import Run
 from codesign.robustness import Sampled, Sweep
 from codesign.spec.errors import UserError
@@ -30,8 +31,8 @@ PROXY_SHARE, LADDER_SHARE = (
 N_FINALISTS = 4  # designs that a round of measurements compares
 
 
-def decide(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) -> dict[str, Any]:
-    """Picks, points, sources and measurements as plain JSON types."""
+def decide(study: Study, run: Run, n_samples: int | None = None, seed: int = 0, anew: bool = False) -> dict[str, Any]:
+    """Picks, points, sources and measurements as plain JSON types; `anew`: and the best designs with layouts chosen again in each draw."""
     if run.front.empty:
         raise UserError(
             f"{run.path}: nothing on the front, so there is nothing to decide",
@@ -45,6 +46,7 @@ def decide(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) 
     return {
         "run": str(run.path), "samples": sampled.n, "seed": seed, "points_scored": sampled.values.shape[0] * sampled.values.shape[1],
         "picks": [_pick(run, sampled, front, regret, swept, pick) for pick in chosen],
+        "anew": _anew(study, run, sampled, front, seed, chosen) if anew else None,
         "measurements": _measurements(run, sampled, front),
         "points": _points(run, sampled, front, regret),
         "sources": [{"name": s.name, "kind": s.kind, "sigma": s.width, "basis": s.basis} for s in sampled.sources],
@@ -61,8 +63,8 @@ class Quick:
 
 def quick(study: Study, run: Run) -> Quick | None:
     """The check at the end of a run, a fraction of a second; None for a front of thousands, where `codesign decide` takes its time."""
-    n = robustness.quick_samples(len(run.front))
-    if run.front.empty or not n:
+    n = robustness.quick_samples(study, len(run.front))
+    if not n:
         return None
     sampled = robustness.sample(study, run, n)
     share = robustness.on_front(sampled.values, sampled.holds).mean(axis=0)
@@ -91,6 +93,18 @@ def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swe
         "regret": _regret(run, regret[row], sampled), "predicted": {n: float(run.front[n].iloc[row]) for n in run.objectives},
         "debiased": _debiased(run, row, optimism, sampled), "flips": [_flip(run, sampled, f) for f in changes[:MAX_FLIPS]],
     }  # fmt: skip
+
+
+def _anew(study: Study, run: Run, sampled: Sampled, front: np.ndarray, seed: int, chosen: list[dict[str, Any]]) -> dict[str, Any]:
+    """The designs of the picks and the next best, with layouts chosen again in each draw."""
+    ids = run.front["id"].to_numpy()
+    found = rechoose(study, run, sampled, front, seed, tuple(int(np.flatnonzero(ids == pick["id"])[0]) for pick in chosen))
+    rows = [{
+        "id": int(ids[row]), "p_front": found.p_front[i].tolist(), "p_holds": found.p_holds[i].tolist(),
+        "p_better": float(found.p_better[i]) if np.isfinite(found.p_better[i]) else None,
+        "regret": _regret(run, found.regret[i], sampled), "regret_left": _regret(run, found.left[i], sampled),
+    } for i, row in enumerate(found.rows)]  # fmt: skip
+    return {"samples": found.n_samples, "layouts": found.n_candidates, "designs": rows}
 
 
 def _debiased(run: Run, row: int, optimism: np.ndarray, sampled: Sampled) -> dict[str, float]:

@@ -88,7 +88,26 @@ def decide_text(answer: Mapping[str, Any], lines: Mapping[int, str]) -> str:
         headers = {"what": "measurement", "removes": "regret removed", "usd": "cost", "per": "per 1000 USD"}
         found = table(rows, ["what", "learns", "removes", "usd", "per"], headers)
         blocks.append("worth knowing before the knee is chosen: most regret removed per USD first, what has no price last\n" + found)
+    blocks += [_anew_block(answer["anew"])] if answer["anew"] else []
     return "\n\n".join(blocks)
+
+
+def _anew_block(anew: Mapping[str, Any]) -> str:
+    """The best designs if their layouts may still change: on the front, within limits, and what no other layout would save."""
+    rows = []
+    for d in anew["designs"]:
+        both = [(c, d["regret"][c], d["regret_left"][c]) for c in d["regret"] if d["regret"][c] is not None]
+        rows.append({"id": f"#{d['id']}", "front": _changes(*d["p_front"]), "limits": _changes(*d["p_holds"]),
+                     "better": "-" if d["p_better"] is None else f"{d['p_better']:.0%}",
+                     "regret": ", ".join(f"{_named(c)} {_changes(a, b)}" for c, a, b in both)})  # fmt: skip
+    headers = {"id": "design", "front": "on the front", "limits": "within limits", "better": "another layout is better", "regret": "regret"}
+    head = (f"with layouts chosen again in each of {anew['samples']:,} samples: {anew['layouts']:,} layouts of the {len(rows)} best designs "
+            "(as laid out -> laid out again; regret against both)")  # fmt: skip
+    return head + "\n" + table(rows, list(headers), headers)
+
+
+def _changes(before: float, after: float) -> str:
+    return f"{before:.0%} -> {after:.0%}"
 
 
 def _pick_block(pick: Mapping[str, Any], lines: Mapping[int, str]) -> str:

@@ -16,8 +16,11 @@ from codesign.meanings import LAYOUT, is_read
 from codesign.objectives import COLUMNS
 from codesign.picks import picks, value_of_codesign
 from codesign.problem import TIER
+from codesign.reference_text import page_rows
+from codesign.references import references_of
 from codesign.results import Run
 from codesign.robustness import quick_samples
+from codesign.spec import Reference
 from codesign.spec.errors import SpecError
 from codesign.study import Study
 
@@ -45,10 +48,11 @@ SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro
          "step_s": "step time", "tok_per_s": "throughput", "mfu_frac": "MFU", "scale_up_size": "domain"}  # fmt: skip
 
 
-def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[str, Any]:
-    """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers."""
+def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Sequence[Reference] = ()) -> dict[str, Any]:
+    """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers; more: references
+    beside the study's own."""
     manifest, front = run.manifest, run.front
-    n_samples = quick_samples(len(front)) if len(front) else 0
+    n_samples = quick_samples(study, len(front))
     decision = decide(study, run, n_samples) if n_samples else {}
     chosen = decision.get("picks") or picks(front, run.objectives)
     if decision:
@@ -66,16 +70,23 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = ()) -> dict[
         "created": manifest["created"], "seed": manifest["seed"], "method": manifest["method"], "exact": manifest["exact"],
         "command": command,
         "counts": {k: manifest[k] for k in ("n_designs", "n_layouts", "n_feasible", "n_front", "space_designs", "space_rows",
-                                            "wall_s", "layouts_per_s", "hypervolume")},
+                                            "wall_s", "layouts_per_s", "hypervolume")} | _points_and_designs(table),
         "killed": {k: v / n for k, v in sorted(manifest["killed"].items(), key=lambda kv: -kv[1])},
         "columns": shown, "rows": rows, "total_rows": manifest["n_designs"],
-        "picks": chosen, "details": _details(study, run, chosen), "references": [],
+        "picks": chosen, "details": _details(study, run, chosen),
+        "references": page_rows(references_of(study, run, more), run.objectives),
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
         "exports": list(exports), "level": study.file.uncertainty.level,
-        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision},
+        "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision} | {"wanted": study.file.uncertainty.samples},
         "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
+
+
+def _points_and_designs(table) -> dict[str, int]:
+    """Feasible points of the page, and the designs that they belong to: one on the front has a point for every layout that pays."""
+    points = table[table["feasible"]] if len(table) else table
+    return {"n_points": len(points), "n_designs_of_points": int(points["design_id"].nunique()) if len(points) else 0}
 
 
 def _with_confidence(run: Run, points: list[dict[str, Any]]) -> Run:

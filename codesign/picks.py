@@ -65,11 +65,11 @@ def neighbours(front: pd.DataFrame, row: int, objectives: dict[str, str], n: int
     for i in nearest:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = dict(zip(names, (points[i] / points[row]).tolist(), strict=True))
-        out.append({"id": int(front["id"].iloc[i]), "ratios": ratios, "sentence": _swap(ratios, objectives)})
+        out.append({"id": int(front["id"].iloc[i]), "ratios": ratios, "sentence": swap(ratios, objectives)})
     return out
 
 
-def _swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
+def swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
     """`8.1% less usd_per_mtok for 12% more tpot_s`: what is gained for what."""
     good, bad = [], []
     for name, ratio in ratios.items():

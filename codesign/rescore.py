@@ -127,8 +127,8 @@ def score(
 def _score(points: Points, rows, factors: Factors, chips: Mapping[str, Chip]):
     f = lambda key: factors.get(key, np.float64(1.0))  # noqa: E731
     base, n = points.designs, len(rows)
-    hardware = {role: _priced(chips.get(role) or chip.take(rows), role, factors) for role, chip in base.chips.items()}
-    traffic, life = _traffic(base.traffic.take(rows), factors), points.setting.life
+    hardware = {role: priced(chips.get(role) or chip.take(rows), role, factors) for role, chip in base.chips.items()}
+    traffic, life = traffic_under(base.traffic.take(rows), factors), points.setting.life
     designs = _take(base, rows, hardware, traffic)
     life = replace(
         life, lifetime_s=life.lifetime_s * f("lifetime"), budget=life.budget * f("budget"), global_batch_tok=points.batch_tok[rows],
@@ -189,14 +189,14 @@ def _take(base: Designs, rows, chips, traffic: Traffic) -> Designs:
     )  # fmt: skip
 
 
-def _priced(chip: Chip, role: str, factors: Factors) -> Chip:
+def priced(chip: Chip, role: str, factors: Factors) -> Chip:
     """The chip at another price and power; what balance is valued at stays the catalog's."""
     price, power = factors.get(f"price.{role}"), factors.get(f"power.{role}")
     chip = chip if price is None else replace(chip, usd_per_s=chip.usd_per_s * price)
     return chip if power is None else replace(chip, all_in_w=chip.all_in_w * power)
 
 
-def _traffic(traffic: Traffic, factors: Factors) -> Traffic:
+def traffic_under(traffic: Traffic, factors: Factors) -> Traffic:
     """Demand, utilisation (the peak that capacity is bought for) and what drafts gain, changed."""
     changes = {}
     if "demand" in factors:

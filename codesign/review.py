@@ -66,9 +66,24 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
     from codesign.results import load_results
 
     result = load_results(path)
-    answer = of(tables.study_of(result), result, samples, seed)
+    answer = of(tables.study_of(result), result, samples, seed, anew=True)
     lines = {
         p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
         for p in answer["picks"]
     }
     print_json(answer) if as_json else click.echo(decision_text.decide_text(answer, lines))
+
+
+@click.command()
+@click.argument("path", metavar="RUN")
+@click.argument("names", metavar="[REFERENCE]...", nargs=-1)
+@JSON_OPTION
+@guarded
+def place(path: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Where designs that exist sit beside a front: known models, a config.json, Megatron arguments, a measured FILE.csv#ROW."""
+    from codesign import reference_text, references, tables
+    from codesign.results import load_results
+
+    result = load_results(path)
+    found = references.named(tables.study_of(result), result, names)
+    print_json(found) if as_json else click.echo(reference_text.place_text(found, result))

@@ -26,8 +26,8 @@ BROKEN_LOSS = 1.0  # loss of a broken limit in the decision: the width of the fr
 WORST_LOSS = 2.0  # widths of the front beyond which a choice is simply lost
 FLIP = 0.05  # a decision flips when another choice is better by this share of the front's width: a nearer one is as good
 FAR = np.log(1000.0)  # a point a thousand times worse than predicted (no money left for training) is no worse than that
-QUICK_ROWS = 60_000  # samples x points of the check at the end of a run: a fraction of a second
-MIN_SAMPLES, MAX_QUICK = 20, 1_000  # of a quick round
+QUICK_ROWS = 400_000  # samples x points of the check at the end of a run: two seconds, and all samples of a front of 200 points
+MIN_SAMPLES, MAX_QUICK_POINTS = 20, 12_000  # of a quick round
 
 
 @dataclass(frozen=True)
@@ -59,34 +59,41 @@ def sample(study: Study, run: Run, n_samples: int | None = None, seed: int = 0) 
     objectives, holds = scored(points, np.tile(np.arange(points.n), n), factors)
     base, _ = scored(points, np.arange(points.n), {})
     log = (base * _signs(points) > 0).all(axis=0)
-    base = _coordinates(points, base, log)
-    values = _coordinates(points, objectives, log).reshape(n, points.n, -1)
+    base = coordinates(points, base, log)
+    values = coordinates(points, objectives, log).reshape(n, points.n, -1)
     return Sampled(
         points,
         sources,
         draws,
         base,
-        np.where(log, np.minimum(values, base + FAR), values),
+        far_capped(values, base, log),
         holds.reshape(n, points.n),
         log,
     )
 
 
-def quick_samples(n_points: int) -> int:
-    """Samples for a quick round over a front, as the last screen and the report show it; 0 for a front of thousands."""
-    n = min(max(QUICK_ROWS // max(n_points, 1), MIN_SAMPLES), MAX_QUICK)
-    return n if n * n_points <= 4 * QUICK_ROWS else 0
+def quick_samples(study: Study, n_points: int) -> int:
+    """Samples for a round over a front, as the last screen and the report show it: those of `codesign decide` (the first of the same seed, and
+    so the same figures) where they take seconds, fewer on a front of hundreds, 0 on one of many thousands."""
+    if not 0 < n_points <= MAX_QUICK_POINTS:
+        return 0
+    return min(max(QUICK_ROWS // n_points, MIN_SAMPLES), study.file.uncertainty.samples)
 
 
 def _signs(points: Points) -> np.ndarray:
     return np.array([-1.0 if goal.maximize else 1.0 for goal in points.setting.goals])
 
 
-def _coordinates(points: Points, objectives: np.ndarray, log: np.ndarray) -> np.ndarray:
+def coordinates(points: Points, objectives: np.ndarray, log: np.ndarray) -> np.ndarray:
     """Minimised coordinates (N, M): ln on `log` axes."""
     signs = _signs(points)
     natural = objectives * signs
     return np.where(log, signs * np.log(np.maximum(natural, np.finfo(float).tiny)), objectives)
+
+
+def far_capped(values: np.ndarray, base: np.ndarray, log: np.ndarray) -> np.ndarray:
+    """Values (S, P, M) no further than FAR from what was predicted (P, M)."""
+    return np.where(log, np.minimum(values, base + FAR), values)
 
 
 def scored(points: Points, rows: np.ndarray, factors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +189,7 @@ def sweeps(sampled: Sampled, n_steps: int = 97, reach: float = 4.0) -> list[Swee
         z = np.linspace(-z_max, z_max, n_steps)
         factors = {k: v.ravel() for k, v in factors_of([source], [z[:, None]]).items()}
         objectives, holds = scored(points, np.tile(np.arange(points.n), n_steps), factors)
-        values = _coordinates(points, objectives, sampled.log).reshape(n_steps, points.n, -1)
+        values = coordinates(points, objectives, sampled.log).reshape(n_steps, points.n, -1)
         out.append(Sweep(source, z, values, holds.reshape(n_steps, points.n)))
     return out
 

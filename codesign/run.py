@@ -233,11 +233,11 @@ def _claim(folder: Path, study: Study) -> None:
 
 
 def _differences(theirs: str, mine: str) -> list[str]:
-    """Dotted keys whose values differ; more trials or another time limit are no difference."""
+    """Dotted keys whose values differ; more trials, another time limit or other references are no difference."""
     from codesign.spec import yamlio
 
     flat = [_flat(yamlio.parse(text).data) for text in (theirs, mine)]
-    free = {"search.trials", "search.time_limit", "search.flat_gain", "question"}
+    free = {"search.trials", "search.time_limit", "search.flat_gain", "question", "references"}
     keys = sorted({*flat[0], *flat[1]} - free)
     return [key for key in keys if flat[0].get(key) != flat[1].get(key)]
 
@@ -372,10 +372,12 @@ def _version(package: str) -> str:
 
 
 def save(folder: Path, study: Study, table, manifest: dict[str, Any]) -> None:
-    """results.parquet, front.csv, report.html, manifest.json: each whole or not at all, the manifest last."""
+    """study.yaml (its references may be others now), results.parquet, front.csv, report.html, manifest.json: each whole or not at all, the
+    manifest last."""
     from codesign import export, payload
     from codesign.report import html
 
+    write_atomically(folder / "study.yaml", lambda p: p.write_text(study.file.resolved_yaml(), encoding="utf-8"))
     write_atomically(folder / "results.parquet", lambda p: table.to_parquet(p, index=False))
     manifest = manifest | {"sha256": {name: digest((folder / name).read_bytes()) for name in SEALED}}
     front = table[table["on_front"]].drop(columns=["on_front", "feasible", "killed_by"]) if len(table) else table

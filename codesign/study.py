@@ -113,6 +113,7 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
                 yield ("space", name), "hardware", str(choice)
     for name in file.prices:
         yield ("prices", name), "hardware", name
+    yield from ((("references", i), "models", known.model) for i, known in enumerate(file.references) if known.model is not None)
 
 
 def _columns(file: StudyFile) -> Iterator[Problem]:
@@ -317,7 +318,7 @@ def _pools(file: StudyFile, space: Space) -> dict[str, Pool]:
         names = tuple(varied.get(f"hardware.{role}", ())) or (given.get(role) or fallback or next(iter(given.values())),)
         engine = (file.lifecycle.train_engine if role == "train" else file.serving.engine or file.engine) or "generic"
         engine = file.engine if file.engine == "ideal" else engine
-        chips = [with_network(make_chip(name, engine, usd_per_s=_own_price(file, name)), file.network.model_dump()) for name in names]
+        chips = [with_network(make_chip(name, engine, usd_per_s=own_price(file, name)), file.network.model_dump()) for name in names]
         unpriced = [n for n, c in zip(names, chips, strict=True) if not np.isfinite(c.usd_per_s)]
         if unpriced:
             hint = f"add 'prices: {{{unpriced[0]}: 2.00 USD/h}}' to the study"
@@ -334,7 +335,7 @@ def _joules(names: Iterable[str]) -> Joules:
     return Joules(near, far, stack(fits))
 
 
-def _own_price(file: StudyFile, name: str) -> float | None:
+def own_price(file: StudyFile, name: str) -> float | None:
     record = catalog.hardware(name)
     for given, price in file.prices.items():
         other = catalog.hardware(given)

@@ -84,8 +84,8 @@ def workspace(folder: Path, quickstart: Path) -> Path:
 
 
 def write_file(block: Block, folder: Path) -> None:
-    """A YAML, JSON or CSV file that the page tells the reader to make."""
-    if block.file and block.kind in ("yaml", "json", "csv"):
+    """A YAML, JSON, CSV or shell file that the page tells the reader to make."""
+    if block.file and block.kind in ("yaml", "json", "csv", "sh"):
         (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
         (folder / block.file).write_text(block.body, encoding="utf-8")
 

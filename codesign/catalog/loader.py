@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codesign.catalog import megatron_text
 from codesign.catalog.provenance import Problem, Reader, lookup
 from codesign.catalog.schema import FIELDS, KINDS, REQUIRED
 from codesign.spec import yamlio
@@ -15,6 +16,7 @@ from codesign.spec.errors import Diagnostic, SpecError, did_you_mean, nearest
 
 ROOT = Path(__file__).parent
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+YAML = (".yaml", ".yml")
 _IGNORED = str.maketrans("", "", "-_. ()/")
 
 
@@ -59,7 +61,8 @@ def find(kind: str, name: str) -> Entry:
 def load(kind: str, name: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """The record of an entry, by name, by path to a YAML file of your own, or given as a mapping: plain, SI, checked.
 
-    `models` also takes a Hugging Face `config.json` or a folder that holds one.  The record is the caller's own copy.
+    `models` also takes a Hugging Face `config.json`, a folder that holds one, or a file of Megatron-LM arguments.  The record is the
+    caller's own copy.
     """
     _checked(kind)
     if isinstance(name, Mapping):
@@ -72,8 +75,12 @@ def load(kind: str, name: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         from codesign.catalog import hf
 
         return hf.read_config(path)
-    record = _read(kind, yamlio.load_plain(path), path)
-    return _finish(kind, record, path)
+    raw = yamlio.load_plain(path) if kind != "models" or path.suffix in YAML else None
+    if kind == "models" and (raw is None or megatron_text.is_yaml(raw)):
+        from codesign.catalog import megatron
+
+        return megatron.read_arguments(path)
+    return _finish(kind, _read(kind, raw, path), path)
 
 
 def copy(value: Any) -> Any:
@@ -166,7 +173,7 @@ def _own_file(kind: str, name: str) -> Path | None:
     if known(kind, name):
         return None
     path = Path(name).expanduser()
-    is_file = path.suffix in (".yaml", ".yml", ".json") or path.is_file()
+    is_file = path.suffix in (*YAML, ".json", ".sh") or path.is_file()
     return path if is_file or (kind == "models" and path.is_dir()) else None
 
 

@@ -53,7 +53,7 @@ function filterBar(store) {
   store.views.push(reason => {
     if (reason !== "rows" && reason !== "brush") return;
     const {brushes, steps} = store.state, n_bad = store.rows.filter(i => !store.feasible[i]).length;
-    count.textContent = `${grouped.format(store.rows.length)} of ${grouped.format(sum([...store.base]))} selected`
+    count.textContent = `${grouped.format(store.rows.length)} of ${grouped.format(sum([...store.base]))} points selected`
       + (n_bad ? ` (${grouped.format(n_bad)} infeasible)` : "");
     keep.disabled = exclude.disabled = !Object.keys(brushes).length;
     reset.disabled = keep.disabled && !steps.length;

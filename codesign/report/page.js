@@ -17,8 +17,8 @@ function drawHeader(data) {
     isNumber(data.seed) && `seed ${data.seed}`, data.version && `codesign ${data.version}`, data.created,
   ].filter(Boolean).map(text => el("span", {text})));
   const facts = [
-    ["designs", counts.n_designs], ["layouts timed", counts.n_layouts], ["feasible", counts.n_feasible],
-    ["on the front", counts.n_front], ["layouts per second", counts.layouts_per_s], ["wall time", counts.wall_s, "s"],
+    ["designs tried", counts.n_designs], ["layouts timed", counts.n_layouts], ["feasible designs", counts.n_feasible],
+    ["points on the front", counts.n_front], ["layouts per second", counts.layouts_per_s], ["wall time", counts.wall_s, "s"],
     ["hypervolume", counts.hypervolume], ["candidate layouts", counts.space_rows],
   ].filter(([, value]) => isNumber(value));
   byId("counts").replaceChildren(...facts.map(([name, value, unit]) =>
@@ -26,9 +26,12 @@ function drawHeader(data) {
   const killed = Object.entries(data.killed).filter(([, share]) => share > 0).sort((a, b) => b[1] - a[1]);
   const kill = ([name, share]) => ({name: words(name), value: share, text: percent(share)});
   if (killed.length) byId("killed").replaceChildren(el("h3", {text: "What ruled candidates out"}), bars(killed.map(kill), 1));
-  byId("shown").textContent = data.total_rows > n_shown
+  const {n_points: points, n_designs_of_points: designs} = counts;
+  byId("shown").textContent = (data.total_rows > n_shown
     ? `This page holds ${grouped.format(n_shown)} of ${grouped.format(data.total_rows)} designs, the front first. `
-      + "The full table is results.parquet in the run's folder." : "";
+      + "The full table is results.parquet in the run's folder. " : "")
+    + (points > designs ? `Every mark is a point: a design in one of its layouts. Designs on the front have one for each layout that pays, so these `
+      + `${grouped.format(designs)} feasible designs make ${grouped.format(points)} points.` : "");
 }
 
 function pickCard(store, pick) {
@@ -58,7 +61,26 @@ function drawAnswer(store) {
   const none = el("p", {text: sum([...store.feasible]) ? "No design was singled out." : NO_PICKS});
   byId("picks").replaceChildren(...(cards.length ? cards : [none]));
   byId("picks").style.setProperty("--least", cards.length > 4 ? "310px" : "250px");  // four in a row, but five as three and two
+  drawReferences(store);
   if (sentence) byId("codesign").replaceChildren(el("b", {text: "Value of co-design. "}), `${capital(sentence)}.`);
+}
+
+/** Designs that exist, with their values and where they sit beside the front. */
+function drawReferences(store) {
+  const {references} = store.data;
+  byId("references").hidden = !references.length;
+  if (!references.length) return;
+  const list = items => el("ul", {}, items.filter(Boolean).map(text => el("li", {text: capital(text)})));
+  const row = ({name, values, kind, feasible, place, gains, reasons, notes}) => el("tr", {},
+    el("th", {scope: "row", text: `${kind === "measured" ? "□" : "◇"} ${name}`}),
+    store.objectives.map(column => el("td", {text: isNumber(values[column.name]) ? column.tell(values[column.name]) : "–"})),
+    el("td", {class: "word wide"}, list([place, gains])),
+    el("td", {class: "word wide"}, list([...reasons.map(text => (feasible ? text : `breaks: ${text}`)), ...notes])));
+  const head = ["Design that exists", ...store.objectives.map(column => column.label), "<Where it sits", "<Remarks"];
+  byId("references-body").replaceChildren(
+    el("p", {class: "fine", text: "Models as released, with their own tokens where they are known, on this study's hardware and requests with every "
+      + "layout tried: the cheapest of their points is shown. Measured deployments keep their own requests."}),
+    scroller("Designs that exist", table(head, references.map(row))));
 }
 
 // ---- evidence --------------------------------------------------------------------------------------------
@@ -162,7 +184,8 @@ function drawKey(store) {
   parts.push(
     el("ul", {}, glyph("◉", "large, outlined: on the front"), glyph("·", "small: feasible"),
       deathColours(store).map(([reason, colour, n]) => glyph("×", `${words(reason)} (${grouped.format(n)})`, colour)), store.data.picks.length > 0 && glyph("◯", "ringed: a named pick"),
-      store.data.references.length > 0 && glyph("◇", "known model")),
+      store.references().some(ref => ref.kind !== "measured") && glyph("◇", "a model that exists (small: its other layouts)"),
+      store.references().some(ref => ref.kind === "measured") && glyph("□", "a measured deployment")),
     el("p", {class: "fine screen", text: "Click a point to choose it. Drag a rectangle to filter."}));
   byId("key").replaceChildren(...parts);
 }
@@ -174,10 +197,11 @@ function buildExplorer(store) {
     store.state[key] = event.target.checked;
     store.update("rows");
   }}});
-  const dead = box("infeasible", !n_dead), best = box("front", !n_front);
+  const dead = box("infeasible", !n_dead), best = box("front", !n_front), known = box("known", false), n_known = store.data.references.length;
   byId("controls").append(axisSelect(store, "x", "Horizontal"), axisSelect(store, "y", "Vertical"),
     axisSelect(store, "c", "Colour", "none"), el("label", {class: "check"}, best, ` front only (${grouped.format(n_front)})`),
-    el("label", {class: "check"}, dead, ` infeasible too (${grouped.format(n_dead)})`));
+    el("label", {class: "check"}, dead, ` infeasible too (${grouped.format(n_dead)})`),
+    n_known ? el("label", {class: "check"}, known, ` designs that exist (${n_known})`) : "");
   byId("controls").after(filterBar(store));
   const plots = [scatter(store, byId("scatter-box"), byId("staircase"), hover), parallel(store, byId("parallel-box"), hover)];
   byId("table-box").append(...selectionTable(store));
@@ -185,6 +209,7 @@ function buildExplorer(store) {
   store.views.push(reason => {
     dead.checked = store.state.infeasible;
     best.checked = store.state.front;
+    known.checked = store.state.known;
     dead.disabled = !n_dead || store.state.front;
     if (reason === "rows" || reason === "view") drawKey(store);
     const now = JSON.stringify([store.state.chosen, store.state.pins]);

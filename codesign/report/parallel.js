@@ -164,11 +164,32 @@ function parallel(store, root, hover) {
     axis.foot.sync(brush, axis);
   }
 
+  /** References dashed, each from its first axis on; a value beyond an axis, or a kind that no design has, interrupts the line. */
+  function drawReferences(ctx) {
+    const taken = [];
+    for (const {name, values} of store.references()) {
+      const share = ({column, at}) => at(column.levels ? column.levels.indexOf(values[column.name]) : values[column.name] ?? NaN);
+      const known = axes.map(axis => ({x: axis.x, y: toY(share(axis))})).map(place => (place.y > TOP - 3 && place.y < BOTTOM + 3 ? place : null));
+      pen(ctx, {stroke: css("--ink"), width: 1.6, dash: [5, 4]}, () => known.forEach((place, k) => {
+        if (place) ctx[known[k - 1] ? "lineTo" : "moveTo"](place.x, place.y);
+      }));
+      pen(ctx, {fill: css("--paper"), stroke: css("--ink"), width: 1.3}, () => known.filter(Boolean).forEach(({x, y}) => mark(ctx, "diamond", x, y, 3.6)));
+      const last = known.findLast(place => place && !taken.some(other => other.x === place.x && Math.abs(other.y - place.y) < 12));
+      if (!last) continue;
+      taken.push(last);
+      ctx.font = `600 11px ${css("--sans")}`;
+      ctx.textAlign = "right";
+      ctx.textBaseline = "middle";
+      haloText(ctx, name, last.x - 8, last.y, 2 * gap);
+    }
+  }
+
   function drawOver() {
     over.clear();
     for (const [i, colour] of [[store.indexOf(store.state.chosen), "--ink"], [hover.row, "--accent"]])
       if (store.base[i]) polylines(over.ctx, [i], {stroke: css(colour), width: 2.4});
     for (const axis of axes) drawAxis(over.ctx, axis);
+    drawReferences(over.ctx);
   }
 
   // ---- brushes: press near an axis and drag; the whole height of the stage counts, past the ends of the axis too

@@ -36,7 +36,7 @@ function scatter(store, root, note, hover) {
 
   function place() {
     const cx = store.column("x"), cy = store.column("y"), {state} = store;
-    const extra = column => store.data.references.map(ref => ref.values[column.name]).filter(isNumber);
+    const extra = column => store.references().map(ref => ref.values[column.name]).filter(isNumber);
     ax = makeAxis(cx, store.base, {log: state.xlog, extra: extra(cx), count: Math.max(3, w / 130), margin: 0.03});
     ay = makeAxis(cy, store.base, {log: state.ylog, extra: extra(cy), count: 6, margin: 0.04});
     for (let i = 0; i < store.n; i++) {
@@ -126,13 +126,16 @@ function scatter(store, root, note, hover) {
 
   function drawNamed(cx, cy) {
     const at = (axis, column, value) => axis.at(column.levels ? column.levels.indexOf(value) : value ?? NaN);
-    const references = store.data.references.map(({name, values}) =>
-      ({text: name, x: toX(at(ax, cx, values[cx.name])), y: toY(at(ay, cy, values[cy.name]))}));
+    const put = (values, text, shape) => ({text, shape, x: toX(at(ax, cx, values[cx.name])), y: toY(at(ay, cy, values[cy.name]))});
+    const references = store.references().map(({name, values, kind}) => put(values, name, kind === "measured" ? "square" : "diamond"));
+    const others = store.references().flatMap(({others}) => others.map(values => put(values, "", "diamond"))).filter(({x, y}) => placed(x, y)
+      && x >= PAD.left && x <= w - PAD.right && y >= PAD.top && y <= h - PAD.bottom);
     const picks = store.data.picks.map(pick => ({text: pick.name, i: store.indexOf(pick.id)}))
       .filter(({i}) => store.base[i]).map(({text, i}) => ({text, x: px[i], y: py[i]}));
     const [models, named] = [references, picks].map(list => list.filter(({x, y}) => placed(x, y)));
-    pen(ctx, {fill: css("--paper"), stroke: css("--ink"), width: 1.3}, () =>
-      models.forEach(({x, y}) => mark(ctx, "diamond", x, y, 4.5)));
+    pen(ctx, {fill: css("--paper"), stroke: css("--ink"), width: 1.1}, () => others.forEach(({x, y}) => mark(ctx, "diamond", x, y, 2.6)));
+    pen(ctx, {fill: css("--paper"), stroke: css("--ink"), width: 1.6}, () =>
+      models.forEach(({x, y, shape}) => mark(ctx, shape, x, y, 5)));
     pen(ctx, {stroke: css("--accent"), width: 2}, () => named.forEach(({x, y}) => mark(ctx, "circle", x, y, 8)));
     drawNames([...named, ...models]);
   }

@@ -11,13 +11,14 @@ const KNOWN_GROUPS = GROUPS.flatMap(([, , members]) => members);
 const MAX_LEVELS = 40;  // a column with more classes than this is text: in the table, on no axis
 const MAX_STEPS = 10;  // a column with at most this many numbers gets evenly spaced places on its axis
 const MAX_PINS = 3;
+const FAR = 1.5, WIDE = 10;  // a reference this many times beyond the designs takes a logarithmic axis that spans this many times
 
 const byNature = (a, b) =>
   typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", {numeric: true});
 
 /** A column with its numbers (`v`: NaN where empty; the position in `levels` for classes) and how to print them. Feasible rows decide
- *  whether it can have a logarithmic axis: what was ruled out may hold zeros. */
-function makeColumn(spec, raw, feasible) {
+ *  whether it can have a logarithmic axis: what was ruled out may hold zeros. `known`: values of references, which may lie far off. */
+function makeColumn(spec, raw, feasible, known = []) {
   const present = raw.filter(value => value !== null && value !== undefined);
   const distinct = [...new Set(present)].sort(byNature);
   const column = {...spec, raw, levels: null, steps: null, positive: false, div: 1, shown: "", varies: distinct.length > 1};
@@ -33,7 +34,9 @@ function makeColumn(spec, raw, feasible) {
     column.v = Float64Array.from(raw, value => value ?? NaN);
     column.steps = distinct.length <= MAX_STEPS ? distinct : null;
     column.positive = sizes.length > 0 && good.every(value => value > 0);
-    column.log = column.positive && (spec.log || sizes.at(-1) / sizes[0] > 50);
+    const [least, most] = [Math.min(sizes[0], ...known), Math.max(sizes.at(-1), ...known)];
+    const isFar = least * FAR < sizes[0] || most > FAR * sizes.at(-1);
+    column.log = column.positive && (spec.log || sizes.at(-1) / sizes[0] > 50 || (isFar && least > 0 && most / least > WIDE));
     column.div = scale.div;
     column.shown = scale.unit.replace(/^×/, "");
   }
@@ -49,7 +52,7 @@ function firstState(data, columns, plottable, objectives) {
   const y = objectives.find(column => column !== x && column.direction === "max") || pool.find(column => column !== x) || x;
   const c = pool.find(column => column !== x && column !== y), lead = objectives[0];
   return {
-    x: x.name, y: y.name, c: c ? c.name : "", xlog: Boolean(x.log), ylog: Boolean(y.log), infeasible: false, front: false,
+    x: x.name, y: y.name, c: c ? c.name : "", xlog: Boolean(x.log), ylog: Boolean(y.log), infeasible: false, front: false, known: true,
     brushes: {},  // {column: [lo, hi]}
     steps: [],  // [["keep" or "exclude", brushes]], in the order they were taken
     sort: lead ? [lead.name, lead.direction === "max" ? -1 : 1] : ["id", 1],
@@ -60,7 +63,8 @@ function firstState(data, columns, plottable, objectives) {
 function makeStore(data) {
   const rows = data.rows, n = rows.id.length;
   const feasible = Uint8Array.from(rows.feasible, Number), front = Uint8Array.from(rows.on_front, Number);
-  const columns = data.columns.map(spec => makeColumn(spec, rows[spec.name], feasible));
+  const columns = data.columns.map(spec => makeColumn(spec, rows[spec.name], feasible,
+    data.references.map(ref => ref.values[spec.name]).filter(isNumber)));
   const byName = new Map(columns.map(column => [column.name, column]));
   const index = new Map(rows.id.map((id, i) => [String(id), i]));
   const base = new Uint8Array(n), hit = new Uint8Array(n);  // in play; in the selection
@@ -71,6 +75,7 @@ function makeStore(data) {
     data, n, columns, byName, objectives, plottable, feasible, front, base, hit, initial, state: initial(), views: [],
     rows: [], ids: rows.id, killedBy: rows.killed_by, indexOf: id => index.get(String(id)),
     column: key => byName.get(store.state[key]),
+    references: () => (store.state.known ? data.references : []),  // of them, those that are drawn
     why: i => `killed by ${rows.killed_by[i] || "a constraint"}`,
   };
 
@@ -134,7 +139,7 @@ function unpackBrushes(store, list) {
 function writeHash(store) {
   const now = store.state, start = store.initial(), out = new URLSearchParams();
   const set = (key, value) => out.set(key, JSON.stringify(value));
-  for (const key of ["x", "y", "c", "xlog", "ylog", "infeasible", "front", "chosen"]) if (now[key] !== start[key]) set(key, now[key]);
+  for (const key of ["x", "y", "c", "xlog", "ylog", "infeasible", "front", "known", "chosen"]) if (now[key] !== start[key]) set(key, now[key]);
   if (Object.keys(now.brushes).length) set("f", packBrushes(now.brushes));
   if (now.steps.length) set("k", now.steps.map(([op, brushes]) => [op, packBrushes(brushes)]));
   if (String(now.sort) !== String(start.sort)) set("sort", now.sort);
@@ -157,7 +162,7 @@ function readHash(store) {
   for (const key of ["x", "y"]) read(key, name => { if (drawable(name)) state[key] = name; });
   read("c", name => { if (name === "" || drawable(name)) state.c = name; });
   for (const key of ["x", "y"]) state[`${key}log`] = Boolean(store.byName.get(state[key]).log);
-  for (const key of ["xlog", "ylog", "infeasible", "front"]) read(key, on => { state[key] = on === true; });
+  for (const key of ["xlog", "ylog", "infeasible", "front", "known"]) read(key, on => { state[key] = on === true; });
   read("chosen", id => { state.chosen = store.ids[store.indexOf(id)] ?? state.chosen; });
   read("f", list => { state.brushes = unpackBrushes(store, list); });
   read("k", list => {

@@ -42,7 +42,9 @@ function drawSure(store) {
   root.hidden = byId("to-sure").hidden = !(decision && decision.picks && decision.picks.length);
   if (root.hidden) return;
   const told = `${plural(decision.samples, "sample")} of the errors of the model and the quality law, prices, demand and the other assumptions, `
-    + "each with the front scored again. The objectives are what to expect once the luck of being chosen is taken off.";
+    + "each with the front scored again. The objectives are what to expect once the luck of being chosen is taken off."
+    + (decision.wanted > decision.samples ? ` This front is long: codesign decide takes ${plural(decision.wanted, "sample")}, so its shares are `
+      + `nearer to the truth and may differ by ${percent(1 / Math.sqrt(decision.samples))}.` : "");
   const worth = (decision.measurements || []).filter(row => row.removes_frac > 0).slice(0, MAX_MEASUREMENTS);
   byId("sure-body").replaceChildren(
     el("p", {class: "fine", text: told}), sureTable(store, decision.picks),

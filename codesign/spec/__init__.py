@@ -12,7 +12,7 @@ _HOME = {
     "quantity": "units", "show": "units",
     "load_study": "study_file", "new_study": "study_file", "templates": "study_file",
     "StudyFile": "study_file",
-    "json_schema": "schema", "Study": "schema",
+    "json_schema": "schema", "Study": "schema", "Reference": "reference_schema", "read_references": "reference_schema",
     "Legal": "choices", "Late": "space", "Space": "space", "Variable": "space",
 }  # fmt: skip
 __all__ = sorted(_HOME)

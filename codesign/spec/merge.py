@@ -24,6 +24,7 @@ FREE_SECTIONS = (
     "scenarios",
 )  # their keys are the user's
 MAX_INCLUDES = 10
+FILES = (".yaml", ".yml", ".json", ".sh", ".txt", ".csv")
 
 Path_ = tuple[str | int, ...]
 _Written = tuple[Any, Document, Path_]
@@ -260,12 +261,14 @@ def _absolute(data: dict[str, Any], folder: Path) -> None:
             return [fix(item) for item in value]
         if isinstance(value, dict):
             return {key: fix(item) for key, item in value.items()}
-        looks_like_path = isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml", ".json")))
-        if looks_like_path and len(value) < 1000 and "\0" not in value and (folder / value).exists():
-            return str((folder / value).resolve())
+        looks_like_path = isinstance(value, str) and len(value) < 1000 and "\0" not in value
+        name, mark, row = value.rpartition("#") if looks_like_path and ".csv#" in value else (value, "", "")  # FILE.csv#ROW
+        looks_like_path = looks_like_path and ("/" in name or name.endswith(FILES))
+        if looks_like_path and (folder / name).exists():
+            return f"{(folder / name).resolve()}{mark}{row}"
         return value
 
-    for key in ("hardware", "engine", "serving", "workload", "quality"):
+    for key in ("hardware", "engine", "serving", "workload", "quality", "references"):
         if key in data:
             data[key] = fix(data[key])
     if isinstance(data.get("base"), dict) and "model" in data["base"]:

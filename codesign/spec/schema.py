@@ -37,6 +37,7 @@ from codesign.spec.fields import (
 )
 from codesign.spec.layout_schema import Layout
 from codesign.spec.lifecycle_schema import Lifecycle
+from codesign.spec.reference_schema import References
 
 
 class Base(Keys):
@@ -318,6 +319,8 @@ class Study(Keys):
     """Prices per accelerator that differ from the catalog's, such as `{h100_sxm: 1.80 USD/h}`."""
     uncertainty: Uncertainty = Uncertainty()
     """Intervals."""
+    references: References = Field(default_factory=list)
+    """Designs that exist, to show beside the front: names of models, files, `FILE.csv#ID` of a measured deployment."""
     scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Named sets of changes, `{name: {dotted key: value}}`, applied by `--scenario`."""
 

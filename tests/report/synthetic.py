@@ -231,7 +231,7 @@ def _text(mark: str) -> dict:
         "counts": dict(COUNTS),
         "command": "codesign run studies/moe-on-nvl72.yaml" + mark,
         "killed": {"memory" + mark: 0.31, "train_days": 0.22, "balance": 0.19, "ttft": 0.04},
-        "references": [{"name": "DeepSeek-V3" + mark, "values": model}],
+        "references": _references(model, mark),
         "codesign": {"sentence": gain + mark},
         "warnings": [NOTE + mark, "Three accelerators have no measured kernels: engine medians stand in."],
         "history": [[1000 * 2**k, 0.4 * 1.35**k, 0.7123 * (1 - 0.6 * np.exp(-k / 2.2))] for k in range(11)],
@@ -240,6 +240,18 @@ def _text(mark: str) -> dict:
         "exports": ["csv", "training-plan", "vllm"],
         "reproduce": ["codesign run studies/moe-on-nvl72.yaml" + mark, "codesign report runs/moe-on-nvl72"],
     }
+
+
+def _references(model: dict, mark: str) -> list[dict]:
+    """A model with a second layout, a measured deployment, and one that has no point at all."""
+    said = {"place": "#3 has 12% less cost" + mark, "gains": "", "reasons": [], "notes": ["trained on 14.8 Ttok" + mark], "source": mark}
+    return [
+        {"name": "DeepSeek-V3" + mark, "kind": "model", "feasible": True, "values": model, "others": [model | {"tpot_s": 0.03}]} | said,
+        {"name": "node" + mark, "kind": "measured", "feasible": True, "values": {"tpot_s": 0.02}, "others": []} | said | {"place": ""},
+        {"name": "too large" + mark, "kind": "model", "feasible": False, "values": {}, "others": []}
+        | said
+        | {"reasons": ["memory" + mark]},
+    ]
 
 
 def _decision(picks: list[dict], rows: dict, mark: str) -> dict:

@@ -96,7 +96,7 @@ def test_keep_and_exclude(page, data):
     page.get_by_role("button", name=re.compile("Remove filter: excluded")).click()
     drag_axis(page, "Cost of serving", 0.3, 0.7)
     page.click("#keep")
-    assert page.inner_text("#count") == f"{n_brushed:,} of {n_brushed:,} selected"
+    assert page.inner_text("#count") == f"{n_brushed:,} of {n_brushed:,} points selected"
     assert expected(data, limits).sum() == n_brushed
     assert page.locator("#keep").is_disabled()
 
@@ -104,7 +104,7 @@ def test_keep_and_exclude(page, data):
 def test_infeasible_rows_name_their_constraint(page, data):
     page.check("#infeasible")
     dead = ~np.array(data["rows"]["feasible"])
-    assert page.inner_text("#count") == f"{N_ROWS:,} of {N_ROWS:,} selected ({dead.sum()} infeasible)"
+    assert page.inner_text("#count") == f"{N_ROWS:,} of {N_ROWS:,} points selected ({dead.sum()} infeasible)"
     table_ids(page)
     row = int(np.flatnonzero(dead)[0])
     note = page.locator(f'#selection tr[data-id="{data["rows"]["id"][row]}"] small').inner_text()
@@ -154,6 +154,24 @@ def test_table_sorts_with_empty_cells_last(page, data):
     numbers = [value for value in shown if value is not None]
     assert numbers == sorted(numbers)
     assert shown[len(numbers) :] == [None] * (len(shown) - len(numbers))
+
+
+def test_designs_that_exist_beside_the_front(page, visit, data):
+    """A row each, with its values; on the plots they can be switched off, and the address remembers it."""
+    rows = page.locator("#references tbody tr")
+    assert rows.count() == len(data["references"])
+    for i, one in enumerate(data["references"]):
+        text = rows.nth(i).inner_text()
+        assert one["name"] in text and one["place"] in text and all(f"Breaks: {reason}" in text for reason in one["reasons"])
+    assert "3×10²⁴ FLOP" in rows.nth(0).inner_text() and rows.nth(2).inner_text().count("–") == 3
+    assert "a model that exists" in page.inner_text("#key") and "a measured deployment" in page.inner_text("#key")
+    with_them = page.evaluate(PIXELS)
+    page.uncheck("#known")
+    assert "a model that exists" not in page.inner_text("#key") and page.evaluate(PIXELS) != with_them
+    assert not visit(page.url).locator("#known").is_checked()
+
+
+PIXELS = "[...document.querySelectorAll('#scatter-box canvas, #parallel-box canvas')].map(canvas => canvas.toDataURL()).join()"
 
 
 def test_state_travels_in_the_address(page, visit, data):

@@ -12,6 +12,7 @@ from codesign.decision import decide
 from codesign.intervals import intervals_of
 from codesign.report import html, render
 from codesign.robustness import quick_samples
+from codesign.spec import Reference
 from codesign.study import open_study
 
 
@@ -39,9 +40,11 @@ def test_every_design_of_a_small_front_has_its_details(run):
 
 def test_confidence_is_that_of_decide(run):
     data, study = page(run), open_study(run.path / "study.yaml")
-    told = decide(study, run, quick_samples(len(run.front)))
-    assert [pick["name"] for pick in data["picks"]] == [pick["name"] for pick in told["picks"]]
-    assert data["decision"]["samples"] == quick_samples(len(run.front)) > 0
+    told = decide(study, run)  # as the command does
+    assert [(pick["name"], pick["id"], pick["p_front"]) for pick in data["picks"]] == [
+        (p["name"], p["id"], p["p_front"]) for p in told["picks"]
+    ]
+    assert data["decision"]["samples"] == quick_samples(study, len(run.front)) == data["decision"]["wanted"] == told["samples"]
     shares = dict(zip(data["rows"]["id"], data["rows"]["p_front"], strict=True))
     assert all(shares[point["id"]] == pytest.approx(point["p_front"]) for point in told["points"])
     assert all(shares[i] is None for i in run.table["id"][~run.table["on_front"]])
@@ -56,6 +59,20 @@ def test_details_have_the_intervals_of_show(run):
         for column, ends in doubt.record(row).items():
             assert said[column] == pytest.approx({key: ends[key] for key in ("lower", "upper")})
             assert ends["lower"] <= ends["value"] <= ends["upper"]
+
+
+def test_points_are_not_designs(run):
+    """A design on the front has a row for each layout that pays; both numbers are on the page."""
+    counts, table = page(run)["counts"], run.table[run.table["feasible"]]
+    assert (counts["n_points"], counts["n_designs_of_points"]) == (len(table), table["design_id"].nunique())
+    assert counts["n_designs_of_points"] == counts["n_feasible"] <= counts["n_points"]
+
+
+def test_references_are_on_the_page(run):
+    study = open_study(run.path / "study.yaml")
+    (one,) = payload.report_payload(study, run, (), [Reference(model="llama-3.1-8b", pretrain_tok="1 Ttok")])["references"]
+    assert set(run.objectives) <= set(one["values"]) and all(set(other) == set(run.objectives) for other in one["others"])
+    assert one["place"] and len(render(page(run) | {"references": [one]})) < len(render(page(run))) + 12_000
 
 
 def test_a_long_run_keeps_to_the_page(run):
