@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign import lifecycle_columns, tokens
+from codesign import clips, lifecycle_columns, tokens
 from codesign.constraints import WORST
 from codesign.lifecycle.vocabulary import tok_per_base_tok
 from codesign.objectives import COST_COLUMNS, ENERGY_COLUMNS
@@ -58,12 +58,15 @@ def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, n
     candidate of the setting's grids is tried; tier_s: TPOT asked of each design, which chooses its representative point.
     """
     designs = describe(setting, values, codes, share=layouts is None)
-    training = train(setting, designs, layouts)
+    training = clips.nothing(designs.n) if setting.clip else train(setting, designs, layouts)
     serving = serve(setting, designs, layouts)
     if layouts is not None and setting.life.values_cheapest:  # balance looks at the cheapest layout, not at the sampled one
         training.best, serving.best = train(setting, designs, None).best, serve(setting, designs, None).best
-    rl_rate, n_rl = reinforce(setting, designs)
     rows = cross(training, serving)
+    if setting.clip:
+        columns, violations = clips.fill(setting, designs, serving, rows)
+        return judge(setting, designs, training, serving, rows[0], columns, violations, 0, tier_s)
+    rl_rate, n_rl = reinforce(setting, designs)
     columns, violations = lifecycle_columns.fill(setting, designs, training, serving, rl_rate, rows)
     return judge(setting, designs, training, serving, rows[0], columns, violations, n_rl, tier_s)
 
@@ -188,6 +191,8 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
 def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Serving layouts worth keeping, in one pool or two."""
     first, back = designs.groups["serve"]
+    if setting.clip:
+        return clips.serve(setting, designs, _scene(designs, "serve", first, designs.precision), first, layouts).expand(back)
     read = setting.columns_read
     quantities = ["usd_per_tok"]
     for key, names in (("tpot_s", {"tpot_s", "tok_per_s_per_user"}), ("ttft_s", {"ttft_s"})):
@@ -269,6 +274,8 @@ def _ordinal(design) -> np.ndarray:
 def constraint_names(setting: Setting) -> tuple[str, ...]:
     """Violation columns of a Batch, in order: structure and memory first, then tokens and the study's own limits."""
     tier = ("speed tier",) if setting.tiers_s else ()
+    if setting.clip:
+        return ("structure", "train memory", "serve memory", *clips.violation_names(setting))
     return ("structure", "train memory", "serve memory", *lifecycle_columns.violation_names(setting), *tier)
 
 

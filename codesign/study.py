@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog, objectives
+from codesign import catalog, clips, objectives
 from codesign.constraints import Limit
-from codesign.given import law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
+from codesign.given import clip_of, law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
 from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
 from codesign.physics.arrays import stack
@@ -30,6 +30,7 @@ from codesign.spec import StudyFile, load_study
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
+from codesign.units.clip_unit import clip_grid
 
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
@@ -64,6 +65,7 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     names = list(_names(file))
     yield from names
     yield from _columns(file)
+    yield from _video(file)
     yield from _lifecycle(file)
     yield from _caches(file)
     yield from sampler_problems(file, file.search.method in ("nested", "joint"))
@@ -207,7 +209,32 @@ def _caches(file: StudyFile) -> Iterator[Problem]:
         )
 
 
+def _video(file: StudyFile) -> Iterator[Problem]:
+    """Columns of text in a study of video and the other way round; a base that is no diffusion transformer."""
+    is_clip = file.workload is not None and file.workload.clip is not None
+    for section, names in (("objectives", file.objectives), ("constraints", file.constraints)):
+        for name in names:
+            column = objectives.canonical(name)
+            if column in objectives.COLUMNS and (why := clips.unknown(column, is_clip)):
+                hint = (
+                    f"one of {', '.join((*clips.CLIP_COLUMNS, *clips.SHARED_COLUMNS))}"
+                    if is_clip
+                    else "see 'codesign explain workload.clip'"
+                )
+                yield Problem((section, name), why, hint, True)
+    if is_clip and file.base.model in catalog.names("models"):
+        given = dict(catalog.load("models", file.base.model).get("architecture") or {}) | dict(file.base.architecture)
+        odd = [
+            k for k in ("n_experts", "window_tok", "n_linear_layers", "index_topk_tok") if given.get(k) or f"architecture.{k}" in file.space
+        ]
+        if odd:
+            hint = "take one such as llama-2-13b and replace its dimensions"
+            yield Problem(("base", "model"), f"video takes dense models with full attention, and this one has {odd[0]}", hint)
+
+
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
+    if file.workload is not None and file.workload.clip is not None:
+        return
     if file.lifecycle.pretrain_tok is None and "lifecycle.pretrain_tok" not in file.space:
         yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
     if file.workload is None or file.workload.demand is None:
@@ -252,6 +279,7 @@ def resolve(file: StudyFile) -> Study:
         max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf, _ceiling(file, "tpot_s")),
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
         tiers={n: make_tier(n) for n in _places(space, base) if n not in (kv_tiers.RECOMPUTE, kv_tiers.HBM)}, tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
+        **dict(zip(("clip", "clip_seconds"), clip_of(file), strict=True)),
     )  # fmt: skip
     setting = replace(setting, grids=_grids(file, setting, space, base), returns=returns_of(file, setting.columns_read))
     return Study(file, workload, model, StudyProblem(space, setting))
@@ -376,6 +404,9 @@ def _grids(file: StudyFile, setting: Setting, space: Space, base: Mapping[str, A
     experts = [v.choices for v in space.variables if v.name == "architecture.n_experts"]
     has_moe = max([float(base.get("architecture.n_experts") or 0), *(float(c) for cs in experts for c in cs)]) > 1
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=1e9)
+    if setting.clip:
+        size, own = _largest_domain(setting, space, "serve"), _choices(file.layout.serve)
+        return {"serve": clip_grid(int(setting.clip.n_guidance), min(size, 64), own)}
     grids = {"train": training_grid(has_moe, ceiling, _choices(file.layout.train))}
     for role in setting.roles:
         size = _largest_domain(setting, space, role)
