@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog, clips, objectives
+from codesign import catalog, objectives
+from codesign.asked import column_problems, video_problems
 from codesign.constraints import Limit
 from codesign.given import clip_of, law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
 from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
@@ -64,8 +65,8 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     """What only the catalog and the column registry can know."""
     names = list(_names(file))
     yield from names
-    yield from _columns(file)
-    yield from _video(file)
+    yield from column_problems(file)
+    yield from video_problems(file)
     yield from _lifecycle(file)
     yield from _caches(file)
     yield from sampler_problems(file, file.search.method in ("nested", "joint"))
@@ -115,39 +116,6 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
                 yield ("space", name), "hardware", str(choice)
     for name in file.prices:
         yield ("prices", name), "hardware", name
-
-
-def _columns(file: StudyFile) -> Iterator[Problem]:
-    known = {*objectives.COLUMNS, *objectives.ALIASES}
-    for name, direction in file.objectives.items():
-        column = objectives.COLUMNS.get(objectives.canonical(name))
-        if column is None:
-            yield Problem(("objectives", name), f"unknown objective '{name}'", did_you_mean(name, known, "columns"), True)
-        elif column.better and column.better[:3] != direction[:3]:
-            better = "maximize" if column.better == "max" else "minimize"
-            yield Problem(
-                ("objectives", name),
-                f"'{name}' gets better as it {'rises' if better == 'maximize' else 'falls'}",
-                f"write '{name}: {better}'",
-            )
-    only = {objectives.canonical(n) for n in file.objectives}
-    solved = file.lifecycle.pretrain_tok is not None and file.lifecycle.pretrain_tok.solve
-    varied = "lifecycle.pretrain_tok" in file.space or solved
-    blind = only & objectives.BLIND_TO_TOKENS
-    if varied and blind and not only & objectives.SEES_TOKENS:
-        name = next(n for n in file.objectives if objectives.canonical(n) in blind)
-        hint = "use c_eq_flop or n_reason, which rise with both"
-        yield Problem(("objectives", name), f"{name} ignores tokens, and this study varies them", hint, True)
-    for name, bounds in file.constraints.items():
-        column = objectives.COLUMNS.get(objectives.canonical(name))
-        if column is None:
-            yield Problem(("constraints", name), f"unknown constraint '{name}'", did_you_mean(name, known, "columns"), True)
-            continue
-        for bound in bounds:
-            try:
-                bound.limit(column.unit)
-            except SpecError as error:
-                yield Problem(("constraints", name), error.diagnostics[0].message, error.diagnostics[0].hint)
 
 
 def _domains(file: StudyFile) -> Iterator[Problem]:
@@ -207,29 +175,6 @@ def _caches(file: StudyFile) -> Iterator[Problem]:
         yield Problem(
             ("workload", "reuse"), "where do prefixes wait until then?", "write 'serving: {kv_tier: host_dram}', or vary serving.kv_tier"
         )
-
-
-def _video(file: StudyFile) -> Iterator[Problem]:
-    """Columns of text in a study of video and the other way round; a base that is no diffusion transformer."""
-    is_clip = file.workload is not None and file.workload.clip is not None
-    for section, names in (("objectives", file.objectives), ("constraints", file.constraints)):
-        for name in names:
-            column = objectives.canonical(name)
-            if column in objectives.COLUMNS and (why := clips.unknown(column, is_clip)):
-                hint = (
-                    f"one of {', '.join((*clips.CLIP_COLUMNS, *clips.SHARED_COLUMNS))}"
-                    if is_clip
-                    else "see 'codesign explain workload.clip'"
-                )
-                yield Problem((section, name), why, hint, True)
-    if is_clip and file.base.model in catalog.names("models"):
-        given = dict(catalog.load("models", file.base.model).get("architecture") or {}) | dict(file.base.architecture)
-        odd = [
-            k for k in ("n_experts", "window_tok", "n_linear_layers", "index_topk_tok") if given.get(k) or f"architecture.{k}" in file.space
-        ]
-        if odd:
-            hint = "take one such as llama-2-13b and replace its dimensions"
-            yield Problem(("base", "model"), f"video takes dense models with full attention, and this one has {odd[0]}", hint)
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
