@@ -52,7 +52,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers; more: references
     beside the study's own."""
     manifest, front = run.manifest, run.front
-    n_samples = quick_samples(study, len(front))
+    n_samples = quick_samples(study, len(front)) if len(front) and not study.setting.clip else 0
     decision = decide(study, run, n_samples) if n_samples else {}
     chosen = decision.get("picks") or picks(front, run.objectives)
     if decision:
@@ -77,7 +77,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
         "references": page_rows(references_of(study, run, more), run.objectives),
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": list(exports), "level": study.file.uncertainty.level,
+        "exports": [] if study.setting.clip else list(exports), "level": study.file.uncertainty.level,
         "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision} | {"wanted": study.file.uncertainty.samples},
         "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
@@ -174,7 +174,7 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
 def _details(study: Study, run: Run, chosen) -> dict[str, Any]:
     """Everything about the picks and an even selection of the front, with intervals."""
     front = run.front
-    if front.empty:
+    if front.empty or study.setting.clip:
         return {}
     spread = evenly(front["id"].to_numpy(), MAX_DETAILS)
     ids = list(dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)]))
@@ -196,7 +196,7 @@ def warnings(study: Study, front, manifest) -> list[str]:
     if outside := front_notes(study.problem, front):
         reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
         found.append(f"the front lies outside the fitted range of the quality law, or where evidence is thin: {', '.join(reasons)}")
-    if len(front):
+    if "sigma_ln_c_eq" in front and len(front):
         sigma = float(front["sigma_ln_c_eq"].median())
         found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")
     if "estimate" in _confidences(study):

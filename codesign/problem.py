@@ -76,7 +76,7 @@ class StudyProblem:
     @property
     def layout_grids(self) -> dict[str, Grid]:
         """Grids of the units whose layouts a design is tried with."""
-        return {unit: self.setting.grids[unit] for unit in ("train", *self.setting.roles)}
+        return {unit: self.setting.grids[unit] for unit in self.setting.units}
 
     @cached_property
     def rows_per_design(self) -> int:

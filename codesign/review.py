@@ -33,6 +33,8 @@ def show(path: str, point_id: int, change: str | None, as_json: bool) -> None:
     doubt = tables.doubt_of(result, point_id)
     if as_json:
         return print_json({"point": tables.clean(point), **detail, "uncertainty": doubt})
+    if not doubt["columns"]:  # a study of video
+        return click.echo(screen.point_screen(point, detail, result))
     block = decision_text.intervals_block(doubt["columns"], doubt["alike"], len(result.front), doubt["level"])
     click.echo(f"{screen.point_screen(point, detail, result)}\n\n{block}")
 

@@ -11,7 +11,13 @@ from codesign.objectives import COLUMNS
 from codesign.spec.units import show
 
 BAR = 16
-LABELS = {"tok_per_s": "throughput", "tok_per_s_per_device": "throughput", "tok_per_s_per_user": "user speed", "mfu_frac": "MFU"}
+LABELS = {
+    "tok_per_s": "throughput",
+    "tok_per_s_per_device": "throughput",
+    "tok_per_s_per_user": "user speed",
+    "mfu_frac": "MFU",
+    "usd_per_video_s": "cost per second",
+}
 LABEL = 14  # width of the labels of the last screen
 
 
@@ -155,7 +161,8 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
     lines += [("note", w) for w in warnings[:3]]
     lines.append(("report", f"{folder}/report.html"))
     if picks:
-        lines.append(("next", f"codesign export {folder} {picks[0]['id']} --to training-plan"))
+        then = "export {} {} --to training-plan" if "train" in manifest["units"] else "show {} {}"
+        lines.append(("next", f"codesign {then.format(folder, picks[0]['id'])}"))
     return "\n".join(f"{label:<{LABEL}}{text}" for label, text in lines)
 
 
@@ -218,13 +225,10 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
         ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
         blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{busy_text(bound)}{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
-    blocks.append(
-        "life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
-    )
-    bound = detail["balance"]
-    blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (
-        f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else ""
-    )
+    if bound := detail["balance"]:
+        life = table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
+        most = f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else ""
+        blocks.append(f"life\n{life}\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}{most}")
     if detail["slack"]:
         rows = [{"constraint": s["constraint"], "value": show(s["value"], s["unit"]), "limit": show(s["limit"], s["unit"]),
                  "left": f"{s['slack_frac']:.0%}"} for s in detail["slack"]]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codesign import life_point
+from codesign import clips, life_point
 from codesign.attribution import waterfall
 from codesign.decision import HALF, quick
 from codesign.decision_text import front_cells, interval_cell, robust_line, waterfall_text
@@ -146,7 +146,7 @@ def doubt_of(run: Run, point_id: int) -> dict[str, Any]:
 
 def doubts_of_picks(study: Study, run: Run, chosen: list[dict[str, Any]]) -> dict[str, Any] | None:
     """For the last screen: the knee's intervals, and how often each pick stays on the front in a quick round of draws."""
-    if not chosen:
+    if not chosen or study.setting.clip:
         return None
     knee = intervals_of(study, run, [chosen[0]["id"]]).record(0)
     cells = {chosen[0]["id"]: {c: interval_cell(v["value"], v["lower"], v["upper"], c) for c, v in knee.items()}}
@@ -189,6 +189,7 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
         {"name": n, "a": _plain(points[0][n]), "b": _plain(points[1][n]), "ratio": _plain(points[1][n] / points[0][n])}
         for n in dict.fromkeys(metrics) if n in points[0] and points[0][n]
     ]  # fmt: skip
+    clips.refuse_review(study.setting)
     causes = waterfall(study.problem, run.point(ids[0]), run.point(ids[1]), list(run.objectives))
     doubt = intervals_of(study, run, ids)
     told = [
