@@ -34,8 +34,8 @@ def rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int)
 
 
 def missing_bound(outcome: SearchOutcome, problem: StudyProblem, scale: pareto.Scaling | None) -> dict[str, Any]:
-    """`volume_share`: the most that could be missing, as a share of the hypervolume of the true front; `kind`: exact, bound (of every design
-    that was not evaluated), estimate (of a sample of them) or none; `text`: the same in words."""
+    """What could be missing: `volume_share`, at most that share of the hypervolume of the true front; `kind`: exact, bound (of every design
+    that was not evaluated), estimate (of a sample of them) or none; `text`, the same in words."""
     if outcome.exact:
         return {"kind": "exact", "volume_share": 0.0, "n_left": 0, "text": "nothing"}
     if problem.unbounded:

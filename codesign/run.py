@@ -282,7 +282,7 @@ def tabulate(problem: StudyProblem, outcome: SearchOutcome, folder: Path):
     table["id"] = np.arange(len(table)) + (int(front["id"].max()) + 1 if len(front) else 0)
     lead = ["id", "design_id", *names, *([TIER] if TIER in front else []), *(g.column for g in problem.setting.goals)]
     whole = pd.concat([front, table], ignore_index=True) if len(table) else front
-    return whole[[*lead, *(c for c in whole.columns if c not in lead)]] if len(whole) else whole
+    return whole.reindex(columns=[*lead, *(c for c in whole.columns if c not in lead)])  # all of them, though nothing was evaluated yet
 
 
 def _variables(problem: StudyProblem, index: np.ndarray):

@@ -114,6 +114,17 @@ def test_a_damaged_checkpoint_is_used_as_far_as_it_is_whole(tmp_path):
     assert (tmp_path / "out/front.csv").read_bytes() == (tmp_path / "whole/front.csv").read_bytes()
 
 
+def test_a_run_that_ends_before_its_first_batch_can_be_read_and_continued(tmp_path):
+    path = write(tmp_path, space=LARGE, search={"method": "exhaustive"})
+    pressed = "import os, signal; from codesign.search import exhaustive as e; whole = e._take_all\n"
+    pressed += "e._take_all = lambda *a: [os.kill(os.getpid(), signal.SIGINT), whole(*a)][1]"
+    part = subprocess.run(command("run", path, "--out", str(tmp_path / "out"), before=pressed), capture_output=True, text=True, timeout=120)
+    assert part.returncode == 130 and "Continue with" in part.stderr, part.stderr
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["n_designs"] == 0
+    assert start("run", path, "--out", str(tmp_path / "out")).wait(timeout=120) == 0
+    assert len((tmp_path / "out/front.csv").read_bytes()) > 500
+
+
 def test_workers_and_chunks_give_the_same_files(tmp_path):
     path = write(tmp_path, space=LARGE, search={"method": "exhaustive"})
     assert start("run", path, "--out", str(tmp_path / "one")).wait(timeout=120) == 0

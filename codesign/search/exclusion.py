@@ -1,9 +1,9 @@
 """Designs that provably cannot reach the front are not evaluated: a fence of points that exist, and bounds that no layout can beat.
 
-A problem that has `bound(index) -> (A, J, M)` promises that every feasible point of design a is, for some j, at least [a, j] in all objectives
-(minimised; inf where j has no point).  If a point that exists beats all j strictly, it beats every point of the design: it is excluded by
-proof.  The fence is found once, before the enumeration, by a short sampled search with a fixed seed, so which designs are excluded depends on
-nothing else: not on chunks, threads, workers or interruptions.  The promise is checked on every design that is evaluated.
+A problem that has `bound(index) -> (A, J, M)` promises that every feasible point of design a is, for some j, at least [a, j] in all
+objectives (minimised; inf where j has no point).  If a point that exists beats all j strictly, it beats every point of the design: it
+is excluded by proof.  The fence is found once, before the enumeration, by a short sampled search with a fixed seed, so which designs are
+excluded depends on nothing else: not on threads, workers or interruptions.  The promise is checked on every design that is evaluated.
 """
 
 from __future__ import annotations

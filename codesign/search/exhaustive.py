@@ -43,8 +43,9 @@ def run(
 
     `design_id` is the position in the enumeration. Ctrl-C, `stop` and the time limit end at a chunk boundary,
     with what there is. `chunk` is how many designs a worker scores at once (by default an eighth of a small space, so that all
-    cores have something to do; larger chunks share more parts between designs). With `checkpoint`, a file, an interrupted enumeration continues where its last record
-    ended. `workers`: so many processes instead of a thread per core; `dask`: the cluster of this scheduler.
+    cores have something to do; larger chunks share more parts between designs). With `checkpoint`, a file, an interrupted enumeration
+    continues where its last record ended. `workers`: so many processes instead of a thread per core; `dask`: the cluster of this scheduler.
+    `exclude`: leave out designs that a bound proves to be off the front (`exclusion`), where the space is large enough.
     """
     n_designs, fenced = getattr(problem, "n_designs", None), exclude and can_exclude(problem)
     chunk = chunk or min(FENCED_CHUNK if fenced else CHUNK, max(LEAST_CHUNK, (n_designs or CHUNK * 8) // 8))

@@ -1,9 +1,10 @@
 """What no layout of a unit can beat: times, device-seconds and memory of whole families of layouts at once, always from below.
 
-A family is all serving layouts with one n_tp and n_cp, with or without further ranks (n_dp); its members differ in n_dp, n_pp, n_etp and
-n_ep.  What depends on n_tp, n_cp and the sequences x = batch per rank / n_pp of one stage is exact, by the operators of the phases.  The rest is
-bounded: as few experts read as in any member, their exchange at its least, no sends between stages, stages that divide the layers evenly,
-fractions of replicas.  Each operator's time rises with its FLOP, bytes and latency, so the sum lies below that of every member.
+A family is all serving layouts with one n_tp and n_cp, with or without further ranks (n_dp); its members differ in n_dp, n_pp, n_etp
+and n_ep.  What depends on n_tp, n_cp and the sequences x = batch per rank / n_pp of one stage is exact, by the operators of the phases.
+The rest is bounded: as few experts read as in any member, their exchange at its least, no sends between stages, stages that divide the
+layers evenly, fractions of replicas.  Each operator's time rises with its FLOP, bytes and latency, so the sum lies below that of every
+member.
 
 Legend: X values of x, A designs, G families; arrays (X, A, G).
 """
