@@ -32,6 +32,10 @@ def limits(n_threads: int, seconds: float = 1.0) -> dict[str, float]:
     return {"operations_per_s": near, "bytes_per_s": 24.0 * far}
 
 
+MOVES = (np.where, np.take, np.concatenate, np.stack)
+REDUCTIONS = (np.sum, np.prod, np.min, np.max, np.any, np.all, np.cumsum, np.argmin, np.argmax)
+
+
 class Counted(np.ndarray):
     """An array that counts the elements that numpy computes with it and the bytes that these read and write."""
 
@@ -45,8 +49,8 @@ class Counted(np.ndarray):
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         result = func(*_unwrapped(args), **_unwrapped(kwargs))
-        if func in (np.where, np.take, np.concatenate, np.stack, np.cumsum):
-            _count((), result)
+        if func in MOVES or func in REDUCTIONS:
+            _count(args[:1] if func in REDUCTIONS else (), result, reduces=func in REDUCTIONS)
         return _wrapped(result)
 
 
