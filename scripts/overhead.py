@@ -72,11 +72,8 @@ def rows(studies: dict[str, tuple[str, tuple[str, ...]]]) -> Iterator[dict[str, 
                 seconds = time.perf_counter() - start
             kept = spent["storage"] + spent["bookkeeping"]
             shares = {"share": kept / seconds, "share_without_report": kept / (seconds - spent["reporting"])}
-            yield (
-                {"space": name, "method": method, "n_designs": found.manifest["n_designs"], "seconds": seconds}
-                | {f"{kind}_s": spent[kind] for kind in KINDS}
-                | {"share": share}
-            )
+            row = {"space": name, "method": method, "n_designs": found.manifest["n_designs"], "seconds": seconds}
+            yield row | {f"{kind}_s": spent[kind] for kind in KINDS} | shares
 
 
 def postgresql_row(n_trials: int = 60) -> dict[str, Any]:
