@@ -141,11 +141,12 @@ def _work(resolved, storage, trials, seed, as_json) -> None:
 @click.argument("path", metavar="RUN")
 @click.option("--by", help="Columns to sort by, comma separated; a leading - sorts downwards.")
 @click.option("--where", "condition", help='Expression over columns, such as "tpot < 20 ms"; bare numbers are SI.')
+@click.option("--columns", "more", metavar="COLS", help="Further columns to show, comma separated, such as n_params,train_usd.")
 @click.option("-n", "count", default=20, show_default=True, help="Rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
 @JSON_OPTION
 @guarded
-def front(path: str, by: str | None, condition: str | None, count: int, as_csv: bool, as_json: bool) -> None:
+def front(path: str, by: str | None, condition: str | None, more: str | None, count: int, as_csv: bool, as_json: bool) -> None:
     """The Pareto front of a run as a table."""
     from codesign import screen, tables
     from codesign.results import load_results
@@ -161,7 +162,7 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
     if as_json:
         return _print_json(records)
     records = tables.with_intervals(result, records)
-    columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
+    columns = list(dict.fromkeys(["id", *tables.varying(result, rows), *result.objectives, *tables.named(result.front, more), "layout"]))
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
     for note in notes:
         click.echo(note, err=True)
@@ -312,11 +313,18 @@ def list_(kind: str, as_json: bool) -> None:
 @JSON_OPTION
 @guarded
 def explain(name: tuple[str, ...], as_json: bool) -> None:
-    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study."""
+    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study; of a catalog entry or a layout."""
     from codesign import meanings
 
     answer = meanings.explain(" ".join(name))
-    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if as_json:
+        return _print_json(answer)
+    figures = answer.pop("figures", None)
+    click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if figures:
+        from codesign import screen
+
+        click.echo("\n" + screen.figures_text(figures))
 
 
 @main.command()

@@ -44,6 +44,13 @@ def unit_of(column: str) -> str:
     return "s" if column == "slo.tpot" else "USD/h" if column.endswith("usd_per_h") else ""
 
 
+def figures_text(figures: list[dict[str, str]]) -> str:
+    """Figures of a catalog entry with their confidence and date; each source once, below."""
+    numbers = {source: f"[{n}]" for n, source in enumerate(dict.fromkeys(f["source"] for f in figures), start=1)}
+    rows = [f | {"source": numbers[f["source"]]} for f in figures]
+    return "\n".join([table(rows, list(figures[0])), "", *(f"{n} {source}" for source, n in numbers.items())])
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], headers: Mapping[str, str] | None = None) -> str:
     """Right-aligned columns without rules; text columns left-aligned."""
     columns = list(columns)
