@@ -163,7 +163,7 @@ def _group(codes, n: int, prefixes, share: bool):
     return first, np.ravel(back)
 
 
-def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
+def scene_of(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
     """Scene of the designs `rows` on the chip of `role`."""
     per_text = designs.tok_per_text if np.size(designs.tok_per_text) == 1 else designs.tok_per_text[rows]
     parts = designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows)
@@ -177,11 +177,11 @@ def fitting(setting: Setting, values, codes, layouts) -> np.ndarray:
     """
     designs = describe(setting, values, codes, share=False)
     rows, ok = np.arange(designs.n), designs.buildable
-    scene = _scene(designs, "train", rows, _train_precision(setting, designs), training=True)
+    scene = scene_of(designs, "train", rows, _train_precision(setting, designs), training=True)
     batch = tokens.global_batch_seq(setting, designs)
     ok = ok & train_unit.fitting(scene, layouts["train"], np.float64(setting.life.seq_tok), batch, designs.n, _most_devices(setting))
     for role in setting.roles:
-        scene = _scene(designs, role, rows, designs.precision)
+        scene = scene_of(designs, role, rows, designs.precision)
         ok = ok & serve_unit.fitting(scene, layouts[role], designs.traffic, role, designs.n)
     return ok
 
@@ -200,7 +200,7 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Training layouts worth keeping: the cheapest, and the fast ones where days or devices are bounded or minimised."""
     first, back = designs.groups["train"]
     precision = _train_precision(setting, designs)
-    scene = _scene(designs, "train", first, precision, training=True)
+    scene = scene_of(designs, "train", first, precision, training=True)
     read = setting.columns_read
     quantities = ["device_s_per_tok"]
     if read & {"train_s", "rl_s"}:
@@ -237,7 +237,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     paired = layouts is not None
 
     def pool(role):
-        scene = _scene(designs, role, first, designs.precision)
+        scene = scene_of(designs, role, first, designs.precision)
         meter = meter_of(setting, designs, role, first, designs.precision)
         return (
             scene,
@@ -261,8 +261,8 @@ def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
         return np.zeros(designs.n), 0
     first, back = designs.groups["rl"]
     bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
-    learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
-    roll = _scene(designs, "rl", first, designs.precision)
+    learn = scene_of(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
+    roll = scene_of(designs, "rl", first, designs.precision)
     rate, n_timed = train_unit.rl_device_s_per_tok(
         roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first)
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign import optimism
 from codesign.cheapest import Cheapest
 from codesign.evaluate import constraint_names, evaluate, fitting
 from codesign.physics.layout import PLAIN
@@ -120,6 +121,19 @@ class StudyProblem:
     @cached_property
     def _cheapest(self) -> Cheapest:
         return Cheapest(self.setting)
+
+    def bound(self, index: np.ndarray) -> np.ndarray:
+        """What no layout of canonical, valid designs can beat (A, J, M), minimised (`optimism.bound`)."""
+        return optimism.bound(self.setting, *self._decoded(index))
+
+    @cached_property
+    def unbounded(self) -> tuple[str, ...]:
+        """Objectives that no bound covers; the speed tiers and layouts of a sampled search are not bounded either."""
+        return optimism.unbounded(self.setting) or tuple(v.name for v in self.extra)
+
+    def sample(self, n: int) -> np.ndarray:
+        """n random designs, before `canonical` and `valid`; the same ones every time."""
+        return self.space.sample(n)
 
     def values_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Variables and derived values of rows of the results table (A,); an empty cell (inactive) is the canonical choice."""

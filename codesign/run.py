@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from codesign.constraints import in_words
+from codesign.coverage import coverage
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested, pareto, samplers
+from codesign.search import exclusion, exhaustive, joint, nested, pareto, samplers
 from codesign.search.lock import NAME as LOCK
 from codesign.search.lock import locked
 from codesign.search.loop import Hooks, Settings
@@ -31,6 +32,7 @@ from codesign.starts import warm_start
 from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS, NEIGHBOURS = 48, 256
+LONG_S, ALONE = 10.0, 1.5  # an enumeration for which it pays to ask what bounds save; cost of a design whose neighbours are excluded
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
 CHECKPOINT = "search.ckpt"
 
@@ -47,6 +49,8 @@ class Plan:
     seconds: float  # estimated time of an exhaustive run
     feasible_share: float
     scaling: pareto.Scaling | None = None  # of the pilot's front: what the hypervolume is measured in; None where nothing was feasible
+    excluded_share: float = 0.0  # of the designs that bounds would exclude from one
+    unbounded: tuple[str, ...] = ()  # objectives because of which they exclude none
 
 
 def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
@@ -57,12 +61,12 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
     pilot = problem.space.sample(min(PILOT_DESIGNS, max(count.n, 1)), seed)
     pilot = np.unique(problem.canonical(pilot), axis=0)
     pilot = pilot[problem.valid(pilot)]
-    seconds, share, scale = 0.0, 0.0, None
+    seconds, share, excluded, scale = 0.0, 0.0, 0.0, None
     if len(pilot):
         batch = problem.evaluate(pilot)
         share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
         scale = _front_scaling(problem, batch.points)
-        seconds = _seconds_per_design(problem, pilot) * valid.n
+        seconds, excluded = _seconds_of_all(problem, pilot, valid.n)
     method, reason = search.method, "the study asks for it"
     if method == "auto":
         fits = valid.is_exact and seconds <= search.time_limit
@@ -73,7 +77,8 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
             method, reason = "nested", "the trials of a storage are sampled"
     if problems := list(sampler_problems(study.file, method != "exhaustive")):
         raise SpecError(map(study.file.place, problems))
-    return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share, scale)
+    rows = count.n * problem.rows_per_design
+    return Plan(method, reason, count.n, count.is_exact, rows, seconds, share, scale, excluded, problem.unbounded)
 
 
 def _front_scaling(problem: StudyProblem, points: dict[str, np.ndarray]) -> pareto.Scaling | None:
@@ -81,6 +86,22 @@ def _front_scaling(problem: StudyProblem, points: dict[str, np.ndarray]) -> pare
     values, maximise = np.stack([points[o.name] for o in problem.objectives], axis=1), maximised(problem)
     front = values[pareto.nondominated(values, maximise)]
     return pareto.scaling(front, maximise) if len(front) else None
+
+
+def _seconds_of_all(problem: StudyProblem, pilot: np.ndarray, n: int) -> tuple[float, float]:
+    """(time to enumerate n designs, share of them that bounds exclude): judged by a short search, where the whole takes longer than that."""
+    each = _seconds_per_design(problem, pilot)
+    if each * n < LONG_S or not exclusion.can_exclude(problem):
+        return each * n, 0.0
+    start = time.perf_counter()
+    fence = exclusion.scout(problem, exclusion.FEW_SCOUTS)
+    scouts_s, start = time.perf_counter() - start, time.perf_counter()
+    excluded = exclusion.excluded_share(problem, fence) if fence is not None else 0.0
+    bound_s = (time.perf_counter() - start) / exclusion.PILOT
+    if excluded < exclusion.LEAST_SHARE:
+        return each * n, 0.0
+    left_s = (1.0 - excluded) * each * ALONE
+    return min(scouts_s * exclusion.SCOUTS / exclusion.FEW_SCOUTS + n * (bound_s + left_s), each * n), excluded
 
 
 def _seconds_per_design(problem: StudyProblem, pilot: np.ndarray) -> float:
@@ -315,7 +336,7 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settin
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
         "hypervolume": hypervolume, "scaling": outcome.scaling.to_dict() if outcome.scaling else None, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
-        "rows_covered": _rows_covered(outcome, study.problem, chosen.space_rows),
+        **coverage(outcome, study.problem, chosen.space_rows, _front_scaling(problem, outcome.front) if len(points) else None),
         "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
@@ -341,17 +362,6 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
     broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
     limits = problem.setting.limits
     return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
-
-
-def _rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int) -> int:
-    """Layout rows that were tried or excluded before.  Designs count once, although trials may repeat one at another speed tier."""
-    if outcome.exact:
-        return space_rows
-    if outcome.method == "joint":
-        return min(outcome.n_designs * len(problem.layout_grids), space_rows)
-    whole = outcome.method == "exhaustive" or outcome.sampled
-    n = outcome.n_designs if whole else len(np.unique(outcome.designs.index[:, : len(problem.variables)], axis=0))
-    return n * problem.rows_per_design
 
 
 def _version(package: str) -> str:

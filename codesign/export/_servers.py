@@ -88,7 +88,9 @@ def _server(s: Subject, who: str, role: str, fleet: dict[str, Any]) -> Server:
     only = "search with layout: {{{}: {{{}: [1]}}}}".format
     refuse(who, [(f"context parallelism in serving ({role}: n_cp)", only(role, "n_cp"))] if fleet["n_cp"] > 1 else [])
     refuse(who, [(f"copies of experts inside one attention rank ({role}: n_edp)", only(role, "n_tp"))] if fleet["n_dp"] % copies else [])
-    refuse(who, [(f"{what} ({role}: {key})", only(role, key)) for key, what in PLANNED.items() if fleet.get(key, PLAIN[key]) != PLAIN[key]])
+    planned = [key for key in PLANNED if fleet.get(key, PLAIN[key]) != PLAIN[key]]
+    plain_form = "search with layout: {{{}: {{{}: {}}}}}".format
+    refuse(who, [(f"{PLANNED[key]} ({role}: {key})", plain_form(role, key, "none" if key == "overlap" else PLAIN[key])) for key in planned])
     return Server(
         role, fleet["n_tp"], fleet["n_dp"] // copies, fleet["n_pp"], fleet["n_etp"], fleet["n_ep"],
         n_servers=fleet["n_replicas"] * copies, n_idle_devices=fleet["n_idle_devices"], n_per_node=fleet["n_devices_per_node"],

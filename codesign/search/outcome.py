@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # done, total, n_front, hypervolume, layouts_per_s
 Progress = Callable[[int, int | None, int, float, float], None]
 
-COUNTS = ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")
+COUNTS = ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible", "n_excluded")
 _REPORT_S = 0.2  # at most five progress calls a second
 _MARK_GROWTH = 1.05  # of the evaluations between entries of the history: not of time, so that it repeats
 
@@ -49,6 +49,7 @@ class SearchOutcome:
     n_layouts: int
     n_candidates: int
     n_feasible: int
+    n_excluded: int  # designs that were not evaluated, because a bound proves that they cannot reach the front
     killed: dict[str, int]
     history: list[tuple[int, float, float]]  # (evaluations, seconds, hypervolume)
     scaling: pareto.Scaling | None  # given, or frozen early in the run; None while nothing feasible was found
