@@ -39,7 +39,7 @@ REASONS = {
     "serve memory": "no serving layout fits the device memory",
     "budget": "serving and RL alone cost more than the whole budget: nothing is left for pretraining",
     "target quality": "no number of pretraining tokens brings this design to the quality asked for",
-    "tokens": "the tokens cannot be had: no layout can serve or do RL, so the equation for them has no solution",
+    "tokens": "the tokens cannot be had: no layout can serve or do RL, so the equation for them has no solution, or they are negative",
     "balance": "largest over smallest of pretraining, RL and inference exceeds `lifecycle.balance.max_ratio`",
     "speed tier": "slower than the time per output token that this trial asked of the design (`slo.tpot` as a variable)",
     "fleet devices": "needs more devices than the fleet of `lifecycle.budget` has",

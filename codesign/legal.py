@@ -20,16 +20,16 @@ def kinds_of(key: str) -> tuple[str, ...]:
 
 def legal_variables(file: StudyFile) -> dict[str, Legal]:
     """Every variable a space may have, with type, unit and meaning."""
-    legal = {f"architecture.{key}": Legal(int, "", "architecture") for key in arch.DEFAULTS}
+    legal = {f"architecture.{key}": Legal(int, "", "architecture", least=0) for key in arch.DEFAULTS}
     legal |= {f"architecture.{key}": Legal(str, "", "architecture", kinds_of(key)) for key in arch.TEXT}
-    legal |= {f"precision.{key}": Legal(int, "", "bits") for key in ("weight_bits", "kv_bits", "act_bits", "train_bits")}
+    legal |= {f"precision.{key}": Legal(int, "", "bits", least=1) for key in ("weight_bits", "kv_bits", "act_bits", "train_bits")}
     roles = roles_of(file)
     legal |= {f"hardware.{role}": Legal(str, "", "accelerator or system of this pool") for role in roles}
-    legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain") for role in roles}
+    legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain", least=1) for role in roles}
     legal[PLACE] = Legal(str, "", "where prefixes wait for their next use", (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory")))
-    legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design")
-    legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens")
-    legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL")
+    legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design", least=0)
+    legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens", least=0)
+    legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL", least=0)
     return legal
 
 

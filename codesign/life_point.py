@@ -87,6 +87,8 @@ def quality_point(architecture: Mapping[str, Any], bits: Mapping[str, float], s:
     columns = {k: None if why else float(np.ravel(found[k])[0]) for k in COLUMNS}
     n_reason = rl_returns.reasoning_size(found["q_reason"], found["d_eff"])
     columns["n_reason"] = None if why else float(np.ravel(n_reason)[0])
+    axes = {**found, "n_total": n_total}
+    columns |= {f"{b}_logit": None if why else float(np.ravel(quality.readout(b, axes[axis]))[0]) for b, axis in quality.READ_OFF.items()}
     factors = {k.removeprefix("factor_"): float(np.ravel(v)[0]) for k, v in found.items() if k.startswith("factor_")}
     return columns | {
         "n_active": float(n_active), "n_total": float(n_total), "tok_per_param": float(tok / n_active), "factors": factors,

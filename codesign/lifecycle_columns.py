@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.law_inputs import design_quality, per_design
 from codesign.lifecycle import balance, quality, quality_factors, quality_validity, rl_returns
-from codesign.objectives import ENERGY_COLUMNS
+from codesign.objectives import ENERGY_COLUMNS, READOUTS
 from codesign.physics import architecture as arch
 from codesign.physics.layout import DEGREES, PLAIN
 from codesign.physics.rack import LIMITS
@@ -74,26 +74,18 @@ def quality_columns(setting: Setting, designs, useful, d) -> dict[str, np.ndarra
     del keys
     row = {k: np.broadcast_to(v, np.broadcast_shapes(np.shape(v), (u.size,))) for k, v in _gather(design, u).items()}
     na, nt = per_design(n_active, u), per_design(n_total, u)
+    read = sorted(setting.columns_read & READOUTS)
     out = quality.assess(na, nt, tok, unique_tok=setting.life.unique_tok, law=setting.law, alternative=setting.alternative, **row)
     refused = quality_validity.refusals(
         na, nt, tok, unique_tok=setting.life.unique_tok, granularity=row["granularity"], weight_bits=row["weight_bits"],
         c_fmt=row["c_fmt"], act_bits=row["act_bits"], kv_bits=row["kv_bits"], train_bits=row["train_bits"],
         head_width_ratio=per_design(designs.shape["n_heads"] * designs.shape["d_head_v"] / designs.shape["d_model"], u),
     )  # fmt: skip
+    out |= {f"{b}_logit": quality.readout(b, {**out, "n_total": nt}[axis]) for b, axis in quality.READ_OFF.items() if f"{b}_logit" in read}
     if setting.returns:
         out["n_reason"] = rl_returns.reasoning_size(out["q_reason"], out["d_eff"], setting.law)
-    names = (
-        "c_eq_flop",
-        *(["n_reason"] if setting.returns else []),
-        "n_eq",
-        "n_eff",
-        "loss",
-        "q_mixed",
-        "q_reason",
-        "q_know_bits",
-        "sigma_ln_c_eq",
-        "sigma_ln_c_eq_own",
-    )
+    names = ["c_eq_flop", "n_eq", "n_eff", "loss", "q_mixed", "q_reason", "q_know_bits", "sigma_ln_c_eq", "sigma_ln_c_eq_own", *read]
+    names += ["n_reason"] if setting.returns else []
     columns = {k: np.broadcast_to(out[k], (u.size,)) for k in names}
     columns["quality_refused"] = np.any([np.broadcast_to(v, (u.size,)) for v in refused.values()], axis=0).astype(float)
     none = useful[first] <= 0

@@ -40,7 +40,8 @@ COLUMNS: dict[str, Column] = {
     "usd_per_mtok_output": Column("USD/Mtok", "min", "decode share of the serving cost per 10^6 output tokens"),
     "usd_per_task": Column("USD", "min", "serving cost of one task of the workload", "usd_per_mtok x tokens per task / 1e6"),
     "tpot_s": Column("s", "min", "time per output token of one request, prefill interference included", "(step + stall) / accepted tokens"),
-    "ttft_s": Column("s", "min", "time to first token: wait behind other prompts and for half the running step, prefill, KV transfer"),
+    "ttft_s": Column("s", "min", "mean time to first token: wait behind other prompts and for half the running step, prefill, KV transfer",
+        "prefill + step / 2 + M/G/c wait with the spread of prompt lengths (+ cache / NICs)"),
     "tok_per_s_per_user": Column("tok/s", "max", "speed one user sees", "1 / tpot"),
     "energy_j_per_tok": Column("J/tok", "min", "provisioned energy of serving per output token: what the fleet may draw at full load",
         "charged devices x all-in W / (mean output tok/s)"),
@@ -99,6 +100,23 @@ COLUMNS: dict[str, Column] = {
     "sigma_ln_c_eq": Column("", "", "one standard deviation of ln c_eq_flop, shared and own part"),
     "sigma_ln_c_eq_own": Column("", "", "the part of that deviation that comparisons between designs keep"),
 }  # fmt: skip
+
+BENCHMARKS = {  # logit columns: what a benchmark of this class would say; computed where a study reads one
+    "mmlu": "MMLU", "mmlu_pro": "MMLU-Pro", "supergpqa": "SuperGPQA", "gpqa": "GPQA", "bbh": "BBH", "gsm8k": "GSM8K", "math": "MATH",
+}  # fmt: skip
+COLUMNS |= {
+    f"{key}_logit": Column("", "max", f"logit of the chance-corrected {name} score of the base model above a 1-billion dense one; flattens with size",
+        "integral of the slope per ln N, which falls with ln N: s1 + (s10 - s1) log10(N / 1e9), not below 0", "arXiv 2505.09388 Tables 3-8")
+    for key, name in BENCHMARKS.items()
+}  # fmt: skip
+COLUMNS["simpleqa_logit"] = Column(
+    "", "max", "logit of the SimpleQA score of the base model, from total parameters", "-3.83 + 0.432 ln(N_t / 1e9)", "arXiv 2411.04368"
+)
+READOUTS = frozenset({"simpleqa_logit", *(f"{key}_logit" for key in BENCHMARKS)})
+
+# Quality that does not see how long a model was trained: no objective on its own where tokens vary.
+BLIND_TO_TOKENS = frozenset({"n_eff", "q_mixed", "q_reason", "q_know_bits"}) | READOUTS
+SEES_TOKENS = frozenset({"c_eq_flop", "n_eq", "loss", "n_reason", "rl_pass_frac"})
 
 ALIASES = {
     "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",

@@ -42,6 +42,16 @@ DRAFT, ACCEPTANCE = 1.0, 0.85  # models with an MTP module draft one token (arXi
 MUCH_TOK_PER_S = 1e9  # demand at which whole replicas and domains no longer show
 OSL = 1000.0
 KEYS = ("input", "cached", "output")
+PUBLIC = {  # what public lists ask for longer contexts and more speed; no list says it per model
+    "long": (
+        "2 beyond 200,000 tokens (102 of 104 lists with that step); 1 for sparse and hybrid attention (DeepSeek V4, Kimi K3)",
+        "litellm 1.109.1",
+    ),
+    "fast": (
+        "2 to 7: fast modes 2 and 6 (Anthropic), 7 measured (InferenceX v2, B200)",
+        "docs.anthropic.com pricing; InferenceX v2, 2026-02",
+    ),
+}
 
 
 class Offer(NamedTuple):
@@ -150,14 +160,17 @@ def sheet(model: str, system: str, engine: str = "generic", bits: Mapping[str, f
     rows = [_context_row(subject, c, peak) for c in contexts]
     standard = next(r for r in rows if r["context_tok"] == base)
     speeds = [{"name": f"tok_per_s_{v:g}", "tok_per_s": v, "usd_per_mtok": peak * subject.output_usd(base, v).usd_per_mtok} for v in SPEEDS]
+    speeds = [r | {"multiple": r["usd_per_mtok"] / speeds[1]["usd_per_mtok"]} for r in speeds]
+    lists = _lists(subject.name, standard)
     return _plain({
         "model": subject.name, "system": system, "engine": engine, "precision": subject.bits, "base_context_tok": base,
         "kv_bytes_per_tok": subject.kv_bytes_per_tok, "capacity_over_mean": peak, "contexts": rows,
-        "speeds": [r | {"multiple": r["usd_per_mtok"] / speeds[1]["usd_per_mtok"]} for r in speeds],
+        "speeds": speeds,
         "caches": _cache_rows(subject, base, standard, peak),
-        "batch": _batch_row(subject, base, standard), "lists": _lists(subject.name, standard),
+        "batch": _batch_row(subject, base, standard), "lists": lists,
         "ratios": {"output_over_input": standard["output"] / standard["input"], "cached_over_input": standard["cached"] / standard["input"],
                    "input_long_over_short": rows[-1]["input"] / standard["input"]},
+        "ratios_beside_lists": _ratios(rows, speeds, lists),
     })  # fmt: skip
 
 
@@ -225,6 +238,22 @@ def _lists(model: str, standard: Mapping[str, float]) -> list[dict[str, Any]]:
     return out
 
 
+def _ratios(contexts, speeds, lists) -> list[dict[str, Any]]:
+    """Ratios of the sheet beside those of public lists: prices hold margins and demand, ratios mostly physics."""
+    base, last, fast = contexts[0], contexts[-1], speeds[-1]
+    out = []
+    for name, top in (("output / input", "output"), ("cached / input", "cached")):
+        computed = base[top] / base["input"]
+        asked = [(r["offer"], r[top] / r["input"]) for r in lists if r[top] and r["input"]]
+        public = [{"offer": offer, "value": v, "deviation": computed / v - 1.0} for offer, v in asked]
+        out.append({"name": name, "computed": computed, "public": public, "note": "" if public else "no list", "source": ""})
+    steps = (
+        (f"input at {last['context_tok']:,} / {base['context_tok']:,}", last["input"] / base["input"], "long"),
+        (f"output at {fast['tok_per_s']:g} / {STANDARD:g} tok/s", fast["multiple"], "fast"),
+    )
+    return out + [{"name": n, "computed": v, "public": [], "note": PUBLIC[k][0], "source": PUBLIC[k][1]} for n, v, k in steps]
+
+
 def overview(system: str, engine: str = "generic", peak: float = PEAK) -> list[dict[str, Any]]:
     """Every model with a public list: computed cost beside the cheapest public offer."""
     out = []
@@ -276,7 +305,12 @@ def text(sheet_: Mapping[str, Any]) -> str:
     if s["lists"]:
         rows = [[r["offer"], r["provider"], *(_beside(r, k) for k in KEYS), r["date"]] for r in s["lists"]]
         blocks.append(_table(["public list", "provider", *(f"{k} (computed)" for k in KEYS), "date"], rows))
-    return "\n\n".join(blocks)
+    rows = [[r["name"], _usd(r["computed"]), _publicly(r)] for r in s["ratios_beside_lists"]]
+    return "\n\n".join([*blocks, _table(["ratio", "computed", "public lists"], rows)])
+
+
+def _publicly(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{r['offer']} {r['value']:.3g} ({100 * r['deviation']:+.0f} %)" for r in row["public"]) or row["note"]
 
 
 def _usd(value: float | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from codesign import evaluate as pipeline
 from codesign import lifecycle_columns
 from codesign.evaluate import Designs
+from codesign.lifecycle import quality
 from codesign.physics.hardware import Chip, slower
 from codesign.physics.layout import Layout, layout_of_row
 from codesign.physics.operators import make_scene
@@ -160,6 +161,9 @@ def _corrected(setting: Setting, columns, violations, factors: Factors) -> dict[
         ln_n = ln_c * law.beta / (law.alpha + law.beta)  # along compute-optimal models: N ~ C^(beta / (alpha + beta))
         changed = {"c_eq_flop": columns["c_eq_flop"] * np.exp(ln_c)} | {k: columns[k] * np.exp(ln_n) for k in ("n_eq", "n_eff")}
         changed |= {k: columns[k] + ln_n for k in ("q_mixed", "q_reason")}
+        changed |= {
+            f"{b}_logit": quality.readout(b, changed[a]) for b, a in quality.READ_OFF.items() if f"{b}_logit" in columns and a in changed
+        }
         if setting.returns:
             changed["n_reason"] = columns["n_reason"] * np.exp(ln_n)
             changed |= lifecycle_columns.returned(setting, changed["n_reason"], columns["rl_tok"])

@@ -131,10 +131,11 @@ def _columns(file: StudyFile) -> Iterator[Problem]:
     only = {objectives.canonical(n) for n in file.objectives}
     solved = file.lifecycle.pretrain_tok is not None and file.lifecycle.pretrain_tok.solve
     varied = "lifecycle.pretrain_tok" in file.space or solved
-    if varied and "n_eff" in only and not only & {"c_eq_flop", "n_eq", "loss"}:
-        yield Problem(
-            ("objectives", "n_eff"), "n_eff ignores tokens, and this study varies them", "use c_eq_flop, which rises with both", True
-        )
+    blind = only & objectives.BLIND_TO_TOKENS
+    if varied and blind and not only & objectives.SEES_TOKENS:
+        name = next(n for n in file.objectives if objectives.canonical(n) in blind)
+        hint = "use c_eq_flop or n_reason, which rise with both"
+        yield Problem(("objectives", name), f"{name} ignores tokens, and this study varies them", hint, True)
     for name, bounds in file.constraints.items():
         column = objectives.COLUMNS.get(objectives.canonical(name))
         if column is None:
@@ -181,7 +182,7 @@ def _rack(file: StudyFile, name: str, key: str, largest: float) -> Iterator[Prob
     for limit, n in device_limits(chip, rack).items():
         if n < 1:
             yield Problem(
-                ("rack",), f"not one device of '{name}' fits the rack: its {limit} allow {float(n):g}", f"raise the limit of {limit}", True
+                ("rack",), f"not one device of '{name}' fits a rack within its limit of {limit}", f"raise the limit of {limit}", True
             )
     most = float(rack.n_ports**3 / 4)
     if largest > most:

@@ -161,7 +161,7 @@ def solve(setting: Setting, designs, training, serving, rl_rate, rates: Rates, f
         if rule == "min_cost" and life.rl_rule == "balance":
             out = out._replace(rl_tok=k * useful)
     needs_rl = (life.rl_rule == "balance") | (rl_fixed > 0)
-    no_rl = needs_rl & ~np.isfinite(rl_rate[d])
+    no_rl = (needs_rl & ~np.isfinite(rl_rate[d])) | (out.rl_tok < 0) | (out.pretrain_tok < 0)  # derived names can be negative
     return Tok(useful, spent, np.where(no_rl, 0.0, out.rl_tok), np.where(no_rl, 1.0, out.violation), batch_tok)
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from codesign import catalog
 from codesign.search import exhaustive
+from codesign.spec.errors import SpecError
 from studies import SMALL, study
 
 
@@ -137,3 +138,26 @@ def test_a_smaller_vocabulary_is_no_free_lunch(tmp_path):
         batch.points["inference_flop"][batch.design == i].min() / batch.points["n_active_params"][batch.design == i].min() for i in (0, 1)
     )
     assert small > 1.2 * large
+
+
+@pytest.mark.parametrize("name", ["n_eff", "q_mixed", "q_reason", "q_know_bits", "mmlu_logit", "simpleqa_logit"])
+def test_quality_that_does_not_see_tokens_is_no_objective_where_tokens_vary(name, tmp_path):
+    """Else the search trains on nothing at all; beside one that sees them it may stand."""
+    goals = {name: "maximize", "lifecycle_usd": "minimize"}
+    with pytest.raises(SpecError, match=f"{name} ignores tokens"):
+        study(tmp_path, {"objectives": goals})
+    assert study(tmp_path, {"objectives": {**goals, "c_eq_flop": "maximize"}}).problem
+    assert study(tmp_path, {"objectives": goals, "lifecycle": {"pretrain_tok": "2 Ttok"}}).problem
+
+
+def test_benchmarks_flatten_on_a_front_where_a_constant_slope_would_not(tmp_path):
+    """The readout buys less per USD than its axis does: the last logit of size is dearer than a straight line would say."""
+    change = {"lifecycle": {"pretrain_tok": "2 Ttok"}, "space": {"architecture.n_layers": [16, 32, 48, 64, 96]}, "constraints": {},
+              "objectives": {"mmlu_logit": "maximize", "simpleqa_logit": "maximize", "lifecycle_usd": "minimize"}}  # fmt: skip
+    front = exhaustive.run(study(tmp_path, change).problem).front
+    order = np.argsort(front["q_mixed"])
+    q, logit = front["q_mixed"][order], front["mmlu_logit"][order]
+    q, keep = np.unique(q, return_index=True)
+    slopes = np.diff(logit[keep]) / np.diff(q)
+    assert len(slopes) > 2 and np.all(np.diff(slopes) < 0)
+    np.testing.assert_allclose(front["simpleqa_logit"] + 3.83, 0.432 * np.log(front["q_know_bits"] / 2 / 1e9), rtol=1e-9)

@@ -53,6 +53,31 @@ def test_lists_are_beside_with_their_deviation(sheets):
     assert abs(row["output_deviation"]) < 0.6 and abs(row["input_deviation"]) < 0.6
 
 
+def test_ratios_are_beside_those_of_lists(sheets):
+    """Output over input, cached over input, the step of long contexts and the price of speed: computed, public, deviation."""
+    ratios = {r["name"]: r for r in sheets["deepseek-v3"]["ratios_beside_lists"]}
+    out = ratios["output / input"]
+    assert [p["value"] for p in out["public"]] == pytest.approx([0.90 / 0.24, 1.10 / 0.27])
+    assert [p["deviation"] for p in out["public"]] == pytest.approx([out["computed"] / p["value"] - 1 for p in out["public"]])
+    assert abs(out["public"][1]["deviation"]) < 0.3
+    assert 2 < ratios["output at 125 / 50 tok/s"]["computed"] < 7 and ratios["output at 125 / 50 tok/s"]["source"]
+    shown = pricesheet.text(sheets["deepseek-v3"])
+    for name, row in ratios.items():
+        assert f"{name} " in shown and (row["note"] in shown)
+    assert "first party 4.07 (" in shown
+
+
+def test_hybrids_are_flatter_than_full_attention(sheets):
+    """From 8k to 128k a prompt token of full attention costs 2.5-3.3 x; linear layers with a few full ones under twice."""
+
+    def step(sheet):
+        rows = {r["context_tok"]: r["input"] for r in sheet["contexts"]}
+        return rows[131072] / rows[8192]
+
+    hybrid = step(pricesheet.sheet("minimax-text-01", "gb200_nvl72"))
+    assert hybrid < step(sheets["deepseek-v3.2"]) < 2 < min(step(sheets[m]) for m in ("deepseek-v3", "llama-3.1-70b"))
+
+
 def test_dearer_capacity_scales_every_price(sheets):
     twice = pricesheet.sheet("deepseek-v3", "gb200_nvl72", peak=2 * pricesheet.PEAK)
     for a, b in zip(sheets["deepseek-v3"]["contexts"], twice["contexts"], strict=True):

@@ -124,7 +124,7 @@ def reliability(s: Subject) -> dict[str, Any]:
         "checkpoint_holds": "bf16 weights, fp32 master weights and two Adam moments of every parameter, once",
         "min_storage_write_bytes_per_s": size / interval, "assumed_checkpoint_stall_s": failures.CHECKPOINT_S,
         "assumed_restart_s": failures.RESTART_S, "lost_work_per_failure_s": interval / 2.0 + failures.RESTART_S,
-        "source": "interval sqrt(2 stall MTBF): J. W. Young, CACM 17(9), 1974; failures per device-hour: Llama 3, arXiv 2407.21783 Table 5",
+        "source": "interval: J. T. Daly, FGCS 22(3), 2006, equation 37; failures per device-hour: Llama 3, arXiv 2407.21783 Table 5",
     }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "DEFAULT",
     "LAWS",
     "POOLED",
+    "READ_OFF",
     "SIGMA_LN_KNOW_BITS",
     "WEIGHT_FORMATS",
     "QualityLaw",
@@ -66,6 +67,7 @@ __all__ = [
     "q_reason",
     "quant_coefficient",
     "quant_factor",
+    "readout",
     "refusals",
     "shape_factor",
     "sigma_ln_c_eq",
@@ -207,6 +209,22 @@ def simpleqa_readout(n_total):
     -3.83
     """
     return -3.83 + 0.432 * np.log(np.asarray(n_total, float) / 1e9)
+
+
+READ_OFF = {  # the axis that each benchmark is read off
+    **dict.fromkeys(("mmlu", "mmlu_pro", "supergpqa", "gpqa"), "q_mixed"),
+    **dict.fromkeys(("bbh", "gsm8k", "math"), "q_reason"),
+    "simpleqa": "n_total",
+}
+
+
+def readout(benchmark, axis):
+    """Logit of a benchmark from its axis of `READ_OFF`: `benchmark_readout`, or `simpleqa_readout` of total parameters [1].
+
+    >>> round(float(readout("math", np.log(1e10))), 2), round(float(readout("simpleqa", 1e11)), 2)
+    (1.29, -1.84)
+    """
+    return simpleqa_readout(axis) if benchmark == "simpleqa" else benchmark_readout(axis, benchmark)
 
 
 def sigma_ln_n_eff(n_eff, ratio=1.0, tok_per_param=20.0):

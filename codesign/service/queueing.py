@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-BUSIEST = 0.98  # utilisation at which the queue is cut off, as in `traffic.prompt_queue`
+BUSIEST = 0.98  # utilisation at which the queue is cut off
 _NODES = 24  # equally likely prompt lengths that stand for their distribution
 _HALVINGS = 60
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from codesign.physics.arrays import Arrays
 from codesign.service import batching
+from codesign.service.queueing import mean_wait_s
 
 RENTED_WHOLE = 144  # largest domain that is rented or bought as one: a rack; TPU pods are let by the slice
 
@@ -109,18 +110,20 @@ def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n
     return np.where(traffic.chunked, mixed, arrivals * prefill_s)
 
 
-def prompt_queue(prefill_s, busy_frac, n_ranks=1.0):
-    """Mean wait of a prompt behind others: M/D/c, W = T rho^(sqrt(2 (c + 1)) - 1) / (2 c (1 - rho)).
+def prompt_queue(traffic: Traffic, prefill_s, busy_frac, n_ranks=1.0):
+    """Mean wait of a prompt behind others, as long as prompts are uneven: M/G/c of `queueing.mean_wait_s` with the spread of prompt lengths.
 
-    Parameters: prefill_s of one prompt [s], busy_frac share of the ranks' time that goes into prefill [-] (clipped at 0.98), n_ranks
-    that share one queue (1: prompts are bound to a rank on arrival).  Returns [s].
-    Source: Pollaczek-Khinchine for c = 1; Sakasegawa 1977 (half of M/M/c, constant service) beyond.
+    W = (1 + cv^2)/2 T rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho)),  cv = isl_sd / isl: every prompt has the same share cached, and its time
+    follows its length
 
-    >>> round(float(prompt_queue(0.1, 0.5)), 3), round(float(prompt_queue(0.1, 0.8, 10)), 4)
-    (0.05, 0.011)
+    Parameters: prefill_s T of a mean prompt [s], busy_frac rho share of the ranks' time that goes into prefill [-], n_ranks c that share
+    one queue (1: prompts are bound to a rank on arrival).  Returns [s].
+
+    >>> even, uneven = (Traffic(*(np.float64(v) for v in (1000, 200, sd, 0, 0, 1, 1, 1, 1))) for sd in (0, 1000))
+    >>> round(float(prompt_queue(even, 0.1, 0.5)), 3), round(float(prompt_queue(uneven, 0.1, 0.5)), 3)
+    (0.05, 0.1)
     """
-    rho = np.clip(busy_frac, 0.0, 0.98)
-    return prefill_s * rho ** (np.sqrt(2.0 * (n_ranks + 1.0)) - 1.0) / (2.0 * n_ranks * (1.0 - rho))
+    return mean_wait_s(prefill_s, busy_frac, n_ranks, traffic.isl_sd_tok / traffic.isl_tok)
 
 
 def charged_devices(n_replicas, n_devices, domain):

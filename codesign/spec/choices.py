@@ -16,12 +16,13 @@ KINDS = ("choices", "range", "powers_of_two", "divisors_of")
 
 
 class Legal(NamedTuple):
-    """What a variable may hold: Python type, SI unit ('' for counts and ratios), meaning."""
+    """What a variable may hold: Python type, SI unit ('' for counts and ratios), meaning, least value."""
 
     type: type
     unit: str = ""
     description: str = ""
     names: tuple[str, ...] = ()  # of text that must be one of them
+    least: float = -math.inf
 
 
 class Choices(NamedTuple):
@@ -88,7 +89,10 @@ class _Reader:
     def typed(self, value: Any, *place: str | int) -> Any:
         """One value in the variable's type and SI unit."""
         try:
-            return _typed(value, self.legal)
+            typed = _typed(value, self.legal)
+            if isinstance(typed, int | float) and typed < self.legal.least:
+                raise BadValue(f"must be at least {self.legal.least:g}; found {value}")
+            return typed
         except BadValue as error:
             self.problem(error.message, *place, hint=error.hint)
             return None

@@ -101,7 +101,7 @@ def shared_pool(pre, rows, layout, lead, traffic: Traffic) -> dict[str, np.ndarr
     in static batches it waits for the batch."""
     if "batch_wait_s" in rows:
         return {"ttft_s": rows["batch_wait_s"], "prefill_frac": rows["prefill_busy_frac"], "batch": lead * layout.n_dp}
-    queue_s = service.prompt_queue(pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
+    queue_s = service.prompt_queue(traffic, pre["forward_s"] / layout.n_pp, rows["prefill_busy_frac"])
     return {
         "ttft_s": pre["ttft_s"] + 0.5 * rows["step_s"] + queue_s,
         "prefill_frac": 1.0 - rows["step_s"] / (rows["tpot_s"] * traffic.accepted_tok),
@@ -122,7 +122,7 @@ def prompt_pool(rows, scene: Scene, layout, traffic: Traffic) -> dict[str, np.nd
     """What follows for a pool of prompts: its ranks share one queue, filled by the mean demand of the largest stage; then the cache is sent."""
     tok_per_s = rows["prompts_per_s"] * traffic.osl_tok
     busy = traffic.demand_tok_per_s * traffic.stages.highest * scene.tok_per_text / (rows["n_replicas"] * tok_per_s)
-    queue_s = service.prompt_queue(rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
+    queue_s = service.prompt_queue(traffic, rows["forward_s"] / layout.n_pp, busy, rows["n_replicas"] * layout.n_dp)
     return {
         "ttft_s": rows["ttft_s"] + queue_s + serving.kv_transfer_s(scene, layout, traffic), "tok_per_s": tok_per_s,
         "step_s": rows["forward_s"], "tpot_s": 0.0, "prefill_frac": 1.0, "batch": layout.n_dp,

@@ -176,6 +176,38 @@ def test_unreachable_quality_needs_infinite_tokens(n, law):
     assert quality.tokens_for_quality(n, best * 0.5, law, unique_tok=1e6) == np.inf
 
 
+readout_names = st.sampled_from(sorted(quality.BENCHMARK_SLOPES))
+
+
+@examples
+@given(st.floats(8.7, 12).map(lambda x: 10**x), st.floats(1.01, 8.0), readout_names)
+def test_a_benchmark_gains_less_from_the_same_step_of_a_larger_model(n, k, name):
+    """A constant slope fools the search: it pays as much for the last doubling as for the first."""
+    low, middle, high = quality.benchmark_readout(np.log([n, n * k, n * k * k]), name)
+    assert low <= middle <= high and high - middle <= middle - low + 1e-12
+    constant = quality.BENCHMARK_SLOPES[name][0] * 2 * np.log(k)  # the slope at a billion, kept
+    assert high - low <= constant * TIGHT or n < 1e9
+
+
+@examples
+@given(n_actives, ratios, more, readout_names)
+def test_readouts_rise_with_their_axis_and_read_sparsity_as_it_does(n, r, k, name):
+    axis = quality.READ_OFF[name]
+    base, wider, sparser = (
+        assess(a, b, 1e12)[axis]
+        for a, b in (
+            (
+                n,
+                r,
+            ),
+            (n * k, r),
+            (n, min(r * k, 64.0)),
+        )
+    )
+    values = [float(quality.readout(name, v)) for v in (base, wider, sparser)]
+    assert values[1] >= values[0] - 1e-12 and values[2] >= values[0] - 1e-12
+
+
 def test_quality_cannot_see_layout_batch_or_rack():
     for function in (quality.assess, quality.effective_params, quality_factors.factor_table):
         names = " ".join(inspect.signature(function).parameters)

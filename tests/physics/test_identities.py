@@ -297,14 +297,41 @@ def test_little_and_the_fleet():
     assert service.charged_devices(3, 16, 8960) == 48  # a pod is let by the slice
 
 
-def test_failures_and_young():
+def wall_over_work(every, mtbf, stall, restart):
+    """Daly's expected time of a long job over its work: M e^(R/M) (e^((t + d)/M) - 1) / t."""
+    return mtbf * np.exp(restart / mtbf) * np.expm1((every + stall) / mtbf) / every
+
+
+def test_failures_and_daly():
     n = np.array([1.0, 1e3, 1e4, 1e5])
     share = failures.goodput_frac(n)
     assert np.all(np.diff(share) < 0) and share[0] > 0.99 and share[-1] > 0.5
     best, mtbf = failures.checkpoint_interval_s(n), failures.mean_time_between_failures_s(n)
-    lost = [failures.CHECKPOINT_S / every + every / (2 * mtbf) for every in (0.9 * best, best, 1.1 * best)]
-    assert np.all(lost[1] < lost[0]) and np.all(lost[1] < lost[2])  # Young's interval is the optimum
-    assert share == pytest.approx(1 / (1 + lost[1] + failures.RESTART_S / mtbf))
+    args = mtbf, failures.CHECKPOINT_S, failures.RESTART_S
+    assert share == pytest.approx(1 / wall_over_work(best, *args), rel=1e-12)
+    assert np.all(share <= 1 / (1 + np.sqrt(2 * failures.CHECKPOINT_S / mtbf) + failures.RESTART_S / mtbf))  # the first order is optimistic
+    young = np.sqrt(2 * failures.CHECKPOINT_S * mtbf)
+    for other in (0.9 * best, 1.1 * best, young):
+        assert np.all(wall_over_work(other, *args) >= wall_over_work(best, *args))
+
+
+@pytest.mark.parametrize("ratio", [1e-6, 1e-3, 0.1, 0.5, 1.0, 1.9])
+def test_the_interval_is_dalys_closed_form_and_near_the_numerical_optimum(ratio):
+    """Equation 37 by hand, and against the minimum over intervals: within 1 % of its loss for d < M / 2."""
+    mtbf = float(failures.mean_time_between_failures_s(1e4))
+    d = ratio * mtbf
+    got = float(failures.checkpoint_interval_s(1e4, d))
+    x = d / (2 * mtbf)
+    assert got == pytest.approx(np.sqrt(2 * d * mtbf) * (1 + np.sqrt(x) / 3 + x / 9) - d, rel=1e-12)
+    every = mtbf * np.exp(np.linspace(np.log(1e-4), np.log(10), 200_001))
+    exact = wall_over_work(every, mtbf, d, 0.0).min()
+    assert wall_over_work(got, mtbf, d, 0.0) == pytest.approx(exact, rel=0.01 if ratio <= 0.5 else 0.05)
+
+
+def test_checkpoints_slower_than_failures_are_written_once_per_failure():
+    mtbf = float(failures.mean_time_between_failures_s(1e5))
+    assert float(failures.checkpoint_interval_s(1e5, 2 * mtbf)) == float(failures.checkpoint_interval_s(1e5, 5 * mtbf)) == mtbf
+    assert 0 <= float(failures.goodput_frac(1e12)) < 1e-100  # nothing survives, and nothing overflows
 
 
 def test_a_pipeline_mixes_prompts_like_its_stages_apart():

@@ -105,7 +105,7 @@ def test_a_study_prices_and_names(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"rack": {"power": "1 kW"}}, "not one device of 'gb200_nvl72' fits the rack: its power allow 0"),
+    ({"rack": {"power": "1 kW"}}, "not one device of 'gb200_nvl72' fits a rack within its limit of power"),
     ({"rack": {}, "space": {"precision.weight_bits": [8, 16]}}, "no scale-up domain is varied"),
     ({"hardware": {"train": "h100_sxm_node", "serve": "mi300x_node"}}, "joins its devices as a mesh"),
     ({"rack": {"use": "obberon"}}, "unknown rack 'obberon'"),

@@ -192,7 +192,7 @@ def test_a_pipeline_serves_prompts_at_its_rate():
     rows = serving.time_decode(scene, layout, np.float64(1), t, 0.0, pre)
     found = serve_unit.colocated(scene, one_row(layout), t, serve_unit.Need(), 1, paired=True).columns
     queue_s = found["ttft_s"][0] - pre["ttft_s"] - 0.5 * rows["step_s"]
-    assert queue_s == pytest.approx(service.prompt_queue(pre["forward_s"] / 4, rows["prefill_busy_frac"]), rel=1e-6)
+    assert queue_s == pytest.approx(service.prompt_queue(t, pre["forward_s"] / 4, rows["prefill_busy_frac"]), rel=1e-6)
 
 
 def test_a_vocabulary_that_needs_more_tokens_keeps_the_pool_busier():

@@ -63,7 +63,7 @@ def outputs_of(serve, learn, layout, demand):
 
 def expected(name, second=1.0, usd=1.0):
     """Factor by which a quantity of this name changes."""
-    if name == "prompts_per_s" or name.endswith("tok_per_s") or name.endswith("prompts_per_s"):
+    if name == "power_w" or name == "prompts_per_s" or name.endswith("tok_per_s") or name.endswith("prompts_per_s"):
         return 1 / second
     if name.endswith("usd_per_tok"):
         return usd

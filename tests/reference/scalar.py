@@ -327,7 +327,9 @@ def train(scene, lay, job) -> Record:
     used = sum(train_memory(scene, lay, job, count).values())
     n_devices = lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp
     mtbf = FAILURE_DEVICE_S / n_devices
-    goodput = 1 / (1 + math.sqrt(2 * CHECKPOINT_S / mtbf) + RESTART_S / mtbf)
+    half = CHECKPOINT_S / (2 * mtbf)
+    every = math.sqrt(2 * CHECKPOINT_S * mtbf) * (1 + math.sqrt(half) / 3 + half / 9) - CHECKPOINT_S if half < 1 else mtbf
+    goodput = every / (mtbf * math.exp(RESTART_S / mtbf) * (math.exp((every + CHECKPOINT_S) / mtbf) - 1))
     s_per_tok = step_s / (job.global_batch * job.seq_tok) / goodput
     return Record(
         clock=clock, step_s=step_s, exchange_s=exchange - hidden, update_s=update, bubble_s=bubble, memory_bytes=used,

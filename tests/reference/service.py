@@ -27,12 +27,12 @@ def held_tokens(t, n_seq):
     return t.isl_tok + mean + t.occupancy_z * math.sqrt((t.isl_sd_tok**2 + variance) / max(n_seq, 1.0))
 
 
-def queue(service_s, busy, servers=1):
-    """Mean wait of an M/D/c queue: half of the wait with exponential service (exact for c = 1), which for c servers is
-    T rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho)) (Sakasegawa 1977)."""
+def queue(t, service_s, busy, servers=1):
+    """Mean wait of an M/G/c queue: that with exponential service, T rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho)) (Sakasegawa 1977), times
+    (1 + cv^2)/2 for prompts that spread like their lengths (Pollaczek-Khinchine for c = 1)."""
     busy = min(busy, BUSIEST)
     exponential_s = service_s * busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy))
-    return 0.5 * exponential_s
+    return 0.5 * (1 + (t.isl_sd_tok / t.isl_tok) ** 2) * exponential_s
 
 
 def stall(t, n_seq, forward_s, fixed_s, slack_s, n_chunks):
@@ -77,7 +77,7 @@ def colocated(scene, lay, per_rank, t) -> Record:
     capacity = scene.chip.hbm_bytes * scene.chip.usable_frac
     rows = fleet(t, scene, batch / tpot_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     return Record(
-        tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(pre.forward_s / lay.n_pp, busy),
+        tpot_s=tpot_s, step_s=step_s, tok_per_s=batch / tpot_s, ttft_s=pre.ttft_s + 0.5 * step_s + queue(t, pre.forward_s / lay.n_pp, busy),
         prefill_busy_frac=busy, memory_bytes=used, fits=used <= capacity, prefill=pre, **vars(rows),
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def prefill_pool(scene, lay, t) -> Record:
     tok_per_s = pre.prompts_per_s * t.osl_tok
     rows = fleet(t, scene, tok_per_s, lay.n_tp * lay.n_cp * lay.n_dp * lay.n_pp)
     busy = t.demand_tok_per_s * scene.tok_per_text / (rows.n_replicas * tok_per_s)
-    queue_s = queue(pre.forward_s / lay.n_pp, busy, rows.n_replicas * lay.n_dp)  # one queue for the ranks of all replicas
+    queue_s = queue(t, pre.forward_s / lay.n_pp, busy, rows.n_replicas * lay.n_dp)  # one queue for the ranks of all replicas
     send_s = scalar.cache_of_sequence(scene, t.isl_tok) / (lay.n_tp * scene.chip.scale_out.bytes_per_s)
     ttft_s = pre.ttft_s + queue_s + send_s
     return Record(ttft_s=ttft_s, memory_bytes=pre.memory_bytes, fits=pre.fits, **vars(rows))
