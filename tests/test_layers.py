@@ -15,7 +15,7 @@ ORDER = (
     "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "life_point", "service_point", "point_check",
     "point_parts", "point", "problem", "search", "given", "legal", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
-    "screen", "decision_text", "evidence", "payload", "report", "export", "baseline", "run", "progress", "tables", "listing", "shell",
+    "screen", "decision_text", "evidence", "payload", "report", "export", "baseline", "run", "progress", "two_fronts", "tables", "listing", "shell",
     "review", "evidence_cli", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
