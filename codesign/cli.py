@@ -66,7 +66,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
     if as_json:
         return _print_json({
             "space_designs": p.space_designs, "space_designs_exact": p.is_exact_count, "space_rows": p.space_rows,
-            "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
+            "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "excluded_share": p.excluded_share, "unbounded": list(p.unbounded), "method": p.method, "reason": p.reason,
             "variables": [v.name for v in resolved.problem.space.variables],
         })  # fmt: skip
     click.echo(screen.plan_text(p, len(resolved.problem.space.variables), study))
@@ -102,7 +102,7 @@ def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask
     manifest = result.manifest
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
-                "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
+                "rows_covered", "rows_pruned_by_bound", "missing_bound", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
         _print_json(
             {k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")}
         )

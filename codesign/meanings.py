@@ -87,6 +87,11 @@ OTHER = {
     "feasible": ("", "whether every limit is met"), "killed_by": ("", "the first limit that the design breaks (`codesign list constraints`)"),
     "quality_refused": ("", "1: outside the range in which the quality law may rank designs"),
     "global_batch_tok": ("tok", "tokens per optimizer step"),
+    "rows_covered": ("", "layout rows of designs that were evaluated, or excluded by a bound; all rows of the space where the front is exact"),
+    "rows_pruned_by_bound": ("", "of them, rows of designs that were not evaluated: a point of the front beats what no layout of theirs can beat"),
+    "missing_bound": ("", "what a search that did not cover the space may have missed. `volume_share`: the share of the true front's hypervolume that "
+                      "designs neither evaluated nor excluded could add if each were as good as its bound; `kind`: bound (all were looked at), "
+                      "estimate (a random sample was: no bound), exact (nothing is left), none (an objective has no bound)"),
 }  # fmt: skip
 
 
