@@ -190,9 +190,9 @@ def warnings(study: Study, front, manifest) -> list[str]:
     """Sentences about the limits of the result, most general first."""
     found = list(manifest["notes"])
     if not manifest["exact"]:
-        found.append(
-            f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})"
-        )
+        n, whole = f"{manifest['n_designs']:,}", f"{manifest['space_designs']:,}"
+        tried = f"{n} designs with one layout each, of {whole} designs" if manifest["method"] == "joint" else f"{n} of {whole} designs"
+        found.append(f"sampled, not exhaustive: {tried} ({manifest['stop_reason']})")
     if outside := front_notes(study.problem, front):
         reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
         found.append(f"the front lies outside the fitted range of the quality law, or where evidence is thin: {', '.join(reasons)}")
