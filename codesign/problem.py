@@ -183,7 +183,7 @@ def layout_text(point: Mapping[str, Any], unit: str) -> str:
 
 
 def plan_text(value: Callable[[str], Any]) -> str:
-    """`-ffn32m3`, `-two_batch`, `-x4`, `-gather8`: what a plan adds to a layout's name.  value: name -> number, None where nothing is planned."""
+    """`-ffn32m3`, `-two_batch`, `-x4`, `-gather8`: what a plan adds to a layout's name.  value: name -> number or None."""
     plan = {k: value(k) for k in PLAIN}
     plan = {k: PLAIN[k] if v is None or v != v else int(v) for k, v in plan.items()}
     words = (f"-ffn{plan['n_ffn']}m{plan['n_micro']}", "-two_batch", f"-x{plan['n_ffn_x']}", f"-gather{plan['n_gather']}")
