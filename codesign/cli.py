@@ -66,7 +66,7 @@ def check(study: str, overrides: tuple[str, ...], scenario: str | None, as_json:
     if as_json:
         return _print_json({
             "space_designs": p.space_designs, "space_designs_exact": p.is_exact_count, "space_rows": p.space_rows,
-            "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "method": p.method, "reason": p.reason,
+            "feasible_share": p.feasible_share, "time_estimate_s": p.seconds, "excluded_share": p.excluded_share, "unbounded": list(p.unbounded), "method": p.method, "reason": p.reason,
             "variables": [v.name for v in resolved.problem.space.variables],
         })  # fmt: skip
     click.echo(screen.plan_text(p, len(resolved.problem.space.variables), study))
@@ -102,7 +102,7 @@ def run(study, overrides, scenario, trials, seed, storage, worker, workers, dask
     manifest = result.manifest
     if as_json:
         keys = ("method", "n_designs", "n_layouts", "n_feasible", "n_front", "hypervolume", "exact", "space_designs", "space_rows",
-                "rows_covered", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
+                "rows_covered", "rows_pruned_by_bound", "missing_bound", "wall_s", "layouts_per_s", "stop_reason")  # fmt: skip
         _print_json(
             {k: manifest[k] for k in keys} | {"front_csv": str(result.path / "front.csv"), "report": str(result.path / "report.html")}
         )
@@ -141,11 +141,12 @@ def _work(resolved, storage, trials, seed, as_json) -> None:
 @click.argument("path", metavar="RUN")
 @click.option("--by", help="Columns to sort by, comma separated; a leading - sorts downwards.")
 @click.option("--where", "condition", help='Expression over columns, such as "tpot < 20 ms"; bare numbers are SI.')
+@click.option("--columns", "more", metavar="COLS", help="Further columns to show, comma separated, such as n_params,train_usd.")
 @click.option("-n", "count", default=20, show_default=True, help="Rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with every column.")
 @JSON_OPTION
 @guarded
-def front(path: str, by: str | None, condition: str | None, count: int, as_csv: bool, as_json: bool) -> None:
+def front(path: str, by: str | None, condition: str | None, more: str | None, count: int, as_csv: bool, as_json: bool) -> None:
     """The Pareto front of a run as a table."""
     from codesign import screen, tables
     from codesign.results import load_results
@@ -161,7 +162,7 @@ def front(path: str, by: str | None, condition: str | None, count: int, as_csv: 
     if as_json:
         return _print_json(records)
     records = tables.with_intervals(result, records)
-    columns = ["id", *tables.varying(result, rows), *result.objectives, "layout"]
+    columns = list(dict.fromkeys(["id", *tables.varying(result, rows), *result.objectives, *tables.named(result.front, more), "layout"]))
     click.echo(screen.table(records, columns, {c: c.split(".", 1)[-1] for c in columns}))
     for note in notes:
         click.echo(note, err=True)
@@ -312,11 +313,18 @@ def list_(kind: str, as_json: bool) -> None:
 @JSON_OPTION
 @guarded
 def explain(name: tuple[str, ...], as_json: bool) -> None:
-    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study."""
+    """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study; of a catalog entry or a layout."""
     from codesign import meanings
 
     answer = meanings.explain(" ".join(name))
-    _print_json(answer) if as_json else click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if as_json:
+        return _print_json(answer)
+    figures = answer.pop("figures", None)
+    click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
+    if figures:
+        from codesign import screen
+
+        click.echo("\n" + screen.figures_text(figures))
 
 
 @main.command()

@@ -87,7 +87,7 @@ def decide_text(answer: Mapping[str, Any], lines: Mapping[int, str]) -> str:
     if rows:
         headers = {"what": "measurement", "removes": "regret removed", "usd": "cost", "per": "per 1000 USD"}
         found = table(rows, ["what", "learns", "removes", "usd", "per"], headers)
-        blocks.append("worth knowing before the knee is chosen (share of the expected regret)\n" + found)
+        blocks.append("worth knowing before the knee is chosen: most regret removed per USD first, what has no price last\n" + found)
     return "\n\n".join(blocks)
 
 
@@ -137,9 +137,12 @@ def sensitivity_text(answer: Mapping[str, Any], line: str) -> str:
     """`codesign sensitivity`: shadow prices of resources and assumptions, elasticities to the shape, exchange rates."""
     goals = list(answer["objectives"])
     blocks = [f"#{answer['id']}  {line}\n  " + "   ".join(f"{label(g)} {human(answer['base'][g], g)}" for g in goals)]
-    blocks.append(f"+{answer['step']:.0%} of each resource changes, on the same layout | on the best layout, the other objectives held\n"
+    blocks.append(f"what +{answer['step']:.0%} of each resource changes: with the same layout | with the best layout at which no other objective is worse\n"
                   + _shadow(answer["resources"], goals, lambda r: f"{r['hardware']} ({', '.join(r['roles'])}): {r['name']}"))  # fmt: skip
-    blocks.append(f"+{answer['step']:.0%} of each assumption\n" + _shadow(answer["assumptions"], goals, lambda r: r["name"]))
+    blocks.append(
+        f"what +{answer['step']:.0%} of each assumption changes, in the same way\n"
+        + _shadow(answer["assumptions"], goals, lambda r: r["name"])
+    )
     if answer["architecture"]:
         blocks.append(
             "one step of each searched variable, on its best layout (elasticity: % per %)\n" + _steps(answer["architecture"], goals)
@@ -161,14 +164,14 @@ def _shadow(rows: Sequence[Mapping[str, Any]], goals: Sequence[str], name) -> st
         ):
             silent.append(name(row))
             continue
-        cells = {"name": name(row)}
-        cells |= {
-            g: f"{_percent(kept.get(g)) if row['kept'] else 'no fit'} | {_percent(anew.get(g)) if row['anew'] else ''}" for g in goals
-        }
-        shown.append(cells | {c: _percent(kept.get(c)) for c in extras})
+        line = {"name": name(row)}
+        line |= {g: f"{_percent(kept.get(g)) if row['kept'] else 'no fit'} | {_percent(anew.get(g)) if row['anew'] else ''}" for g in goals}
+        shown.append(line | {c: _percent(kept.get(c)) for c in extras})
     headers = {"name": "", "serve.tok_per_s": "replica tok/s", "train.step_s": "train step"} | {g: label(g) for g in goals}
     text = table(shown, ["name", *goals, *extras], headers) if shown else "nothing changes"
-    note = "\n- : cannot be had while the other objectives are held" if any("| -" in str(r.get(g)) for r in shown for g in goals) else ""
+    cells = [str(row.get(g)) for row in shown for g in goals]
+    note = "\n. : nothing changes" if any(cell.startswith(". |") or cell.endswith("| .") for cell in cells) else ""
+    note += "\n- : no layout keeps the other objectives" if any(cell.endswith("| -") for cell in cells) else ""
     return text + note + (f"\nno effect: {'; '.join(silent)}" if silent else "")
 
 

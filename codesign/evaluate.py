@@ -3,7 +3,9 @@ which combinations matter -> how many tokens -> how good -> what does it cost ->
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,12 +21,18 @@ from codesign.results import Batch
 from codesign.service import tiers
 from codesign.service.traffic import Traffic
 from codesign.setting import Setting
-from codesign.units import serve_unit, train_unit
+from codesign.units import clip_unit, serve_unit, train_unit
 from codesign.units.energy import TOTAL, Meter
 from codesign.units.reduce import nondominated_per_design, one_row_each
 from codesign.units.survivors import Survivors, cross
 
 PRECISION_KEYS = ("weight_bits", "kv_bits", "act_bits")
+# Variables that each unit reads, by the beginning of their names: designs equal in these share the unit's rows.
+PARTS = {
+    "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "lifecycle.pretrain_tok", "derived."),
+    "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "serving.", "derived."),
+    "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
+}
 EXTRA_QUANTITIES = {  # of serving: what a column needs kept apart, beside money and latency
     "j_per_tok": {"energy_j_per_tok", "lifecycle_energy_j"},
     "n_devices": {"serve_devices"},
@@ -50,23 +58,30 @@ class Designs:
     traffic: Traffic  # requests, with what each design does with their prefixes
 
 
-def evaluate(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None) -> Batch:
+Prices = Callable[[dict[str, np.ndarray], dict[str, np.ndarray], str], dict[str, np.ndarray]]
+
+
+def evaluate(
+    setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.ndarray], layouts=None, tier_s=None, prices: Prices | None = None
+) -> Batch:
     """Score A designs.
 
     values: dotted variable -> (A,) array; codes: the same as small integers (equal code, equal value), used to evaluate a
     part that several designs share only once; layouts: unit -> Grid with one layout per design (flat search), else every
-    candidate of the setting's grids is tried; tier_s: TPOT asked of each design, which chooses its representative point.
+    candidate of the setting's grids is tried; tier_s: TPOT asked of each design, which chooses its representative point;
+    prices: `cheapest` of this setting with a memory, for flat searches, which meet a design many times.
     """
     designs = describe(setting, values, codes, share=layouts is None)
     training = clips.nothing(designs.n) if setting.clip else train(setting, designs, layouts)
     serving = serve(setting, designs, layouts)
-    if layouts is not None and setting.life.values_cheapest:  # balance looks at the cheapest layout, not at the sampled one
-        training.best, serving.best = train(setting, designs, None).best, serve(setting, designs, None).best
     rows = cross(training, serving)
     if setting.clip:
         columns, violations = clips.fill(setting, designs, serving, rows)
         return judge(setting, designs, training, serving, rows[0], columns, violations, 0, tier_s)
-    rl_rate, n_rl = reinforce(setting, designs)
+    if layouts is None:
+        rl_rate, n_rl = reinforce(setting, designs)
+    else:
+        rl_rate, n_rl = _priced(setting, values, codes, training, serving, rows[0], prices or partial(cheapest, setting)), 0
     columns, violations = lifecycle_columns.fill(setting, designs, training, serving, rl_rate, rows)
     return judge(setting, designs, training, serving, rows[0], columns, violations, n_rl, tier_s)
 
@@ -81,14 +96,7 @@ def describe(setting: Setting, values, codes, share: bool = True) -> Designs:
         census = arch.census(shape)
     precision = Precision(*(np.asarray(merged[f"precision.{k}"], dtype=float) for k in PRECISION_KEYS))
     chips = {role: _chip(setting, merged, role) for role in setting.pools}
-    groups = {
-        unit: _group(codes, n, prefixes, share)
-        for unit, prefixes in {
-            "train": ("architecture.", "hardware.train", "train.", "precision.train_bits", "lifecycle.pretrain_tok", "derived."),
-            "serve": ("architecture.", "precision.", "hardware.", "serve.", "prefill.", "decode.", "workload.", "serving.", "derived."),
-            "rl": ("architecture.", "precision.", "hardware.rl", "rl.", "derived."),
-        }.items()
-    }
+    groups = {unit: _group(codes, n, prefixes, share) for unit, prefixes in PARTS.items()}
     varied = values.get("architecture.vocab")
     tok_per_text = np.float64(1.0) if varied is None else tok_per_base_tok(varied, setting.base["architecture.vocab"])
     place = merged.get("serving.kv_tier")
@@ -158,20 +166,46 @@ def _group(codes, n: int, prefixes, share: bool):
     return first, np.ravel(back)
 
 
-def _scene(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
+def scene_of(designs: Designs, role: str, rows, precision: Precision, training=False) -> Scene:
     """Scene of the designs `rows` on the chip of `role`."""
     per_text = designs.tok_per_text if np.size(designs.tok_per_text) == 1 else designs.tok_per_text[rows]
     parts = designs.census.take(rows), designs.chips[role].take(rows), precision.take(rows)
     return make_scene(*parts, training=training, tok_per_text=per_text)
 
 
+def fitting(setting: Setting, values, codes, layouts) -> np.ndarray:
+    """Whether each design (A,) can be built with its layout of every unit: structure and memory, without timing anything.
+
+    What a flat search may ask before it proposes a row; no row that passes here fails for one of these reasons in `evaluate`.
+    """
+    designs = describe(setting, values, codes, share=False)
+    rows, ok = np.arange(designs.n), designs.buildable
+    if setting.clip:
+        return ok & clip_unit.fitting(scene_of(designs, "serve", rows, designs.precision), layouts["serve"], setting.clip, designs.n)
+    scene = scene_of(designs, "train", rows, _train_precision(setting, designs), training=True)
+    batch = tokens.global_batch_seq(setting, designs)
+    ok = ok & train_unit.fitting(scene, layouts["train"], np.float64(setting.life.seq_tok), batch, designs.n, _most_devices(setting))
+    for role in setting.roles:
+        scene = scene_of(designs, role, rows, designs.precision)
+        ok = ok & serve_unit.fitting(scene, layouts[role], designs.traffic, role, designs.n)
+    return ok
+
+
+def _train_precision(setting: Setting, designs: Designs) -> Precision:
+    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
+    bits = np.broadcast_to(bits, (designs.n,))
+    return Precision(bits, np.float64(16.0), bits)
+
+
+def _most_devices(setting: Setting) -> float:
+    return min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
+
+
 def train(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Training layouts worth keeping: the cheapest, and the fast ones where days or devices are bounded or minimised."""
     first, back = designs.groups["train"]
-    bits = np.asarray(designs.values.get("precision.train_bits", setting.life.train_bits), dtype=float)
-    bits = np.broadcast_to(bits, (designs.n,))
-    precision = Precision(bits, np.float64(16.0), bits)
-    scene = _scene(designs, "train", first, precision, training=True)
+    precision = _train_precision(setting, designs)
+    scene = scene_of(designs, "train", first, precision, training=True)
     read = setting.columns_read
     quantities = ["device_s_per_tok"]
     if read & {"train_s", "rl_s"}:
@@ -180,11 +214,12 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
         quantities.append("n_devices")
     meter = meter_of(setting, designs, "train", first, precision, training=True) if "train_energy_used_j" in read else None
     quantities += [TOTAL] if meter is not None else []
-    ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=np.inf)
     batch = tokens.global_batch_seq(setting, designs)[first]
     paired = layouts is not None
     grid = setting.grids["train"] if layouts is None else layouts["train"]
-    out = train_unit.training_unit(scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), ceiling, paired, meter)
+    out = train_unit.training_unit(
+        scene, grid, np.float64(setting.life.seq_tok), batch, quantities, len(first), _most_devices(setting), paired, meter
+    )
     return out.expand(back)
 
 
@@ -192,7 +227,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Serving layouts worth keeping, in one pool or two."""
     first, back = designs.groups["serve"]
     if setting.clip:
-        return clips.serve(setting, designs, _scene(designs, "serve", first, designs.precision), first, layouts).expand(back)
+        return clips.serve(setting, designs, scene_of(designs, "serve", first, designs.precision), first, layouts).expand(back)
     read = setting.columns_read
     quantities = ["usd_per_tok"]
     for key, names in (("tpot_s", {"tpot_s", "tok_per_s_per_user"}), ("ttft_s", {"ttft_s"})):
@@ -209,7 +244,7 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     paired = layouts is not None
 
     def pool(role):
-        scene = _scene(designs, role, first, designs.precision)
+        scene = scene_of(designs, role, first, designs.precision)
         meter = meter_of(setting, designs, role, first, designs.precision)
         return (
             scene,
@@ -229,17 +264,47 @@ def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
 
 def reinforce(setting: Setting, designs: Designs) -> tuple[np.ndarray, int]:
     """Device-seconds per RL token (A,); nothing is timed when the study does no RL."""
-    life = setting.life
-    if life.rl_rule == "fixed" and not life.rl_tok and "lifecycle.rl_tok" not in designs.values:
+    if not needs_rl(setting, designs.values):
         return np.zeros(designs.n), 0
     first, back = designs.groups["rl"]
     bits = np.broadcast_to(np.asarray(setting.life.train_bits, dtype=float), (designs.n,))
-    learn = _scene(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
-    roll = _scene(designs, "rl", first, designs.precision)
+    learn = scene_of(designs, "rl", first, Precision(bits, np.float64(16.0), bits), training=True)
+    roll = scene_of(designs, "rl", first, designs.precision)
     rate, n_timed = train_unit.rl_device_s_per_tok(
         roll, learn, setting.grids["rl.rollout"], setting.grids["rl.update"], setting.rl, len(first)
     )
     return rate[back], n_timed
+
+
+def cheapest(setting: Setting, values, codes, unit: str) -> dict[str, np.ndarray]:
+    """What a unit costs on the best layout that each design (A,) has for it, whatever layout is tried."""
+    designs = describe(setting, values, codes)
+    if unit == "rl":
+        return {"rl": reinforce(setting, designs)[0]}
+    return (train if unit == "train" else serve)(setting, designs, None).best
+
+
+def _priced(setting: Setting, values, codes, training, serving, design, prices: Prices) -> np.ndarray:
+    """Device-seconds per RL token (A,) of a flat search; balance looks at the cheapest layouts, not at the sampled ones.
+
+    Only designs whose sampled layouts all fit (`design` of their points) are swept for it: the others are dead already.
+    """
+    alive, weighed = np.unique(design), setting.life.values_cheapest
+    rl_rate = np.full(training.n_designs, np.inf if needs_rl(setting, values) else 0.0)
+    if not alive.size or not (weighed or needs_rl(setting, values)):
+        return rl_rate
+    values, codes = ({k: v[alive] for k, v in columns.items()} for columns in (values, codes))
+    for unit, known in (("train", training.best), ("serve", serving.best)) if setting.life.values_cheapest else ():
+        for name, best in prices(values, codes, unit).items():
+            known[name][alive] = best
+    rl_rate[alive] = prices(values, codes, "rl")["rl"]
+    return rl_rate
+
+
+def needs_rl(setting: Setting, values) -> bool:
+    """Whether the study does any RL."""
+    life = setting.life
+    return life.rl_rule != "fixed" or bool(life.rl_tok) or "lifecycle.rl_tok" in values
 
 
 def judge(setting: Setting, designs: Designs, training, serving, design, columns, violations, n_rl: int, tier_s=None) -> Batch:

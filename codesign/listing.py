@@ -7,7 +7,7 @@ from typing import Any
 
 from codesign import catalog
 from codesign.constraints import REASONS
-from codesign.objectives import COLUMNS
+from codesign.objectives import ALIASES, COLUMNS
 from codesign.spec.errors import UserError, did_you_mean
 
 Rows = tuple[list[dict[str, Any]], list[str]]
@@ -94,8 +94,11 @@ def _samplers() -> Rows:
 
 
 def _objectives() -> Rows:
-    out = [{"name": n, "unit": c.unit, "better": c.better, "meaning": c.meaning} for n, c in COLUMNS.items() if c.better]
-    return out, ["name", "unit", "better", "meaning"]
+    called = {n: ", ".join(a for a, column in ALIASES.items() if column == n) for n in COLUMNS}
+    out = [
+        {"name": n, "aliases": called[n], "unit": c.unit, "better": c.better, "meaning": c.meaning} for n, c in COLUMNS.items() if c.better
+    ]
+    return out, ["name", "aliases", "unit", "better", "meaning"]
 
 
 def _constraints() -> Rows:

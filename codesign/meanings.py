@@ -6,14 +6,17 @@ columns of layouts, and which variables a design of a given kind does not read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from codesign import catalog
 from codesign.constraints import REASONS
 from codesign.objectives import ALIASES, COLUMNS, canonical
 from codesign.spec.errors import UserError, did_you_mean
+from codesign.spec.units import show
 
 UNITS = {
     "train": "pretraining", "rl": "reinforcement learning", "serve": "colocated serving", "prefill": "the prefill pool",
@@ -84,6 +87,11 @@ OTHER = {
     "feasible": ("", "whether every limit is met"), "killed_by": ("", "the first limit that the design breaks (`codesign list constraints`)"),
     "quality_refused": ("", "1: outside the range in which the quality law may rank designs"),
     "global_batch_tok": ("tok", "tokens per optimizer step"),
+    "rows_covered": ("", "layout rows of designs that were evaluated, or excluded by a bound; all rows of the space where the front is exact"),
+    "rows_pruned_by_bound": ("", "of them, rows of designs that were not evaluated: a point of the front beats what no layout of theirs can beat"),
+    "missing_bound": ("", "what a search that did not cover the space may have missed. `volume_share`: the share of the true front's hypervolume that "
+                      "designs neither evaluated nor excluded could add if each were as good as its bound; `kind`: bound (all were looked at), "
+                      "estimate (a random sample was: no bound), exact (nothing is left), none (an objective has no bound)"),
 }  # fmt: skip
 
 
@@ -106,8 +114,52 @@ def explain(name: str) -> dict[str, Any]:
         return {"name": name, "unit": unit or "1", "meaning": text, "see": ", ".join(f"{unit}.{name}" for unit in UNITS)}
     if ends:
         return {"name": name, "meaning": f"could be any of: {', '.join(ends)}"}
-    near = [*COLUMNS, *ALIASES, *REASONS, *LAYOUT, *known, *(n.rpartition(".")[2] for n in known)]
+    found = _entry(name) or _layout(name)
+    if found:
+        return found
+    entries = [entry for kind in CATALOG for entry in catalog.names(kind)]
+    near = [*COLUMNS, *ALIASES, *REASONS, *LAYOUT, *known, *(n.rpartition(".")[2] for n in known), *entries]
     raise UserError(f"nothing is called '{name}'", hint=did_you_mean(name, dict.fromkeys(near), "names"))
+
+
+CATALOG = {  # kinds in the order in which a name is looked up, and which of an entry's figures tell what it is
+    "accelerators": ("peak.", "hbm.", "scale_up.", "scale_out.", "power.", "price."), "systems": ("peak.", "hbm.", "scale_up.", "scale_out.", "power.", "price."),
+    "models": ("published.", "architecture.n_", "architecture.d_", "context_tok", "training_tok"), "workloads": ("",), "memory": ("",),
+    "engines": ("scheduler.", "memory."),
+}  # fmt: skip
+
+
+def _entry(name: str) -> dict[str, Any] | None:
+    """A catalog entry: what it is, and its key figures with where they come from."""
+    for kind, wanted in CATALOG.items():
+        if catalog.known(kind, name):
+            entry = catalog.find(kind, name)
+            record = catalog.hardware(name) if kind in ("accelerators", "systems") else catalog.load(kind, name)
+            figures = [
+                {"figure": key, "value": show(float(value), unit), "confidence": confidence, "date": date, "source": source}
+                for key, value, unit, source, date, confidence in catalog.sources(record) if key.startswith(wanted)
+            ]  # fmt: skip
+            said = " ".join(str(record.get("note") or record.get("holds") or record.get("question") or "").split())
+            return {"name": entry.name, "aliases": ", ".join(entry.aliases), "kind": f"entry of the catalog: {kind}",
+                    "meaning": str(record.get("title") or ""), "note": said, "file": f"codesign/catalog/{kind}/{entry.path.name}",
+                    "figures": figures}  # fmt: skip
+    return None
+
+
+def _layout(name: str) -> dict[str, Any] | None:
+    """A layout string such as tp1dp8ep8, in words; degrees that it leaves out are 1."""
+    match = re.fullmatch(r"tp(\d+)(?:cp(\d+))?(?:pp(\d+))?(?:dp(\d+))?(?:etp(\d+))?(?:ep(\d+))?", name)
+    if not match:
+        return None
+    tp, cp, pp, dp, etp, ep = (int(n or 1) for n in match.groups())
+    said = [f"{n} {what}" for n, what in ((tp, "devices share every matrix (tp)"), (cp, "share a sequence (cp)"), (pp, "pipeline stages (pp)"),
+                                          (dp, "attention ranks, each with its own sequences (dp)"), (etp, "share one expert (etp)"),
+                                          (ep, "groups of experts (ep)")) if n > 1]  # fmt: skip
+    copies = tp * cp * dp / (etp * ep)
+    experts = f"of a mixture of experts there are n_edp = tp cp dp / (etp ep) = {copies:g} copies" if etp * ep > 1 else ""
+    return {"name": name, "kind": "layout of one replica", "meaning": "; ".join(said) or "everything on one device",
+            "devices": f"{tp * cp * dp * pp} = tp x cp x dp x pp", "experts": experts,
+            "see": "codesign explain n_tp, n_ep; order tp-cp-pp-dp-etp-ep, ones are left out"}  # fmt: skip
 
 
 def _endings(name: str, known) -> list[str]:

@@ -54,7 +54,7 @@ COLUMNS: dict[str, Column] = {
     "energy_scale_out_j_per_tok": Column("J/tok", "min", "its part in links between domains"),
     "energy_idle_j_per_tok": Column("J/tok", "min", "its part that chips draw whatever they do", "idle W x charged devices / demand"),
     "energy_host_j_per_tok": Column("J/tok", "min", "its part in hosts, switches and fans",
-        "(all-in W / PUE - TDP) x charged devices / demand"),
+        "(0.824 all-in W / PUE - 0.946 TDP) x charged devices / demand", "arXiv 2412.08602"),
     "energy_facility_j_per_tok": Column("J/tok", "min", "its part in cooling and conversion", "(PUE - 1) x the other parts"),
     "train_energy_used_j": Column("J", "min", "energy that pretraining draws: activity, lost work, idle power, host and facility",
         "", "catalog/energy"),

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from codesign.evaluate import constraint_names, evaluate
+from codesign import optimism
+from codesign.cheapest import Cheapest
+from codesign.evaluate import constraint_names, evaluate, fitting
 from codesign.physics.layout import PLAIN
 from codesign.results import Batch
 from codesign.setting import Setting
@@ -57,6 +59,13 @@ class StudyProblem:
         return (*self.space.variables, *self.extra)
 
     @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        """Unit whose layout each variable describes, "" for the design's own; () where layouts are no variables."""
+        units = {f"{unit}.{end}": unit for unit in self.layout_grids for end in ("layout", "batch", "n_devices")}
+        own = ("",) * len(self.space.variables)
+        return (*own, *(units.get(v.name, "") for v in self.extra)) if self.flat else ()
+
+    @cached_property
     def objectives(self) -> tuple[Objective, ...]:
         return tuple(Objective(g.column, "maximize" if g.maximize else "minimize") for g in self.setting.goals)
 
@@ -92,15 +101,39 @@ class StudyProblem:
 
     def evaluate(self, index: np.ndarray) -> Batch:
         """Score canonical, valid designs (A, V)."""
+        values, codes = self._decoded(index)
         n = len(self.space.variables)
-        design = index[:, :n]
+        rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
+        return evaluate(self.setting, values, codes, self._layouts(index), rest.get(TIER), self._cheapest)
+
+    def fitting(self, index: np.ndarray) -> np.ndarray:
+        """Flat rows whose layouts fit the design by structure and memory (A,), canonical and valid ones: a fifth of what values cost."""
+        return fitting(self.setting, *self._decoded(index), self._layouts(index))
+
+    def _decoded(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Values of the variables and derived names (A,), and codes that tell them apart."""
+        design = index[:, : len(self.space.variables)]
         values = self.space.values(design)
         codes = {v.name: design[:, i] for i, v in enumerate(self.space.variables)}
         codes |= {f"derived.{name}": np.unique(values[name], return_inverse=True)[1] for name in self.space.derived if name in values}
-        rest = {v.name: v.values[index[:, n + i]] for i, v in enumerate(self.extra)}
-        tier = rest.get(TIER)
-        layouts = self._layouts(index[:, n:]) if self.flat else None
-        return evaluate(self.setting, values, codes, layouts, tier)
+        return values, codes
+
+    @cached_property
+    def _cheapest(self) -> Cheapest:
+        return Cheapest(self.setting)
+
+    def bound(self, index: np.ndarray) -> np.ndarray:
+        """What no layout of canonical, valid designs can beat (A, J, M), minimised (`optimism.bound`)."""
+        return optimism.bound(self.setting, *self._decoded(index))
+
+    @cached_property
+    def unbounded(self) -> tuple[str, ...]:
+        """Objectives that no bound covers; the speed tiers and layouts of a sampled search are not bounded either."""
+        return optimism.unbounded(self.setting) or tuple(v.name for v in self.extra)
+
+    def sample(self, n: int) -> np.ndarray:
+        """n random designs, before `canonical` and `valid`; the same ones every time."""
+        return self.space.sample(n)
 
     def values_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Variables and derived values of rows of the results table (A,); an empty cell (inactive) is the canonical choice."""
@@ -111,9 +144,11 @@ class StudyProblem:
         index = np.array([[list(v.choices).index(value) for value in values[v.name].tolist()] for v in variables]).T
         return values | {k: v for k, v in self.space.values(index).items() if k not in values}
 
-    def _layouts(self, index: np.ndarray) -> dict[str, Grid]:
-        """One layout per design and unit."""
-        start = 1 if self.extra and self.extra[0].name == TIER else 0
+    def _layouts(self, index: np.ndarray) -> dict[str, Grid] | None:
+        """One layout per design and unit; None where layouts are no variables."""
+        if not self.flat:
+            return None
+        start = len(self.space.variables) + (1 if self.extra and self.extra[0].name == TIER else 0)
         out = {}
         for i, (unit, grid) in enumerate(self.layout_grids.items()):
             row, lead = index[:, start + 2 * i], index[:, start + 2 * i + 1]

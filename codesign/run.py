@@ -18,18 +18,21 @@ from typing import Any
 import numpy as np
 
 from codesign.constraints import in_words
+from codesign.coverage import coverage
 from codesign.problem import TIER, StudyProblem
 from codesign.results import FORMAT, JOURNAL, SEALED, Run, digest, load_results, write_atomically
-from codesign.search import exhaustive, joint, nested, pareto, samplers
+from codesign.search import exclusion, exhaustive, joint, nested, pareto, samplers
 from codesign.search.lock import NAME as LOCK
 from codesign.search.lock import locked
 from codesign.search.loop import Hooks, Settings
 from codesign.search.outcome import SearchOutcome
+from codesign.search.problem import maximised
 from codesign.spec.errors import SpecError, UserError
 from codesign.starts import warm_start
 from codesign.study import Study, sampler_problems
 
 PILOT_DESIGNS, NEIGHBOURS = 48, 256
+LONG_S, ALONE = 10.0, 1.5  # an enumeration for which it pays to ask what bounds save; cost of a design whose neighbours are excluded
 MAX_DESIGN_ROWS = 8_000  # sampled designs kept beside the front
 CHECKPOINT = "search.ckpt"
 
@@ -45,6 +48,9 @@ class Plan:
     space_rows: int
     seconds: float  # estimated time of an exhaustive run
     feasible_share: float
+    scaling: pareto.Scaling | None = None  # of the pilot's front: what the hypervolume is measured in; None where nothing was feasible
+    excluded_share: float = 0.0  # of the designs that bounds would exclude from one
+    unbounded: tuple[str, ...] = ()  # objectives because of which they exclude none
 
 
 def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
@@ -55,10 +61,12 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
     pilot = problem.space.sample(min(PILOT_DESIGNS, max(count.n, 1)), seed)
     pilot = np.unique(problem.canonical(pilot), axis=0)
     pilot = pilot[problem.valid(pilot)]
-    seconds, share = 0.0, 0.0
+    seconds, share, excluded, scale = 0.0, 0.0, 0.0, None
     if len(pilot):
-        share = float(np.mean(np.all(problem.evaluate(pilot).violations <= 0, axis=1)))
-        seconds = _seconds_per_design(problem, pilot) * valid.n
+        batch = problem.evaluate(pilot)
+        share = float(np.mean(np.all(batch.violations <= 0, axis=1)))
+        scale = _front_scaling(problem, batch.points)
+        seconds, excluded = _seconds_of_all(problem, pilot, valid.n)
     method, reason = search.method, "the study asks for it"
     if method == "auto":
         fits = valid.is_exact and seconds <= search.time_limit
@@ -69,7 +77,31 @@ def plan(study: Study, seed: int = 0, stored: bool = False) -> Plan:
             method, reason = "nested", "the trials of a storage are sampled"
     if problems := list(sampler_problems(study.file, method != "exhaustive")):
         raise SpecError(map(study.file.place, problems))
-    return Plan(method, reason, count.n, count.is_exact, count.n * problem.rows_per_design, seconds, share)
+    rows = count.n * problem.rows_per_design
+    return Plan(method, reason, count.n, count.is_exact, rows, seconds, share, scale, excluded, problem.unbounded)
+
+
+def _front_scaling(problem: StudyProblem, points: dict[str, np.ndarray]) -> pareto.Scaling | None:
+    """Scaling by the front of feasible points; None without any."""
+    values, maximise = np.stack([points[o.name] for o in problem.objectives], axis=1), maximised(problem)
+    front = values[pareto.nondominated(values, maximise)]
+    return pareto.scaling(front, maximise) if len(front) else None
+
+
+def _seconds_of_all(problem: StudyProblem, pilot: np.ndarray, n: int) -> tuple[float, float]:
+    """(time to enumerate n designs, share of them that bounds exclude): judged by a short search, where the whole takes longer than that."""
+    each = _seconds_per_design(problem, pilot)
+    if each * n < LONG_S or not exclusion.can_exclude(problem):
+        return each * n, 0.0
+    start = time.perf_counter()
+    fence = exclusion.scout(problem, exclusion.FEW_SCOUTS)
+    scouts_s, start = time.perf_counter() - start, time.perf_counter()
+    excluded = exclusion.excluded_share(problem, fence) if fence is not None else 0.0
+    bound_s = (time.perf_counter() - start) / exclusion.PILOT
+    if excluded < exclusion.LEAST_SHARE:
+        return each * n, 0.0
+    left_s = (1.0 - excluded) * each * ALONE
+    return min(scouts_s * exclusion.SCOUTS / exclusion.FEW_SCOUTS + n * (bound_s + left_s), each * n), excluded
 
 
 def _seconds_per_design(problem: StudyProblem, pilot: np.ndarray) -> float:
@@ -121,7 +153,8 @@ def run(
             announce(chosen)
         settings = _settings(study, trials, seed)
         problem = searched_problem(study, chosen.method, storage is not None)
-        hooks = Hooks(progress=progress, checkpoint=folder / CHECKPOINT, storage=storage, study_name=study.name, workers=workers, dask=dask)
+        scale = _saved_scaling(folder) or chosen.scaling
+        hooks = Hooks(scale, progress, checkpoint=folder / CHECKPOINT, storage=storage, study_name=study.name, workers=workers, dask=dask)
         outcome = _search(problem, chosen.method, settings, hooks)
         table = tabulate(problem, outcome, folder)
         note = _write_journal(problem, outcome, folder, study.name)
@@ -168,7 +201,9 @@ def _search(problem: StudyProblem, method: str, settings: Settings, hooks: Hooks
                 "a storage holds the trials of a sampled search, and this one is exhaustive",
                 hint="add --set search.method=nested; or use --workers or --dask",
             )
-        return exhaustive.run(problem, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask)
+        return exhaustive.run(
+            problem, reference=hooks.reference, progress=hooks.progress, checkpoint=hooks.checkpoint, workers=hooks.workers, dask=hooks.dask
+        )
     if method == "nested" and not hooks.joins:
         hooks = replace(hooks, warm_start=warm_start(problem))
     return (joint if method == "joint" else nested).run(problem, settings, hooks)
@@ -287,7 +322,8 @@ def _write_journal(problem: StudyProblem, outcome: SearchOutcome, folder: Path, 
 
 
 def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settings: Settings, wall, note) -> dict[str, Any]:
-    scale, hypervolume = _scaled(outcome, problem, folder)
+    points = np.stack([outcome.front[o.name] for o in problem.objectives], axis=1) if len(outcome.front_index) else []
+    hypervolume = pareto.hypervolume(points, outcome.scaling, exact=False) if len(points) else 0.0
     front = int(table["on_front"].sum()) if len(table) else 0
     return {
         "format": FORMAT, "name": study.name, "question": study.file.question, "study_path": str(study.file.path),
@@ -298,9 +334,9 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settin
         "interrupted": outcome.interrupted, "sampler": None if outcome.method == "exhaustive" else study.file.search.sampler,
         "n_designs": outcome.n_designs, "n_layouts": outcome.n_layouts, "n_candidates": outcome.n_candidates,
         "n_feasible": outcome.n_feasible_designs, "n_feasible_layouts": outcome.n_feasible, "n_front": front,
-        "hypervolume": hypervolume, "scaling": scale, "closest": _closest(problem, outcome),
+        "hypervolume": hypervolume, "scaling": outcome.scaling.to_dict() if outcome.scaling else None, "closest": _closest(problem, outcome),
         "space_designs": chosen.space_designs, "space_rows": chosen.space_rows,
-        "rows_covered": _rows_covered(outcome, study.problem, chosen.space_rows),
+        **coverage(outcome, study.problem, chosen.space_rows, _front_scaling(problem, outcome.front) if len(points) else None),
         "wall_s": outcome.seconds_before + wall, "wall_here_s": wall, "search_s": outcome.seconds, "layouts_per_s": outcome.n_layouts / max(outcome.seconds, 1e-9),
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
@@ -310,17 +346,11 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settin
     }  # fmt: skip
 
 
-def _scaled(outcome: SearchOutcome, problem: StudyProblem, folder: Path) -> tuple[dict[str, Any] | None, float]:
-    """Scaling and hypervolume of the front: a continued run keeps the scaling of its first save, so that its numbers compare."""
-    if not len(outcome.front_index):
-        return None, 0.0
-    points = np.stack([outcome.front[o.name] for o in problem.objectives], axis=1)
-    scale = pareto.scaling(points, [o.direction == "maximize" for o in problem.objectives])
-    earlier = folder / "manifest.json"
-    if earlier.is_file() and not outcome.exact:
-        saved = json.loads(earlier.read_text(encoding="utf-8")).get("scaling")
-        scale = pareto.Scaling.from_dict(saved) if saved else scale
-    return scale.to_dict(), pareto.hypervolume(points, scale)
+def _saved_scaling(folder: Path) -> pareto.Scaling | None:
+    """The scale of the run that is continued: a hypervolume means the same from the first save to the last."""
+    path = folder / "manifest.json"
+    saved = json.loads(path.read_text(encoding="utf-8")).get("scaling") if path.is_file() else None
+    return pareto.Scaling.from_dict(saved) if saved else None
 
 
 def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | None:
@@ -332,17 +362,6 @@ def _closest(problem: StudyProblem, outcome: SearchOutcome) -> dict[str, Any] | 
     broken = {n: float(v) for n, v in zip(outcome.constraint_names, outcome.closest.violations[0], strict=True) if v > 0}
     limits = problem.setting.limits
     return {"design": design, "broken": broken, "sentences": [in_words(name, v, limits) for name, v in broken.items()]}
-
-
-def _rows_covered(outcome: SearchOutcome, problem: StudyProblem, space_rows: int) -> int:
-    """Layout rows that were tried or excluded before.  Designs count once, although trials may repeat one at another speed tier."""
-    if outcome.exact:
-        return space_rows
-    if outcome.method == "joint":
-        return min(outcome.n_designs * len(problem.layout_grids), space_rows)
-    whole = outcome.method == "exhaustive" or outcome.sampled
-    n = outcome.n_designs if whole else len(np.unique(outcome.designs.index[:, : len(problem.variables)], axis=0))
-    return n * problem.rows_per_design
 
 
 def _version(package: str) -> str:

@@ -142,7 +142,7 @@ def make_energy(hardware: str | Mapping[str, Any], energy: str | Mapping[str, An
     chip, link = fit["chip"], fit["link"]
     pue = catalog.load("prices", "energy")["default"]["pue"]
     return EnergyFit(*(_f(v) for v in (chip["idle"], chip["full_load"], chip["sustained"], chip["arithmetic"], fit["on_chip"], bits,
-                                       link["scale_up"], link["scale_out"], pue)))  # fmt: skip
+                                       link["scale_up"], link["scale_out"], pue, fit["node"]["drawn"])))  # fmt: skip
 
 
 def make_rack(hardware: str | Mapping[str, Any], limits: Mapping[str, Any]) -> Rack:

@@ -50,6 +50,13 @@ def unit_of(column: str) -> str:
     return "s" if column == "slo.tpot" else "USD/h" if column.endswith("usd_per_h") else ""
 
 
+def figures_text(figures: list[dict[str, str]]) -> str:
+    """Figures of a catalog entry with their confidence and date; each source once, below."""
+    numbers = {source: f"[{n}]" for n, source in enumerate(dict.fromkeys(f["source"] for f in figures), start=1)}
+    rows = [f | {"source": numbers[f["source"]]} for f in figures]
+    return "\n".join([table(rows, list(figures[0])), "", *(f"{n} {source}" for source, n in numbers.items())])
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], headers: Mapping[str, str] | None = None) -> str:
     """Right-aligned columns without rules; text columns left-aligned."""
     columns = list(columns)
@@ -116,11 +123,19 @@ def plan_text(plan: Any, n_variables: int, study: str) -> str:
     lines = [
         ("space", f"{about}{plan.space_designs:,} designs, {plan.space_rows:.3g} layout rows, {n_variables} variables"),
         ("feasible", f"{plan.feasible_share:.0%} of a random sample"),
-        ("exhaustive", show(plan.seconds, "s") if plan.seconds else "under a second"),
+        ("exhaustive", _all_text(plan)),
         ("method", f"{plan.method}: {plan.reason}"),
         ("next", f"codesign run {study}"),
     ]
     return "\n".join([f"{study} is a valid study", *(f"{name:<{LABEL}}{text}" for name, text in lines)])
+
+
+def _all_text(plan: Any) -> str:
+    """How long an exact front takes, and how much of that bounds save."""
+    text = show(plan.seconds, "s") if plan.seconds else "under a second"
+    if plan.excluded_share:
+        return f"{text}: bounds exclude about {plan.excluded_share:.0%} of the designs without evaluating them"
+    return f"{text}: every design is evaluated, because nothing bounds {', '.join(plan.unbounded)}" if plan.unbounded else text
 
 
 def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], points: Mapping[int, Mapping[str, Any]],
@@ -141,6 +156,8 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
         lines.append(("sure", doubts["sure"]))
     if value:
         lines.append(("co-design", value["sentence"]))
+    if not manifest["exact"] and manifest.get("missing_bound"):
+        lines.append(("missing", manifest["missing_bound"]["text"]))
     lines += [("note", w) for w in warnings[:3]]
     lines.append(("report", f"{folder}/report.html"))
     if picks:
@@ -156,8 +173,9 @@ def _counts_text(manifest: Mapping[str, Any], n: int) -> str:
     if manifest["wall_here_s"] < 0.999 * manifest["wall_s"]:
         time += f" in all, {show(manifest['wall_here_s'], 's')} of it now"
     per_design = manifest["space_rows"] / max(manifest["space_designs"], 1)
+    excluded = f" of {_count(n + manifest['n_excluded'])}, the others excluded by bounds" if manifest.get("n_excluded") else ""
     return (
-        f"{_count(manifest['n_designs'])} designs x {_count(per_design)} layouts   {_count(manifest['layouts_per_s'])} layouts/s   "
+        f"{_count(manifest['n_designs'])} designs{excluded} x {_count(per_design)} layouts   {_count(manifest['layouts_per_s'])} layouts/s   "
         f"feasible {manifest['n_feasible'] / n:.0%}   front {manifest['n_front']}   ({kind}, {time})"
     )
 

@@ -38,11 +38,18 @@ def select(front: pd.DataFrame, by: str | None, condition: str | None, objective
         keep = compiled.evaluate({name: _values(front[name]) for name in compiled.names})
         front = front[np.broadcast_to(np.asarray(keep, dtype=bool), (len(front),))]
     if by:
-        names = [part.strip() for part in by.split(",") if part.strip()]
-        columns = [_column(front, name.removeprefix("-")) for name in names]
-        return front.sort_values(columns, ascending=[not n.startswith("-") for n in names])
+        return front.sort_values(named(front, by), ascending=[not n.startswith("-") for n in _parts(by)])
     first, direction = next(iter(objectives.items()))
     return front.sort_values(first, ascending=direction == "minimize") if len(front) else front
+
+
+def named(front: pd.DataFrame, text: str | None) -> list[str]:
+    """Columns that a comma-separated list names, by column, alias or unique leaf; a leading `-` is for sorting."""
+    return [_column(front, name.removeprefix("-")) for name in _parts(text or "")]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _values(column: pd.Series) -> np.ndarray:
@@ -313,12 +320,17 @@ def hypervolume_share(path: str, reference: str) -> dict[str, Any]:
     }
 
 
+POOLS = "n_devices: of the whole pool, idle ones of its domains too; batch, tok/s and memory: of one of its n_replicas, or of its fullest device"
+
+
 def compare_text(answer: dict[str, Any]) -> str:
     """`compare` as text: only what differs, then the metrics, then why."""
     names = [f"#{i}" for i in answer["ids"]] if "ids" in answer else ["first", "second"]
     headers = {"a": names[0], "b": names[1]}
     rows = [{"name": d["name"], "a": human(d["a"], d["name"]), "b": human(d["b"], d["name"])} for d in answer["differs"]]
     blocks = [table(rows, ["name", "a", "b"], headers) if rows else "nothing differs in variables and layouts"]
+    if any(d["name"].endswith((".n_replicas", ".n_devices")) for d in answer["differs"]):
+        blocks[0] += f"\n{POOLS}"
     rows = [
         {
             "name": m["name"],

@@ -142,12 +142,12 @@ def solve(setting: Setting, designs, training, serving, rl_rate, rates: Rates, f
         inference = share(inference_work(setting, designs, serving, flop, d))
         out = balance.tokens_from_balance(inference, price, per_rl_tok=per_rl if life.rl_rule == "balance" else None, rl_tok=rl_fixed)
     elif rule == "min_cost":
-        out = _from_quality(setting, designs, d, rl_fixed)
+        out = from_quality(setting, designs, d, rl_fixed)
     else:
         tok = per_design(named if named is not None else life.pretrain_tok, d)
         out = balance.tokens_fixed(tok, k * tok if life.rl_rule == "balance" else rl_fixed)
     if rule == "budget":
-        out = _no_waste(out, _most_useful(setting, designs, tr, d), k)
+        out = _no_waste(out, most_useful(setting, designs, tr, d), k)
     if rule == "budget" and life.max_ratio:
         amount = share(inference_work(setting, designs, serving, flop, d))
         fixed_rl = rl_price * rl_fixed if life.rl_rule == "fixed" else np.inf
@@ -165,7 +165,7 @@ def solve(setting: Setting, designs, training, serving, rl_rate, rates: Rates, f
     return Tok(useful, spent, np.where(no_rl, 0.0, out.rl_tok), np.where(no_rl, 1.0, out.violation), batch_tok)
 
 
-def _most_useful(setting: Setting, designs, tr, d):
+def most_useful(setting: Setting, designs, tr, d):
     """Processed tokens beyond which more of them help nobody: refused by the quality law, damaging after 4-bit rounding, or
     past a bound on training time."""
     life = setting.life
@@ -231,7 +231,7 @@ def inference_work(setting: Setting, designs, serving, flop, d):
     }
 
 
-def _from_quality(setting: Setting, designs, d, rl_fixed):
+def from_quality(setting: Setting, designs, d, rl_fixed):
     n_active, n_base, c_quant = base_size(setting, designs)
     return balance.tokens_from_quality(
         per_design(n_base, d), setting.life.target_c_eq_flop, law=setting.law, unique_tok=setting.life.unique_tok,

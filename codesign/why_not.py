@@ -6,6 +6,7 @@ feasible, and what its comparable point gains and pays is set beside the origina
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from codesign.evaluate import constraint_names
 from codesign.problem import StudyProblem
 from codesign.results import Run
 from codesign.sensitivity import comparable, index_of
-from codesign.spec.errors import UserError, did_you_mean
+from codesign.spec.errors import UserError, did_you_mean, nearest
 from codesign.study import Study
+from codesign.units.serve_unit import DEGREES
 
 
 def why_not(study: Study, run: Run, point_id: int, change: str) -> dict[str, Any]:
@@ -54,14 +56,20 @@ def parse(problem: StudyProblem, text: str) -> dict[str, Any]:
                 hint='write variable=value, several separated by commas: --why-not "n_experts=512"',
             )
         if key is None:
-            raise UserError(
-                f"'{name}' is not a variable of this study's space",
-                hint=did_you_mean(name, [*variables, *leaves], "variables"),
-            )
+            raise UserError(f"'{name}' is not a variable of this study's space", hint=_instead(name, variables, leaves))
         wanted[key] = _typed(variables[key].choices[0], value.strip("'\""), name)
     if not wanted:
         raise UserError("--why-not is empty", hint='for example --why-not "n_experts=512"')
     return wanted
+
+
+def _instead(name: str, variables: Mapping[str, Any], leaves: Mapping[str, str]) -> str:
+    """What to ask: the nearest variable; how to fix a layout, which is nobody's variable; or the variables, each once."""
+    unit, _, degree = name.rpartition(".")
+    if degree in (*DEGREES, "batch", "micro_batch", "recompute", "zero"):
+        return f"every layout is tried for every design; to allow some only: codesign run STUDY.yaml --set 'layout.{unit or 'serve'}.{degree}=[8]' --out RUN"
+    close = nearest(name, [*variables, *leaves])
+    return f"did you mean '{close}'?" if close else did_you_mean("", leaves, "variables")
 
 
 def _typed(example: Any, text: str, name: str) -> Any:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = tuple(ROOT / name for name in ("README.md", "docs/tutorial.md", "docs/how-to.md"))
+PAGES = tuple(ROOT / name for name in ("README.md", "docs/tutorial.md", "docs/how-to.md", "docs/cases.md"))
 RUN, QUICKSTART = "runs/quickstart", "codesign run studies/quickstart.yaml"
 FENCE = re.compile(r"^```(?P<kind>\w+)(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.S | re.M)
 NOT_RUN = (

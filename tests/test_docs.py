@@ -25,6 +25,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import refresh_docs as pages  # noqa: E402
 
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FIGURES = ROOT / "docs" / "cases.md"  # its text argues from its figures, so these must be today's
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")
 OPTIONS = ROOT / "tests" / "golden" / "cli_options.txt"
 STALE = "the page shows what is no longer so; run scripts/refresh_docs.py"
 
@@ -78,9 +80,46 @@ def test_every_command_of_a_page_runs(page, workspace):
         pages.write_file(block, workspace)
         for command in block.commands:
             if pages.is_run(command) and command != pages.QUICKSTART:
-                run(command)
+                output = run(command)
                 n += 1
+                if page == FIGURES and block.kind == "text":
+                    same_figures(block.body.partition("\n")[2], output, command)
     assert n >= 2
+
+
+def same_figures(shown: str, real: str, command: str) -> None:
+    """The same words, and numbers within 3 % (the last of three digits); how long something took is nobody's figure."""
+    shown, real = (re.sub(r"^wall_s.*\n", "", text.rstrip(), flags=re.M) for text in (shown, real))
+    blank = [re.sub(r"[ #]+", " ", re.sub(r"\d[\d,.]*(e[+-]?\d+)?", "0", text)) for text in (shown, real)]
+    assert blank[0] == blank[1], f"{command}\n{real}\n{STALE}"
+    for a, b in zip(*(NUMBER.findall(text.replace(",", "")) for text in (shown, real)), strict=True):
+        assert float(a) == pytest.approx(float(b), rel=0.03), f"{command}: {a} is now {b}\n{STALE}"
+
+
+def slug(title: str) -> str:
+    """Anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def cases() -> list:
+    """(heading, text) of every section of the cases."""
+    found = re.split(r"^## (.+)$", read(FIGURES), flags=re.M)[1:]
+    return [pytest.param(text, id=slug(title)) for title, text in zip(found[::2], found[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("text", cases())
+def test_no_figure_of_a_case_stands_in_its_text_alone(text):
+    """Each is printed by a command of its section, or asked for in its study."""
+    blocks = list(pages.blocks(text))
+    study = re.search(r"studies/[\w-]+\.yaml", text)[0]
+    asked = read(ROOT / study)
+    space = re.search(r"^\s+from: ([\w-]+)", asked, re.M)
+    asked += read(ROOT / "spaces" / f"{space[1]}.yaml") if space else ""
+    known = {float(n.replace(",", "")) for n in NUMBER.findall(asked + "".join(block.body for block in blocks))}
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "", pages.FENCE.sub("", text))
+    alone = [n for n in NUMBER.findall(prose) if float(n.replace(",", "")) not in known]
+    assert not alone, f"no command prints {', '.join(alone)}"
+    assert all(f"**{part}" in text for part in ("Answer", "Why", "What surprised", "What it cannot know"))
 
 
 def test_the_screens_shown_have_the_shape_of_the_real_one(quickstart):
@@ -150,11 +189,6 @@ def test_links_resolve(page):
         assert there.exists(), target
         if anchor:
             assert anchor in {slug(title) for title in re.findall(r"^#+ (.+)$", read(there), re.M)}, target
-
-
-def slug(title: str) -> str:
-    """Anchor of a heading, as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", DOCS, ids=named)

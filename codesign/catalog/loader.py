@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from codesign.catalog.provenance import Problem, Reader, lookup
 from codesign.catalog.schema import FIELDS, KINDS, REQUIRED
 from codesign.spec import yamlio
-from codesign.spec.errors import Diagnostic, SpecError, did_you_mean
+from codesign.spec.errors import Diagnostic, SpecError, did_you_mean, nearest
 
 ROOT = Path(__file__).parent
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -175,8 +175,11 @@ def _hint(kind: str, name: str) -> str:
     elsewhere = [entry for other in KINDS if other != kind for key, entry in _index(other).items() if key == fold(name)]
     if elsewhere:
         return f"'{elsewhere[0].name}' is one of the {elsewhere[0].kind}"
-    known = {entry.name for entry in here.values()} | {alias for entry in here.values() for alias in entry.aliases}
-    return did_you_mean(name, known, f"known {kind}")
+    names = {entry.name for entry in here.values()}
+    close = nearest(name, names | {alias for entry in here.values() for alias in entry.aliases})
+    if close is None or close in names:
+        return did_you_mean(name, names, f"known {kind}")
+    return f"did you mean '{here[fold(close)].name}' (also called '{close}')?"
 
 
 def _checked(kind: str) -> str:

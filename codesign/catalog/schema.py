@@ -114,6 +114,7 @@ def _between(unit: str, **more: Any) -> dict[str, Any]:
 
 ENERGY = {
     "chip": {"idle": "", "full_load": "", "sustained": "", "arithmetic": ""},
+    "node": {"drawn": ""},
     "on_chip": "J/byte",
     "memory": {"*": "J/byte"},
     "link": {"scale_up": "J/byte", "scale_out": "J/byte"},
@@ -179,7 +180,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {  # of entries that can be evaluated
     "memory": ("bandwidth",),
     "racks": tuple(dict.fromkeys(_RACK_NEEDS)),
     "energy": (
-        "chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "on_chip", "memory.other", "link.scale_up", "link.scale_out",
+        "chip.idle", "chip.full_load", "chip.sustained", "chip.arithmetic", "node.drawn", "on_chip", "memory.other", "link.scale_up", "link.scale_out",
     ),
 }  # fmt: skip
 KINDS = tuple(FIELDS)

@@ -54,8 +54,13 @@ def _training(s: Subject, plan: dict[str, Any]) -> list[str]:
     job, lost = plan["training"], plan["checkpoints"]
     out = []
     if plan["parameters"]["n_mtp_params"]:
-        extra = plan["parameters"]["n_mtp_params"] / plan["parameters"]["n_params"]
-        out.append(f"multi-token-prediction modules ({extra:.1%} more parameters) are in neither training time, memory nor cost")
+        out.append(_mtp(s, plan))
+    longest = max(fleet["launch"]["max_model_len_tok"] for fleet in plan["serving"].values())
+    if longest > job["seq_tok"]:
+        out.append(
+            f"requests of up to {longest:,} tokens are to be served by a model trained on sequences of {job['seq_tok']:,}: extending its context "
+            "afterwards is in neither time nor cost (DeepSeek-V3: 1,000 steps each at 32k and 128k, arXiv 2412.19437 section 4.3)"
+        )
     spread, domain = job["n_ep"] * job["n_etp"], job["n_devices_per_scale_up_domain"]
     if spread > domain:
         out.append(
@@ -76,6 +81,16 @@ def _training(s: Subject, plan: dict[str, Any]) -> list[str]:
     if plan["tokens"]["n_epochs"] and plan["tokens"]["n_epochs"] > 1:
         out.append(f"every token is seen {plan['tokens']['n_epochs']:.2g} times on average: deduplicate before, shuffle between")
     return out
+
+
+def _mtp(s: Subject, plan: dict[str, Any]) -> str:
+    """Training work of the modules beside the model's: their layers, and the head once more for each."""
+    n = plan["parameters"]
+    more = (float(s.census.mtp_active_params) + s.shape["n_mtp_layers"] * float(s.census.head_params)) / n["n_active_params_excl_in"]
+    return (
+        f"multi-token-prediction modules ({n['n_mtp_params'] / n['n_params']:.1%} more parameters, {more:.0%} more training FLOP) are in neither "
+        f"training time, memory nor cost: leave them out, or plan for up to {show(more * plan['pretraining']['train_s'], 's')} more"
+    )
 
 
 def _reinforcement(plan: dict[str, Any]) -> list[str]:
@@ -103,7 +118,7 @@ def measurements(s: Subject) -> list[dict[str, Any]]:
             share = op["time_s"] / total
             rows.append({
                 "unit": op["unit"], "phase": op["phase"], "operator": op["name"], "run": _recipe(s, op), "per": PER[op["phase"]],
-                "bound": op["bound"], "expected_s": op["time_s"], "share_frac": share,
+                "n_devices": _n_devices(s, op), "bound": op["bound"], "expected_s": op["time_s"], "share_frac": share,
             })  # fmt: skip
     return rows
 
@@ -134,6 +149,14 @@ def _recipe(s: Subject, op: dict[str, Any]) -> str:
     return f"{figure(n_tok)} tokens{back}"
 
 
+def _n_devices(s: Subject, op: dict[str, Any]) -> int:
+    """Devices that an operator's micro-benchmark needs: those that exchange, else one."""
+    at, name = s.layout(op["unit"]), op["name"]
+    groups = {"TP ": at.n_tp, "CP ": at.n_cp, "expert TP": at.n_etp, "expert dispatch": at.n_ep * at.n_etp, "expert combine": at.n_ep * at.n_etp,
+              "pipeline hop": 2}  # fmt: skip
+    return int(next((size for start, size in groups.items() if name.startswith(start)), 1))
+
+
 def _tokens_per_rank(s: Subject, pool: str, phase: str) -> float:
     """Tokens that one attention rank works on at a time."""
     at, traffic = s.layout(pool), s.setting.traffic
@@ -146,14 +169,19 @@ def _tokens_per_rank(s: Subject, pool: str, phase: str) -> float:
 
 def assumptions(s: Subject) -> list[dict[str, Any]]:
     """Figures that this plan rests on and that no measurement of ours backs: to be replaced by your own."""
-    mine = tuple(f"{role}.{plain(s.values[f'hardware.{role}'])}." for role in s.setting.pools)
+    pools = (role for role in s.setting.pools if role != "rl" or s.number("rl_tok") > 0)
+    mine = tuple(f"{role}.{plain(s.values[f'hardware.{role}'])}." for role in pools)
     rows = []
     for row in payload.assumptions(s.study):
         if row["name"].startswith((*mine, "workload.", "demand", "lifetime")) and row["name"].endswith(CURATED):
             rows.append({key: row[key] for key in ("name", "value", "unit", "source", "confidence")})
     own = (
         ("train.mean_device_time_between_failures", failures.DEVICE_S_BETWEEN_FAILURES, "Llama 3, arXiv 2407.21783 Table 5"),
-        ("train.restart", failures.RESTART_S, "published large runs: 10-20 minutes"),
+        (
+            "train.restart",
+            failures.RESTART_S,
+            "so that 16,384 devices train for the more than 90 % of the time that Llama 3 reports, arXiv 2407.21783",
+        ),
         ("train.checkpoint_stall", failures.CHECKPOINT_S, "asynchronous writers: 5-60 s"),
     )
     return rows + [{"name": n, "value": v, "unit": "s", "source": source, "confidence": "estimate"} for n, v, source in own]

@@ -9,12 +9,11 @@ import numpy as np
 
 from codesign import law_inputs
 from codesign.export._recipe import BRANCH_FRAC
-from codesign.export._subject import Subject, plain
+from codesign.export._subject import Z_80, Subject, plain
 from codesign.lifecycle import critical_batch, quality
 from codesign.lifecycle.scaling_law import excess_of_compute
 
 GATE_FRACS = (0.10, 0.25, 0.50, 1.00)
-Z_80 = 1.2816  # standard normal quantile of 90 %: both sides together an 80 % interval
 FORMATS = {16: "bf16", 8: "fp8", 4: "nvfp4"}
 LATENT = ("q_lora_rank", "kv_lora_rank", "d_head_nope", "d_head_rope")
 EXPERTS = ("n_experts", "n_active_experts", "d_expert", "n_shared_experts", "d_shared", "n_dense_layers", "moe_every")

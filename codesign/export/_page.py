@@ -33,15 +33,16 @@ def _summary(p: Plan) -> list[str]:
     values = p["parameters"] | p["tokens"] | p["pretraining"] | p["training"] | p["service"] | p["quality"] | p["lifecycle"]
     values |= {"size": _short(p["parameters"]["n_params"]), "active": _short(p["parameters"]["n_active_params"])}
     values |= {"attention": p["architecture"]["attention"], "train_s": p["pretraining"]["train_s"]}
+    values |= {"serving_chips": " and ".join(dict.fromkeys(fleet["accelerator"] for fleet in p["serving"].values()))}
     rl = "none" if p["rl"] is None else say("{rl_tok:tok}, {rl_s:s}, {rl_usd:USD}", p["rl"])
     return ["## In short", "", *facts(
         values | {"rl": rl},
         Model="{size} parameters, {active} active, {attention}",
         Tokens="{processed_tok:tok} processed, {useful_tok:tok} useful",
-        Training="{n_devices} x {accelerator}, {train_s:s} ({train_low_s:s} to {train_high_s:s}, 80 %), {train_usd:USD}, "
-                 "{train_energy_j:J}",
+        Training="{n_devices} x {accelerator}, {train_s:s} (80 %, at these tokens: {train_low_s:s} to {train_high_s:s}), "
+                 "{train_usd:USD}, {train_energy_j:J}",
         RL="{rl}",
-        Serving="{serve_devices} devices, {usd_per_mtok:.3g} USD/Mtok, TPOT {tpot_s:s}, TTFT {ttft_s:s} without queue",
+        Serving="{serve_devices} x {serving_chips}, {usd_per_mtok:.3g} USD/Mtok, TPOT {tpot_s:s}, TTFT {ttft_s:s} without queue",
         Quality="{c_eq_flop:.2g} FLOP-equivalent ({c_eq_low_flop:.2g} to {c_eq_high_flop:.2g}, {interval})",
         Whole_life="{lifecycle_usd:USD}, {lifecycle_energy_j:J}",
     )]  # fmt: skip
@@ -78,13 +79,22 @@ def _tokens(p: Plan) -> list[str]:
         "Tokens", p["tokens"],
         Useful="{useful_tok:tok}: what the quality law counts",
         Processed="{processed_tok:tok}, {processed_over_useful:.3f}x: a batch beyond the critical one wastes the rest",
-        Useful_per_active_parameter="{useful_tok_per_active_param}",
+        Useful_per_active_parameter="{useful_tok_per_active_param} (compute-optimal training: about 20; the loss laws were fitted up to 640)",
         Epochs="{n_epochs:.3g} of {unique_tok:tok} unique" if limited else "no limit on unique tokens is set",
         Sequence="{seq_tok:tok}",
     )  # fmt: skip
 
 
 def _layout(p: Plan) -> list[str]:
+    def again(unit: str) -> str:
+        """The interval of `codesign show`, where the study's rule sets the tokens."""
+        ends = [f"{{train_{end}_if_solved_again_{unit}:{unit if unit == 's' else 'USD'}}}" for end in ("low", "high")]
+        return (
+            f"; if they follow from the study's rule again: {ends[0]} to {ends[1]}"
+            if "train_low_if_solved_again_s" in p["pretraining"]
+            else ""
+        )
+
     return _section(
         "Training layout", p["training"] | p["pretraining"],
         Hardware="{hardware:code}: {accelerator}",
@@ -100,9 +110,9 @@ def _layout(p: Plan) -> list[str]:
         Micro_batch_time="{micro_batch_s:s} (all overlapped {micro_batch_lower_s:s}, nothing {micro_batch_upper_s:s}); bound by {bound}",
         Model_FLOP_utilisation="{mfu_frac:.1%} (80 %: {mfu_low_frac:.1%} to {mfu_high_frac:.1%})",
         Throughput="{tok_per_s:tok/s}, {tok_per_s_per_device} tok/s per device",
-        Steps="{n_steps}",
-        Time="{train_s:s} (80 %, at these tokens: {train_low_s:s} to {train_high_s:s}) at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
-        Cost="{train_usd:USD} (80 %, at these tokens: {train_low_usd:USD} to {train_high_usd:USD}) at {usd_per_device_s:USD/device/s}",
+        Steps="{n_steps} of the full batch",
+        Time="{train_s:s} (80 %, at these tokens: {train_low_s:s} to {train_high_s:s}" + again("s") + ") at goodput {goodput_frac:.1%} ({ideal_s:s} without failures)",
+        Cost="{train_usd:USD} (80 %, at these tokens: {train_low_usd:USD} to {train_high_usd:USD}" + again("usd") + ") at {usd_per_device_s:USD/device/s}",
         Energy="{train_energy_j:J}",
     )  # fmt: skip
 
@@ -138,12 +148,13 @@ def _stages(p: Plan) -> list[str]:
 def _batch(p: Plan) -> list[str]:
     b = p["batch_schedule"]
     cells = ("{from_tok:tok}", "{to_tok:tok}", "{global_batch_seq}", "{global_batch_tok:tok}", "{n_devices}", "{n_dp}",
-             "{n_micro_batches_per_step} x {micro_batch_seq}")  # fmt: skip
-    head = ("From", "To", "Sequences", "Tokens", "Devices at work", "dp", "Micro-batches")
+             "{n_micro_batches_per_step} x {micro_batch_seq}", "{n_steps}")  # fmt: skip
+    head = ("From", "To", "Sequences", "Tokens", "Devices at work", "dp", "Micro-batches x sequences", "Steps")
     return [
         "## Batch schedule", "", *table(head, [[say(cell, stage) for cell in cells] for stage in b["stages"]]),
         say("The ramp takes {ramp_extra_s:s} and {ramp_extra_usd:USD} beyond the constant batch that the budget assumes. Batch of "
-            "lowest loss at this compute by DeepSeek LLM's rule: {optimal_batch_tok:tok}.", b), "",
+            "lowest loss at this compute by DeepSeek LLM's rule: {optimal_batch_tok:tok}. Steps of the learning rate, of the checkpoints and "
+            "of the gates are counted without the ramp; with it there are {n_steps}.", b), "",
         say("Source: {source}.", b), "",
     ]  # fmt: skip
 
@@ -154,9 +165,11 @@ def _rate(p: Plan) -> list[str]:
         "Learning rate and optimizer", r | {"sweep": ", ".join(f"{x:.1e}" for x in r["sweep_peaks"])},
         "Source: {source}; optimizer: {optimizer_source}.",
         Schedule="{schedule}",
-        Peak="{peak:.2e} ({peak_if_scaled_to_batch:.2e} if scaled by the root of this batch over that optimum)",
+        Peak="{peak:.2e}"
+             + (" ({peak_if_scaled_to_batch:.2e} if scaled down by the root of this batch over that optimum)"
+                if r["peak_if_scaled_to_batch"] < r["peak"] else " (not scaled up where the batch is larger than that optimum)"),
         Warmup="{warmup_steps} steps, linear from 0",
-        Cooldown="last {cooldown_steps} steps from step {cooldown_from_step}, {cooldown_shape} to {final:g}",
+        Cooldown="last {cooldown_steps} steps, from {cooldown_from_tok:tok} on (step {cooldown_from_step}), {cooldown_shape} to {final:g}",
         Sweep_before_starting="peak {sweep}, on a proxy of the same shape",
         Optimizer="{optimizer}, betas {beta1} and {beta2}, weight decay {weight_decay}, clip {gradient_clip_norm:g}",
     )  # fmt: skip
@@ -252,14 +265,14 @@ def _risks(p: Plan) -> list[str]:
 
 
 def _measure(p: Plan) -> list[str]:
-    cells = ("{unit}, {phase}", "{operator}", "{run}", "{expected_s:s}", "{bound}", "{share_frac:.0%}")
+    cells = ("{unit}, {phase}", "{operator}", "{run}", "{n_devices}", "{expected_s:s}", "{bound}", "{share_frac:.0%}")
     rows = [[say(cell, m) for cell in cells] for m in p["measure_first"]]
     figures = [(code(a["name"]), amount(a["value"], a["unit"]), text(a["confidence"]), text(a["source"])) for a in p["assumptions"]]
     return [
-        "## Measure first (half a day on one node of each kind)", "",
+        "## Measure first (half a day)", "",
         "Times are for all layers of the fullest stage: forward and backward of one micro-batch, one prompt per rank, or one decode "
         "step. An operator that takes twice as long lengthens its phase by its share.", "",
-        *table(("Phase", "Operator", "Run", "Expected", "Bound by", "Share"), rows),
+        *table(("Phase", "Operator", "Run", "Devices", "Expected", "Bound by", "Share"), rows),
         "### Figures to replace by your own", "", *table(("Figure", "Value", "Confidence", "Source"), figures),
     ]  # fmt: skip
 

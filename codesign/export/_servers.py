@@ -40,7 +40,6 @@ class Server:
     n_per_node: int
     max_seqs_per_rank: int
     max_len_tok: int
-    longest_tok: int  # of a request at the wanted percentile; longer than max_len_tok where the model's context ends before
     chunk_tok: int  # of a prefill chunk and rank; 0 in a decode pool
     is_chunked: bool  # prefill rides inside decode steps
     prefix_caching: bool
@@ -80,22 +79,22 @@ def servers(s: Subject, who: str) -> list[Server]:
     if config["model_type"] == "ministral":
         refuse(who, [("a sliding window in some layers (global_every) of a model without query and key norms",
                       "search with qk_norm, which makes it a Qwen3, or without the window")])  # fmt: skip
-    return [_server(s, who, role, fleet, config) for role, fleet in _serving.fleets(s).items()]
+    return [_server(s, who, role, fleet) for role, fleet in _serving.fleets(s).items()]
 
 
-def _server(s: Subject, who: str, role: str, fleet: dict[str, Any], config: dict[str, Any]) -> Server:
+def _server(s: Subject, who: str, role: str, fleet: dict[str, Any]) -> Server:
     launch, has_moe = fleet["launch"], s.shape["n_experts"] > 0
     copies = fleet["n_edp"] if has_moe else fleet["n_dp"]  # independent servers in one replica
     only = "search with layout: {{{}: {{{}: [1]}}}}".format
     refuse(who, [(f"context parallelism in serving ({role}: n_cp)", only(role, "n_cp"))] if fleet["n_cp"] > 1 else [])
     refuse(who, [(f"copies of experts inside one attention rank ({role}: n_edp)", only(role, "n_tp"))] if fleet["n_dp"] % copies else [])
-    context = config["max_position_embeddings"]
-    refuse(who, [(f"{what} ({role}: {key})", only(role, key)) for key, what in PLANNED.items() if fleet.get(key, PLAIN[key]) != PLAIN[key]])
+    planned = [key for key in PLANNED if fleet.get(key, PLAIN[key]) != PLAIN[key]]
+    plain_form = "search with layout: {{{}: {{{}: {}}}}}".format
+    refuse(who, [(f"{PLANNED[key]} ({role}: {key})", plain_form(role, key, "none" if key == "overlap" else PLAIN[key])) for key in planned])
     return Server(
         role, fleet["n_tp"], fleet["n_dp"] // copies, fleet["n_pp"], fleet["n_etp"], fleet["n_ep"],
         n_servers=fleet["n_replicas"] * copies, n_idle_devices=fleet["n_idle_devices"], n_per_node=fleet["n_devices_per_node"],
-        max_seqs_per_rank=launch["max_num_seqs_per_rank"], longest_tok=launch["max_model_len_tok"],
-        max_len_tok=min(launch["max_model_len_tok"], context),
+        max_seqs_per_rank=launch["max_num_seqs_per_rank"], max_len_tok=launch["max_model_len_tok"],
         chunk_tok=CHUNK_STEP * ceil(launch.get("prefill_chunk_tok", 0) / CHUNK_STEP),
         is_chunked=launch.get("prefill_mixed_with_decode", "chunked") == "chunked", prefix_caching=launch.get("prefix_caching", False),
         n_draft_tok=_serving.n_draft_tok(s), drafter=MULTI_TOKEN if s.shape["n_mtp_layers"] else HEAD,
@@ -140,8 +139,6 @@ def notes(s: Subject, server: Server, version: str, checkpoint: str) -> list[str
         f"codesign export {shlex.quote(str(s.run.path))} {int(s.point['id'])} --to hf -o {MODEL}",
         f"Weights: {checkpoint}.",
     ]  # fmt: skip
-    if server.longest_tok > server.max_len_tok:
-        found.append(f"Requests beyond the model's context are refused; the workload's wanted percentile has {server.longest_tok} tokens.")
     if server.n_draft_tok and server.drafter == HEAD:
         found.append(
             f"The design counts on drafts, but the model has no multi-token-prediction modules: put a trained draft head in {DRAFT}."

@@ -66,8 +66,7 @@ def max_context_tok(s: Subject) -> int:
 def service_level(s: Subject) -> dict[str, Any]:
     """What users get and what it costs at the mean load, with the study's ceilings."""
     setting, traffic = s.setting, s.setting.traffic
-    decode = s.setting.roles[-1]
-    tpot_low_s, tpot_high_s = s.within(decode, "decode", s.number("tpot_s"))
+    tpot_low_s, tpot_high_s = s.interval("tpot_s")
     busy = float(s.study.file.workload.utilisation or UTILISATION)
     return {
         "demand_tok_per_s": plain(traffic.demand_tok_per_s), "peak_to_mean": plain(traffic.peak_to_mean) * traffic.stages.highest * busy,

@@ -11,6 +11,7 @@ import numpy as np
 from codesign import catalog, uncertainty
 from codesign import evaluate as pipeline
 from codesign.explain import explain_point
+from codesign.intervals import intervals_of
 from codesign.physics.hardware import Chip
 from codesign.physics.layout import DEGREES, PLAIN, Layout, layout_of_row
 from codesign.physics.operators import Scene, make_scene
@@ -22,6 +23,7 @@ from codesign.spec.errors import UserError
 from codesign.study import Study
 from codesign.units.training import MORE
 
+Z_80 = 1.2816  # standard normal quantile of 90 %: both sides together an 80 % interval
 HINT = "open the study.yaml of the run"
 
 
@@ -86,6 +88,21 @@ class Subject:
         kind, is_moe = "training" if role == "train" else "inference", self.shape["n_experts"] > 0
         low, high = uncertainty.interval(kind, phase, chips, is_moe, predicted)
         return float(low), float(high)
+
+    @cached_property
+    def _doubt(self) -> dict[str, dict[str, float]]:
+        return intervals_of(self.study, self.run, [int(self.point["id"])]).record(0)
+
+    def interval(self, column: str) -> tuple[float, float]:
+        """80 % interval of a column as `codesign show` has it: tokens that follow from a budget, a balance or a target are solved again."""
+        found = self._doubt[column]
+        low, high = (found["value"] * np.exp(sign * Z_80 * np.hypot(found["sigma_shared"], found["sigma_own"])) for sign in (-1.0, 1.0))
+        return float(low), float(high)
+
+    @property
+    def solves_tokens(self) -> bool:
+        """Whether the study's rule sets the pretraining tokens."""
+        return self.setting.life.pretrain_rule != "fixed" and "lifecycle.pretrain_tok" not in self.values
 
     @property
     def train_bits(self) -> float:

@@ -95,10 +95,16 @@ def stage_memory(s: Subject) -> list[dict[str, Any]]:
 
 
 def cost(s: Subject) -> dict[str, Any]:
-    """Wall-clock time, money and energy of pretraining, failures included; intervals as the step's, at the same tokens."""
+    """Wall-clock time, money and energy of pretraining, failures included.
+
+    Intervals at these tokens are the step's; `*_if_solved_again_*` are those of `codesign show`, where a slower machine gets fewer tokens.
+    """
     n_steps = s.number("pretrain_spent_tok") / s.number("global_batch_tok")
     low, high = s.within("train", "train", 1.0)
+    again = {f"{name}_{end}_{unit}": value for name, unit in (("train", "s"), ("train", "usd"))
+             for end, value in zip(("low_if_solved_again", "high_if_solved_again"), s.interval(f"{name}_{unit}"), strict=True)}  # fmt: skip
     return {
+        **(again if s.solves_tokens else {}),
         **{f"{name}_{end}_{unit}": s.number(f"{name}_{unit}") * factor for name, unit in (("train", "s"), ("train", "usd"))
            for end, factor in (("low", low), ("high", high))},
         "n_steps": ceil(n_steps - 1e-9), "ideal_s": n_steps * s.number("train.step_s"),
@@ -137,11 +143,12 @@ def batch_schedule(s: Subject) -> dict[str, Any]:
             "from_tok": plain(start), "to_tok": plain(end), "global_batch_seq": batch, "global_batch_tok": plain(batch * job.seq_tok),
             "n_devices": plain(here.n_devices), "n_dp": plain(here.n_dp), "n_edp": plain(here.n_edp),
             "micro_batch_seq": plain(stage_job.micro_batch), "n_micro_batches_per_step": plain(train.n_micro(stage_job, here)),
+            "n_steps": ceil((end - start) / (batch * job.seq_tok) - 1e-9),
         })  # fmt: skip
         start = end
     extra_s /= float(failures.goodput_frac(s.count("train.n_devices")))
     return {
-        "stages": stages, "ramp_extra_s": extra_s, "ramp_extra_usd": extra_s / s.number("train_s") * s.number("train_usd"),
+        "stages": stages, "n_steps": sum(stage["n_steps"] for stage in stages), "ramp_extra_s": extra_s, "ramp_extra_usd": extra_s / s.number("train_s") * s.number("train_usd"),
         "ramp_in_budget": False, "optimal_batch_tok": recipe.optimal_batch_tok(s.number("pretrain_flop")), "source": recipe.RAMP_SOURCE,
     }  # fmt: skip
 
@@ -171,7 +178,8 @@ def learning_rate(s: Subject) -> dict[str, Any]:
     share = s.number("global_batch_tok") / recipe.optimal_batch_tok(c_flop)
     return {
         "schedule": "warmup, constant, cooldown (WSD)", "peak": peak, "warmup_steps": min(recipe.WARMUP_STEPS, max(n_steps // 10, 1)),
-        "cooldown_steps": cooldown, "cooldown_from_step": n_steps - cooldown, "cooldown_shape": "1 - sqrt(progress)", "final": 0.0,
+        "cooldown_steps": cooldown, "cooldown_from_step": n_steps - cooldown,
+        "cooldown_from_tok": s.number("pretrain_spent_tok") - cooldown * s.number("global_batch_tok"), "cooldown_shape": "1 - sqrt(progress)", "final": 0.0,
         "peak_if_scaled_to_batch": peak * min(share, 1.0) ** 0.5, "sweep_peaks": [peak * f for f in (0.5, 0.71, 1.0, 1.41)],
         **recipe.ADAM, "optimizer_source": recipe.ADAM_SOURCE, "source": recipe.LEARNING_RATE_SOURCE,
     }  # fmt: skip

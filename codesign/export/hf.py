@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from codesign.export._serving import max_context_tok
 from codesign.export._subject import Subject, subject
 from codesign.results import Run
 from codesign.spec.errors import Diagnostic, UserError
@@ -31,8 +32,11 @@ def config_of(s: Subject) -> dict[str, Any]:
 
 
 def context_of(s: Subject) -> int:
-    """The base model's context, or the training sequence where that is longer."""
-    return max(int(s.study.model.get("context_tok") or 0), int(s.setting.life.seq_tok))
+    """Positions of the model: its training sequence, or the longest request that it is to serve where that is longer.
+
+    What the base model was stretched to says nothing about this one, and engines refuse requests beyond this number.
+    """
+    return max(int(s.setting.life.seq_tok), max_context_tok(s))
 
 
 def rotary_base(context_tok: int) -> float:

@@ -34,7 +34,7 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
     n_nodes, each = nodes_of(job["n_devices"], job["n_devices_per_node"])
     groups = {
         "architecture": _shape(s, job["n_tp"]), "attention": _attention(s.shape), "experts": _experts(s.shape),
-        "layout": _layout(s.shape, job), "batch": _batch(job), "precision and memory": _memory(s, job),
+        "layout": _layout(s.shape, job), "batch": _batch(job, hf.context_of(s)), "precision and memory": _memory(s, job),
         "schedule": _schedule(s),
         "checkpoints": [
             ("--save", Variable("CHECKPOINTS")), ("--load", Variable("CHECKPOINTS")),
@@ -170,10 +170,10 @@ def stages(n_layers: int, n_chunks: int, n_mtp: int = 0) -> str:
     return "E" + "|".join(parts) + (f"m*{n_mtp}" if n_mtp else "") + "L"
 
 
-def _batch(job: dict[str, Any]) -> Options:
+def _batch(job: dict[str, Any], context_tok: int) -> Options:
     return [
         ("--micro-batch-size", job["micro_batch_seq"]), ("--global-batch-size", job["global_batch_seq"]),
-        ("--seq-length", job["seq_tok"]), ("--max-position-embeddings", job["seq_tok"]),
+        ("--seq-length", job["seq_tok"]), ("--max-position-embeddings", context_tok),
     ]  # fmt: skip
 
 

@@ -103,11 +103,11 @@ def n_steps(batch_tok, tok, law=DEFAULT):
     return np.asarray(tok, float) * token_waste(batch_tok, tok, law) / np.asarray(batch_tok, float)
 
 
-def useful_tok(processed_tok, batch_tok, law=DEFAULT):
+def useful_tok(processed_tok, batch_tok, law=DEFAULT, n_rounds=_FIXED_POINT_STEPS):
     """Tokens the quality law may count of T processed in batches of B: the D solving D w(B, D) = T.
 
     D <- T / w(B, D), a contraction because w falls more slowly than D^-0.47. processed_tok T, batch_tok B
-    [tok]. Returns D [tok], <= T.
+    [tok]. Returns D [tok], <= T; with fewer `n_rounds` a value above it.
 
     >>> d = useful_tok(20e12, 63e6)
     >>> round(float(d * token_waste(63e6, d)) / 1e12, 9)
@@ -115,6 +115,6 @@ def useful_tok(processed_tok, batch_tok, law=DEFAULT):
     """
     processed = np.asarray(processed_tok, float)
     tok = processed
-    for _ in range(_FIXED_POINT_STEPS):
+    for _ in range(n_rounds):
         tok = processed / token_waste(batch_tok, np.maximum(tok, 1.0), law)
     return tok

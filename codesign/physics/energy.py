@@ -29,6 +29,7 @@ class EnergyFit(Arrays):
     scale_up_j_per_byte: np.ndarray  # a byte sent inside the domain, all its hops
     scale_out_j_per_byte: np.ndarray
     pue: np.ndarray  # facility over IT power
+    drawn_frac: np.ndarray  # of a machine's provisioned IT power: what it draws with its chips at full load
 
 
 def j_per_flop(tdp_w, peak_flop_per_s, fit: EnergyFit):
@@ -38,7 +39,7 @@ def j_per_flop(tdp_w, peak_flop_per_s, fit: EnergyFit):
     rises.  Parameters: tdp_w [W], peak_flop_per_s [FLOP/s] at the operand width, dense.  Returns [J/FLOP].  Valid for chips that large
     products bring near their TDP.
 
-    >>> fit = EnergyFit(*(np.float64(v) for v in (0.1, 0.9, 0.8, 0.2, 0, 0, 0, 0, 1)))
+    >>> fit = EnergyFit(*(np.float64(v) for v in (0.1, 0.9, 0.8, 0.2, 0, 0, 0, 0, 1, 1)))
     >>> round(float(j_per_flop(700.0, 1e15, fit)) * 1e12, 3)
     0.7
     """
@@ -78,11 +79,14 @@ def by_part(near: Ledger, far: Ledger, fit: EnergyFit) -> dict[str, np.ndarray]:
 def standing_w(chip: Chip, fit: EnergyFit) -> dict[str, np.ndarray]:
     """Power [W] that flows whatever a device does: the chip's idle power, and its share of host, switches and fans.
 
-    host = all-in power / PUE - TDP: a chip at its TDP then draws its all-in power at the wall.
+    host = drawn x all-in power / PUE - full load x TDP: what a machine draws with its chips at full load, less what the chips draw then.
+    All-in power is provisioned, and machines draw less: 8 H100 near full use at most 8.4 of the 10.2 kW that their node is rated for
+    (arXiv 2412.08602).  Valid at load; no source tells how much less the host of idle chips draws, so it is constant.
 
     >>> from types import SimpleNamespace as S
-    >>> fit = EnergyFit(*(np.float64(v) for v in (0.1, 0.9, 0.8, 0.2, 0, 0, 0, 0, 1.25)))
+    >>> fit = EnergyFit(*(np.float64(v) for v in (0.1, 0.9, 0.8, 0.2, 0, 0, 0, 0, 1.25, 0.8)))
     >>> [float(v) for v in standing_w(S(tdp_w=700.0, all_in_w=1250.0), fit).values()]
-    [70.0, 300.0]
+    [70.0, 170.0]
     """
-    return {"idle": fit.idle_frac * chip.tdp_w, "host": np.maximum(chip.all_in_w / fit.pue - chip.tdp_w, 0.0)}
+    host = fit.drawn_frac * chip.all_in_w / fit.pue - fit.full_load_frac * chip.tdp_w
+    return {"idle": fit.idle_frac * chip.tdp_w, "host": np.maximum(host, 0.0)}

@@ -128,10 +128,9 @@ def between_groups(parts: Parts, scene: Scene, layout: Layout, n_tok, held, n_gr
     fan_in = np.maximum(layout.n_stage / layout.n_ffn_stage, 1.0)
     routed = np.minimum(ffn.n_active_experts, layout.n_ep) * ffn.d_expert_in
     shared = d_model * (ffn.shared_params > 0)
-    n_all = layout.n_stage + layout.n_ffn_stage
     for part, name, width in ((parts.out, "tokens to the FFN devices", scene.send_bytes), (parts.back, "tokens back", ACT_BYTES)):
         for kind, elements, n_layers in (("", routed + shared, ffn.n_moe_layers), (" (dense)", d_model, ffn.n_dense_layers)):
-            cost = collectives.group_exchange(n_tok / holders * elements * width * fan_in, n_all, chip)
+            cost = collectives.group_exchange(n_tok / holders * elements * width * fan_in, layout.n_whole_stage, chip)
             part.network(name + kind, *cost, repeat=n_layers * share)
     if np.any(np.asarray(layout.n_etp) > 1):
         received = n_group * np.minimum(ffn.n_active_experts, layout.n_ep) / layout.n_ep * ffn.d_expert_in + held * shared

@@ -50,9 +50,14 @@ class Layout(Arrays):
         return self.n_tp * self.n_cp * self.n_dp
 
     @property
+    def n_whole_stage(self):
+        """Devices of one pipeline stage, both groups where the FFNs have their own."""
+        return self.n_stage if self.plan is None else self.n_stage + self.plan.n_ffn
+
+    @property
     def n_devices(self):
         """Devices of one replica."""
-        return (self.n_stage if self.plan is None else self.n_stage + self.plan.n_ffn) * self.n_pp
+        return self.n_whole_stage * self.n_pp
 
     @property
     def n_ffn_stage(self):

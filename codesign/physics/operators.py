@@ -262,5 +262,5 @@ def pipeline_hops(ledger: Ledger, scene: Scene, layout: Layout, n_tok, repeat=1.
     """Sends of the residual stream from stage to stage: n_pp - 1 of them on the path of one token."""
     if np.all(np.asarray(layout.n_pp) == 1):
         return
-    latency, transfer = collectives.hop(n_tok / layout.n_tp * scene.census.d_model * ACT_BYTES, layout.n_stage, scene.chip)
+    latency, transfer = collectives.hop(n_tok / layout.n_tp * scene.census.d_model * ACT_BYTES, layout.n_whole_stage, scene.chip)
     ledger.network("pipeline hop", latency, transfer, repeat=(layout.n_pp - 1.0) * repeat)

@@ -126,7 +126,7 @@ class Sample:
 
     def __init__(self, empty: Table, cap: int) -> None:
         self._parts = [empty]
-        self._cap = cap
+        self.cap = cap
         self._n_rows = 0
         self.threshold = float(2**64)
 
@@ -139,7 +139,7 @@ class Sample:
         rows = rows.take(self.chosen(rows.design_id))
         self._parts.append(rows)
         self._n_rows += len(rows)
-        while self._n_rows > self._cap:
+        while self._n_rows > self.cap:
             self.threshold /= 2
             table = Table.union(self._parts)
             self._parts = [table.take(self.chosen(table.design_id))]

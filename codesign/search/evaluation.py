@@ -28,6 +28,13 @@ class Part:
     columns: dict[str, np.ndarray]  # (K, ...) their payload
     counts: Counter
     killed: Counter
+    broken: Index | None = None  # (W, V) designs that did better than their bounds: proof that a bound is wrong
+
+    @classmethod
+    def without_designs(cls, problem: Problem, index: Index, counts: Counter) -> Part:
+        """No design of `index` was evaluated."""
+        n_goals = len(problem.objectives)
+        return cls(Table.empty(index.shape[1], n_goals, len(problem.constraint_names) + 1), np.empty((0, n_goals)), {}, counts, Counter())
 
 
 def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.ndarray) -> Part:
@@ -62,7 +69,10 @@ def reduce_batch(problem: Problem, batch: Batch, index: Index, design_id: np.nda
 
 
 def score(problem: Problem, index: Index, design_id: np.ndarray) -> Part:
-    """Evaluate and reduce."""
+    """Evaluate and reduce, in the problem's own way where it has one (`exclusion.Fenced`)."""
+    own = getattr(problem, "score", None)
+    if own is not None:
+        return own(index, design_id)
     return reduce_batch(problem, problem.evaluate(index), index, design_id)
 
 

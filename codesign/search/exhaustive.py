@@ -14,12 +14,14 @@ from codesign.search.checkpoint import Checkpoint
 from codesign.search.crew import Crew, Job, crew
 from codesign.search.designs import Sample, Table
 from codesign.search.evaluation import Part, group, pack, unpack
+from codesign.search.exclusion import Fence, Fenced, can_exclude, fence_of
 from codesign.search.outcome import Progress, SearchOutcome, Tracker, interruptible
 from codesign.search.pareto import Scaling
 from codesign.search.problem import Problem, fingerprint
 
-COMPLETE = "every design evaluated"
+COMPLETE, COVERED = "every design evaluated", "every design evaluated, or excluded by a bound"
 CHUNK, LEAST_CHUNK = 4096, 128  # designs that a worker scores at once
+FENCED_CHUNK = 16384  # where bounds leave few of them
 TABLE_ROWS = 200_000  # evaluated designs kept beside the front
 
 
@@ -35,6 +37,7 @@ def run(
     stop: Callable[[], bool] | None = None,
     checkpoint: str | Path | None = None,
     n_rows: int = TABLE_ROWS,
+    exclude: bool = True,
 ) -> SearchOutcome:
     """Evaluate all that `problem.enumerate(chunk)` yields, chunks in parallel, merged in order.
 
@@ -43,34 +46,64 @@ def run(
     cores have something to do; larger chunks share more parts between designs). With `checkpoint`, a file, an interrupted enumeration continues where its last record
     ended. `workers`: so many processes instead of a thread per core; `dask`: the cluster of this scheduler.
     """
-    n_designs = getattr(problem, "n_designs", None)
-    chunk = chunk or min(CHUNK, max(LEAST_CHUNK, (n_designs or CHUNK * 8) // 8))
+    n_designs, fenced = getattr(problem, "n_designs", None), exclude and can_exclude(problem)
+    chunk = chunk or min(FENCED_CHUNK if fenced else CHUNK, max(LEAST_CHUNK, (n_designs or CHUNK * 8) // 8))
     tracker = Tracker(problem, reference, progress, n_designs)
     state = _State(Sample(tracker.closest, n_rows), saving=checkpoint is not None)
     log = None
     if checkpoint is not None:
-        log = Checkpoint(checkpoint, {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)})
+        identity = {"method": "exhaustive", "chunk": chunk, "space": fingerprint(problem)}
+        log = Checkpoint(checkpoint, identity | ({"bounds": True} if fenced else {}))
         state.restore(tracker, log)
-    with interruptible() as pressed, crew(problem, workers, dask) as hands:
-        parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, hands)
-        try:
-            reason = _take_all(parts, state, tracker, log, lambda: _halt(pressed, stop, tracker, time_limit_s))
-        except KeyboardInterrupt:
-            # A second Ctrl-C may have cut a chunk in two: nothing of it is saved, so it will be done again.
-            reason = "interrupted"
-        parts.cancel()
-    outcome = tracker.outcome(
+    try:
+        reason = _enumerate(problem, chunk, fenced, state, tracker, log, (workers, dask), stop, time_limit_s)
+    except KeyboardInterrupt:
+        # A second Ctrl-C may have cut a chunk in two: nothing of it is saved, so it will be done again.
+        reason = "interrupted"
+    tracker.report(state.n_seen, force=True)
+    return _outcome(problem, state, tracker, log, reason)
+
+
+def _enumerate(problem, chunk, fenced, state: _State, tracker: Tracker, log: Checkpoint | None, hands, stop, time_limit_s) -> str:
+    """Score the chunks that are left, behind a fence where one pays; why it ended."""
+    with interruptible() as pressed:
+
+        def halt() -> str | None:
+            return _halt(pressed, stop, tracker, time_limit_s)
+
+        if fenced and state.fence is None and not halt():
+            state.build_fence(problem, tracker, log)
+        behind = Fenced(problem, state.fence) if state.fence is not None and len(state.fence.points) else problem
+        with crew(behind, *hands) as working:
+            parts = _Stream(problem, chunk, state.n_chunks, state.n_seen, working)
+            try:
+                return _take_all(parts, state, tracker, log, halt)
+            finally:
+                parts.cancel()
+
+
+def _outcome(problem: Problem, state: _State, tracker: Tracker, log: Checkpoint | None, reason: str) -> SearchOutcome:
+    """Close the books.  A bound that a design broke proves that others may be wrong: the front is then not called exact."""
+    n_broken = tracker.counts["n_broken"]
+    complete = reason == COMPLETE
+    if complete and tracker.counts["n_excluded"]:
+        reason = COVERED
+    notes = [log.note] if log and log.note else []
+    if n_broken:
+        first = (
+            {v.name: v.choices[int(i)] for v, i in zip(problem.variables, state.broken, strict=True)} if state.broken is not None else ""
+        )
+        notes.append(f"a bound is wrong, please report it: {n_broken:,} designs did better than their bounds; the first {first}")
+    return tracker.outcome(
         state.sample.table,
-        sampled=tracker.counts["n_designs"] > n_rows,
+        sampled=state.n_seen > state.sample.cap,
         method="exhaustive",
-        exact=reason == COMPLETE,
+        exact=complete and not n_broken,
         stop_reason=reason,
         interrupted=reason == "interrupted",
         n_trials=state.n_seen,
-        notes=[log.note] if log and log.note else [],
+        notes=notes,
     )
-    tracker.report(state.n_seen, force=True)
-    return outcome
 
 
 def _take_all(parts: _Stream, state: _State, tracker: Tracker, log: Checkpoint | None, halt: Callable[[], str | None]) -> str:
@@ -146,15 +179,27 @@ class _State:
     n_chunks: int = 0
     n_seen: int = 0
 
+    fence: Fence | None = None
+    broken: np.ndarray | None = None  # (V,) a design that did better than its bound
+
     def __post_init__(self) -> None:
         self._unsaved: list[Part] = []
+
+    def build_fence(self, problem: Problem, tracker: Tracker, log: Checkpoint | None) -> None:
+        """Find the fence and write it down, empty where it does not pay."""
+        self.fence = fence_of(problem) or Fence(np.empty((0, len(problem.objectives))))
+        if log:
+            arrays, meta = self.record(tracker)
+            log.append(arrays | {"fence.points": self.fence.points}, meta)
 
     def take(self, tracker: Tracker, part: Part | None) -> None:
         self.n_chunks += 1
         if part is None:
             return
-        self.n_seen += len(part.rows)
+        self.n_seen += part.counts["n_designs"] + part.counts["n_excluded"]
         tracker.absorb(part)
+        if self.broken is None and part.broken is not None and len(part.broken):
+            self.broken = part.broken[0]
         part.rows = part.rows.take(self.sample.chosen(part.rows.design_id))
         self.sample.add(part.rows)
         if self.saving:
@@ -172,6 +217,8 @@ class _State:
         """Replay the records of `log`."""
         for arrays, meta in log.records:
             tracker.closest = Table(**group(arrays, "closest."))
+            if "fence.points" in arrays:
+                self.fence = Fence(arrays["fence.points"])
             if part := unpack(arrays):
                 self.sample.add(part.rows)
                 tracker.archive.add(part.objectives, None, part.columns)

@@ -1,11 +1,12 @@
 """A multi-objective genetic algorithm on integer positions, one numpy pass per generation.
 
-NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with five changes for discrete spaces that are cheap to
+NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) with changes for discrete spaces that are cheap to
 evaluate: no design is ever proposed twice; inactive variables are moved to their fixed position before that
 comparison, so conditional variables are inherited like any other; a mutation is a step of one on an ordered
 variable or a jump to any other choice; the population grows with the evaluations, because small
 populations win early and large ones late; and a design may have several points (its layouts), of which the
-best decides whether it stays.
+best decides whether it stays. Where layouts are variables too: rows that cannot fit are bred but not proposed,
+a layout is inherited whole, and every fourth child is its parent with another layout.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from codesign.search.designs import keys
 from codesign.search.problem import Index, Told
 
 LEAST, MOST = 50, 5000  # population limits
+FLAT_LEAST = 100  # where layouts are variables: a batch of 50 flat rows takes as long to score as one of 500
 GROWTH = 30  # evaluations per member: 2,000 evaluations end with 66 members, 150,000 with 5,000
 P_CROSSOVER = 0.9  # chance that a child has two parents, each variable then coming from either
+P_RELAY = 0.25  # chance that a child keeps the design of its parent and changes its layouts only, where these are variables
 P_STEP = 0.6  # chance that the mutation of an ordered variable is a step and not a jump
 _ROUNDS = 40  # attempts to fill a generation with new designs before the space counts as exhausted
 
@@ -31,6 +34,8 @@ class GeneticAlgorithm:
     """Proposes designs (`ask`) and learns from their values (`tell`); knows nothing of Optuna.
 
     `takes_points`: it may be told several rows of the same design, one per point.
+    fits: canonical, valid rows (A, V) -> whether they are worth proposing (A,); blocks: the unit whose layout each
+    variable describes, "" for variables of the design.
     All random numbers come from one generator and a generation is always bred whole, so the sequence of
     designs does not depend on how many are asked for at once.
     """
@@ -46,6 +51,8 @@ class GeneticAlgorithm:
         *,
         canonical: Callable[[Index], Index] | None = None,
         valid: Callable[[Index], NDArray[np.bool_]] | None = None,
+        fits: Callable[[Index], NDArray[np.bool_]] | None = None,
+        blocks: Sequence[str] | None = None,
         least: int = LEAST,
         most: int = MOST,
         growth: float = GROWTH,
@@ -57,6 +64,9 @@ class GeneticAlgorithm:
         self._maximise = tuple(maximise)
         self._canonical = canonical or (lambda index: index)
         self._valid = valid or (lambda index: np.ones(len(index), bool))
+        self._fits, self._fit_frac = fits, 1.0  # of the rows bred lately
+        self._layout, self._block = _blocks(blocks or [""] * len(sizes))
+        self._relaid = np.resize(np.flatnonzero(self._layout), len(sizes))  # a variable of the layouts for any variable
         self._least, self._most, self._growth = least, most, growth
         self.rng = np.random.default_rng(seed)
         self._seen: set[int] = set()
@@ -138,23 +148,42 @@ class GeneticAlgorithm:
         """A generation of designs never proposed before, as full as the space allows."""
         n, parts = self.population_size, []
         for attempt in range(_ROUNDS):
-            # A family that has nothing new to offer gets immigrants.
+            # A family that has nothing new to offer gets immigrants, and a space in which nothing new fits shows the rest.
             inherit = self.n_told >= self._least and attempt < _ROUNDS // 2
-            parts.append(self._unseen(self._children(n) if inherit else self._random(n)))
+            breed = self._children if inherit else self._random
+            if self._fits is None or attempt == _ROUNDS - 1:
+                parts.append(self._unseen(breed(n)))
+            else:
+                parts.append(self._fitting(breed(int(1.2 * n / max(self._fit_frac, 0.05)) + 10), n))
             n -= len(parts[-1])
             if n <= 0:
                 break
         return np.concatenate(parts)
 
+    def _fitting(self, index: Index, n: int) -> Index:
+        """At most n rows never proposed that also fit; only these count as proposed."""
+        index = self._new(index)
+        if not len(index):
+            return index
+        fits = self._fits(index)
+        self._fit_frac = 0.5 * (self._fit_frac + fits.mean())
+        index = index[fits][:n]
+        self._seen.update(keys(index, self._sizes).tolist())
+        return index
+
     def _unseen(self, index: Index) -> Index:
         """Canonical, valid rows that were never proposed, each once; they count as proposed from now on."""
+        index = self._new(index)
+        self._seen.update(keys(index, self._sizes).tolist())
+        return index
+
+    def _new(self, index: Index) -> Index:
+        """Canonical, valid rows that were never proposed, each once."""
         index = np.asarray(self._canonical(index), np.int64)
         index = index[self._valid(index)]
         key = keys(index, self._sizes)
         first = np.sort(np.unique(key, return_index=True)[1])
-        new = first[[number not in self._seen for number in key[first].tolist()]]
-        self._seen.update(key[new].tolist())
-        return index[new]
+        return index[first[[number not in self._seen for number in key[first].tolist()]]]
 
     def _random(self, n: int) -> Index:
         """Random designs in which every choice of a variable comes up equally often."""
@@ -162,15 +191,20 @@ class GeneticAlgorithm:
         return np.stack(columns, axis=1)
 
     def _children(self, n: int) -> Index:
-        """Uniform crossover of two tournament winners, then about one mutation each."""
+        """Uniform crossover of two tournament winners, then about one mutation each; or one winner with another layout."""
         rng, shape = self.rng, (n, len(self._sizes))
         # Parents are sorted, so the better of two random ones is the one with the lower number.
         winner = np.minimum(*rng.integers(0, len(self._parents), (2, 2, n)))
-        crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)
+        crossed = (rng.random((n, 1)) < P_CROSSOVER) & (rng.random(shape) < 0.5)[:, self._block]
+        rate, same = np.full(shape, 1 / shape[1]), np.zeros(n, bool)
+        if self._layout.any():
+            same = rng.random(n) < P_RELAY
+            crossed[same], rate[same] = False, np.where(self._layout, 1.5 / self._layout.sum(), 0.0)
         child = np.where(crossed, self._parents[winner[1]], self._parents[winner[0]])
-        mutated = rng.random(shape) < 1 / shape[1]
+        mutated = rng.random(shape) < rate
         idle = np.flatnonzero(~mutated.any(axis=1) & ~crossed.any(axis=1))
-        mutated[idle, rng.integers(0, shape[1], len(idle))] = True
+        which = rng.integers(0, shape[1], len(idle))
+        mutated[idle, np.where(same[idle], self._relaid[which], which)] = True
         step = child + rng.choice([-1, 1], shape)
         step = np.where((step < 0) | (step >= self._sizes), 2 * child - step, step)  # turn round at the ends
         step = np.clip(step, 0, self._sizes - 1)
@@ -193,6 +227,12 @@ class GeneticAlgorithm:
         self._seen.update(keys(self._queue, self._sizes).tolist())
         self.rng.bit_generator.state = meta["rng"]
         self._n_asked = self.n_told
+
+
+def _blocks(names: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """(whether a variable is of a layout, first variable of its block), (V,) each; a variable of the design is a block of its own."""
+    first = [names.index(name) if name else i for i, name in enumerate(names)]
+    return np.array([bool(name) for name in names]), np.array(first, np.int64)
 
 
 def excess(violations: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ class Settings:
 class Hooks:
     """What a caller may plug in."""
 
-    reference: Scaling | None = None  # scaling of the hypervolume; without one it is frozen early in the run
+    reference: Scaling | None = None  # scale of the hypervolume; without one it is that of the first front
     progress: Progress | None = None
     stop: Callable[[], bool] | None = None
     warm_start: Index | None = None  # designs to propose first

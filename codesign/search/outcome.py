@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # done, total, n_front, hypervolume, layouts_per_s
 Progress = Callable[[int, int | None, int, float, float], None]
 
-COUNTS = ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible")
+COUNTS = ("n_designs", "n_feasible_designs", "n_layouts", "n_candidates", "n_feasible", "n_excluded")
 _REPORT_S = 0.2  # at most five progress calls a second
 _MARK_GROWTH = 1.05  # of the evaluations between entries of the history: not of time, so that it repeats
 
@@ -49,6 +49,7 @@ class SearchOutcome:
     n_layouts: int
     n_candidates: int
     n_feasible: int
+    n_excluded: int  # designs that were not evaluated, because a bound proves that they cannot reach the front
     killed: dict[str, int]
     history: list[tuple[int, float, float]]  # (evaluations, seconds, hypervolume)
     scaling: pareto.Scaling | None  # given, or frozen early in the run; None while nothing feasible was found
@@ -134,9 +135,9 @@ class Tracker:
 
     def report(self, done: int, force: bool = False) -> None:
         """Call the progress hook, at most five times a second and never for more than a tenth of the time."""
-        now = time.perf_counter()
-        if self._progress is None or (now < self._reported and not force):
-            return
+        now, at_end = time.perf_counter(), self._total is not None and done >= self._total
+        if self._progress is None or ((now < self._reported or at_end) and not force):
+            return  # the end is reported once, with the hypervolume that is saved
         rate = self.counts["n_layouts"] / max(self.seconds, 1e-9)
         self._progress(done, self._total, len(self.archive), self.hypervolume, rate)
         self._reported = max(now + _REPORT_S, now + 10 * (time.perf_counter() - now))

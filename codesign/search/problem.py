@@ -48,7 +48,10 @@ class Batch(Protocol):
 class Problem(Protocol):
     """A discrete multi-objective problem with constraints.
 
-    `n_designs` is optional: how many distinct valid designs there are, where that is known.
+    Optional: `n_designs`, how many distinct valid designs there are, where that is known; where layouts are variables, `blocks`, the
+    unit that each variable describes the layout of ("" for the design's own), and `fitting(index)` -> (A,), whether the layouts of
+    canonical, valid rows fit, which is cheaper to know than their values; `bound(index) -> (A, J, M)`, what no point of a design can
+    beat (`exclusion`), with `unbounded`, the objectives for which it knows nothing, and `sample(n)`, random designs.
     """
 
     variables: tuple[Variable, ...]

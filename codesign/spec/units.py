@@ -155,9 +155,9 @@ def show(value: float, unit: str) -> str:
         return f"{value:g} {unit}".rstrip()
     rounded = float(f"{value:.3g}")
     head, slash, rest = unit.partition("/")
-    for name, factor, least in _LADDERS.get(head, ()) if not (head == "s" and slash) else ():
+    for name, factor, least in _LADDERS.get(head + slash, _LADDERS.get(head, ())) if not (head == "s" and slash) else ():
         if abs(rounded) >= least * (1 - 1e-12) and abs(rounded) / factor < 1e4:
-            return f"{float(f'{rounded / factor:.3g}'):g} {name}{slash}{rest}"
+            return f"{float(f'{value / factor:.3g}'):g} {name}{slash}{rest}"
     if unit in COUNTS and float(value).is_integer() and abs(value) < 1e6:
         return f"{value:.0f} {unit}".rstrip()
     return f"{rounded:g} {unit}".rstrip().replace("e+", "e")
@@ -203,6 +203,7 @@ _LADDERS = {
     ),
     "USD": _decades("USD", "G", "M", "k", ""),
     "tok": _decades("tok", "T", "G", "M"),
+    "tok/": (*_decades("tok", "T", "G", "M"), ("ktok", 1e3, 1e4)),  # rates; a context of 16384 tokens stays one
 }
 
 

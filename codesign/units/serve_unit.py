@@ -72,6 +72,23 @@ class Timer:
         return serving.fleet(self.traffic, tok_per_s, layout.n_devices, scene)
 
 
+def fitting(scene: Scene, grid: Grid, traffic: Traffic, role: str, n: int) -> np.ndarray:
+    """Whether design i can be served by layout i with leading[i] sequences per rank, by structure and memory (n,); nothing is timed.
+
+    `role`: what the pool does: serve (both phases), prefill or decode.
+    """
+    pairs, out = serving.feasible_pairs(scene, grid, n, paired=True), np.zeros(n, dtype=bool)
+    here = pairs.design
+    if here.size:
+        parts = scene.take(here), grid.layout.take(here)
+        own, chunk = traffic.take(here), serving.chunk_of(traffic.take(here)) if role == "serve" else 0.0
+        if role == "prefill":
+            out[here] = serving.prefill_memory(*parts, own)[1]
+        else:
+            out[here] = serving.decode_memory(*parts, grid.leading[here], own, chunk)[1]
+    return out
+
+
 def pool_joules(meter: Meter, layout, lead, n_devices, traffic: Traffic, phases: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Energy columns of a pool that runs `phases`; prompts without answers beside them send their cache."""
     parts = [energy.decode_joules(meter, layout, lead, traffic)] if "decode" in phases else []

@@ -101,18 +101,23 @@ def time_decode(scene: Scene, layout: Layout, per_rank, traffic: Traffic, touche
         stall_s = service.interference(per_rank / layout.n_pp, traffic, pre["forward_s"], pre["fixed_s"], ledger.slack_s, n_chunks)
         busy_s = per_rank * traffic.accepted_tok / traffic.osl_tok * pre["forward_s"] / layout.n_pp
     tpot_s = (step_s + stall_s) / traffic.accepted_tok
-    held = service.held_tokens(traffic, per_rank)
-    classes = decode.memory_classes(scene, layout, load, held, chunk_tok)
-    used = sum(classes.values())
+    used, fits = decode_memory(scene, layout, per_rank, traffic, chunk_tok)
     rows = {
         "tpot_s": tpot_s,
         "step_s": step_s,
         "tok_per_s": load.batch / tpot_s,
         "prefill_busy_frac": busy_s / (step_s + stall_s),
-        "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+        "fits": fits,
         "memory_bytes": used,
     }
     return rows | static_rows(layout, per_rank, traffic, step_s, pre) if pre is not None and traffic.batching == batching.STATIC else rows
+
+
+def decode_memory(scene: Scene, layout: Layout, per_rank, traffic: Traffic, chunk_tok=0.0):
+    """Bytes on the fullest device at the 99th percentile of occupancy, and whether they fit."""
+    load = decode.Load(per_rank * layout.n_dp, 0.0, traffic.q_tok)
+    used = sum(decode.memory_classes(scene, layout, load, service.held_tokens(traffic, per_rank), chunk_tok).values())
+    return used, used <= scene.chip.hbm_bytes * scene.chip.usable_frac
 
 
 def static_rows(layout: Layout, per_rank, traffic: Traffic, step_s, pre) -> dict[str, np.ndarray]:
@@ -154,15 +159,21 @@ def time_prefill(scene: Scene, layout: Layout, traffic: Traffic, touched) -> dic
     prompt = prompt_of(traffic)
     ledger = prefill.forward(scene, layout, prompt, touched)
     forward_s = ledger.time_s
-    used = sum(prefill.memory_classes(scene, layout, prompt).values())
+    used, fits = prefill_memory(scene, layout, traffic)
     return {
         "forward_s": forward_s,
         "fixed_s": ledger.fixed_s,
         "ttft_s": prefill.ttft(forward_s, layout, prompt),
         "prompts_per_s": layout.n_dp * layout.n_pp / forward_s,
         "memory_bytes": used,
-        "fits": used <= scene.chip.hbm_bytes * scene.chip.usable_frac,
+        "fits": fits,
     }
+
+
+def prefill_memory(scene: Scene, layout: Layout, traffic: Traffic):
+    """Bytes on the fullest device with one prompt per rank, and whether they fit."""
+    used = sum(prefill.memory_classes(scene, layout, prompt_of(traffic)).values())
+    return used, used <= scene.chip.hbm_bytes * scene.chip.usable_frac
 
 
 def cache_bytes(scene: Scene, tok):

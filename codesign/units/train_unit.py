@@ -74,20 +74,34 @@ def _no_rows(meter: Meter | None) -> dict[str, np.ndarray]:
 
 def _paired(scene: Scene, grid: Grid, seq_tok, global_batch, n: int, meter: Meter | None):
     """Flat search: design i with layout i on leading[i] devices."""
-    layout = with_devices(grid.layout, grid.leading)
-    ok = training.consistent(layout, training.job_of(grid.extras, seq_tok, global_batch)) & training.shape_fits(scene, layout)
-    here = np.flatnonzero(np.broadcast_to(ok, (n,)))
-    best = np.full(n, np.inf)
+    best, (here, layout, job) = np.full(n, np.inf), _whole(scene, grid, seq_tok, global_batch, n)
     if here.size == 0:
         return _no_rows(meter), best, (n, 0, 0)
-    job = training.job_of({k: v[here] for k, v in grid.extras.items()}, seq_tok, training.pick(global_batch, here))
-    timed = training.time_training(scene.take(here), layout.take(here), job)
+    timed = training.time_training(scene.take(here), layout, job)
     if meter is not None:
-        timed |= training.joules(meter.take(here), layout.take(here), job, timed)
+        timed |= training.joules(meter.take(here), layout, job, timed)
     good = timed["fits"]
     rows = {k: np.broadcast_to(timed[k], good.shape)[good] for k in _numbers(meter)}
     best[here[good]] = rows["device_s_per_tok"]
     return rows | {"design": here[good], "pair": here[good]}, best, (n, here.size, int(good.sum()))
+
+
+def _whole(scene: Scene, grid: Grid, seq_tok, global_batch, n: int):
+    """(rows, their layouts, their jobs) of a flat search whose degrees divide the model, the devices and the batch."""
+    layout = with_devices(grid.layout, grid.leading)
+    ok = training.consistent(layout, training.job_of(grid.extras, seq_tok, global_batch)) & training.shape_fits(scene, layout)
+    here = np.flatnonzero(np.broadcast_to(ok, (n,)))
+    job = training.job_of({k: v[here] for k, v in grid.extras.items()}, seq_tok, training.pick(global_batch, here))
+    return here, layout.take(here), job
+
+
+def fitting(scene: Scene, grid: Grid, seq_tok, global_batch, n: int, max_devices=np.inf) -> np.ndarray:
+    """Whether design i can be trained with layout i on leading[i] devices, by structure and memory (n,); nothing is timed."""
+    here, layout, job = _whole(scene, grid, seq_tok, global_batch, n)
+    out = np.zeros(n, dtype=bool)
+    if here.size:
+        out[here] = training.memory_of(scene.take(here), layout, job)[1] & (layout.n_devices <= max_devices)
+    return out
 
 
 @dataclass(frozen=True)

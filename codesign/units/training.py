@@ -28,13 +28,7 @@ def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.
     step_s = train.step(scene, layout, job).step_s
     n_devices = layout.n_devices
     s_per_tok = step_s / (job.global_batch * job.seq_tok) / goodput_frac(n_devices)
-    used = sum(train.memory_classes(scene, layout, job).values())
-    fits = used <= scene.chip.hbm_bytes * scene.chip.usable_frac
-    if np.any(np.asarray(job.offload) > 0):
-        elsewhere = offload.host_bytes(train.state_classes(scene, layout, job), job.offload)
-        fits = fits & (elsewhere <= scene.chip.host_memory_bytes)
-    if np.any(np.isfinite(scene.chip.site_max_devices)):
-        fits = fits & (n_devices / job.n_sites <= scene.chip.site_max_devices)
+    used, fits = memory_of(scene, layout, job)
     if np.any(np.asarray(job.n_sites) > 1):
         s_per_tok = s_per_tok * sites.token_waste(job.n_sites, job.sync_every)
     return {
@@ -45,6 +39,18 @@ def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.
         "memory_bytes": used,
         "fits": fits,
     }
+
+
+def memory_of(scene: Scene, layout: Layout, job: train.Job):
+    """Bytes on the fullest device, and whether they fit there, on the host and, in devices, on the site."""
+    used = sum(train.memory_classes(scene, layout, job).values())
+    fits = used <= scene.chip.hbm_bytes * scene.chip.usable_frac
+    if np.any(np.asarray(job.offload) > 0):
+        elsewhere = offload.host_bytes(train.state_classes(scene, layout, job), job.offload)
+        fits = fits & (elsewhere <= scene.chip.host_memory_bytes)
+    if np.any(np.isfinite(scene.chip.site_max_devices)):
+        fits = fits & (layout.n_devices / job.n_sites <= scene.chip.site_max_devices)
+    return used, fits
 
 
 def joules(meter: Meter, layout: Layout, job: train.Job, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

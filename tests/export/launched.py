@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from pathlib import Path
 
 VLLM = """tensor-parallel-size:int pipeline-parallel-size:int data-parallel-size:int enable-expert-parallel nnodes:int node-rank:str master-addr:str
 max-num-seqs:int max-model-len:int max-num-batched-tokens:int enable-chunked-prefill no-enable-chunked-prefill enable-prefix-caching
@@ -15,28 +16,38 @@ max-running-requests:int context-length:int chunked-prefill-size:int enable-mixe
 mem-fraction-static:float speculative-algorithm:str speculative-draft-model-path:str speculative-num-steps:int speculative-eagle-topk:int
 speculative-num-draft-tokens:int disaggregation-mode:str served-model-name:str"""  # SGLang 0.5.23, srt/arg_groups/fields
 TRTLLM = "config:str"  # TensorRT-LLM 1.4, tensorrt_llm/commands/serve.py
-MEGATRON = """num-layers:int hidden-size:int ffn-hidden-size:int vocab-size:int make-vocab-size-divisible-by:int swiglu disable-bias-linear normalization:str
-untie-embeddings-and-output-weights position-embedding-type:str rotary-base:int attention-dropout:float hidden-dropout:float mtp-num-layers:int
-num-attention-heads:int kv-channels:int group-query-attention num-query-groups:int qk-layernorm add-qkv-bias softmax-type:str window-size:str
-window-attn-skip-freq:str multi-latent-attention rope-type:str q-lora-rank:int kv-lora-rank:int qk-head-dim:int qk-pos-emb-head-dim:int v-head-dim:int
-num-experts:int moe-router-topk:int moe-ffn-hidden-size:int moe-shared-expert-intermediate-size:int moe-layer-freq:str moe-grouped-gemm
-moe-token-dispatcher-type:str moe-router-dtype:str moe-aux-loss-coeff:float tensor-model-parallel-size:int pipeline-model-parallel-size:int
-context-parallel-size:int sequence-parallel expert-model-parallel-size:int expert-tensor-parallel-size:int pipeline-model-parallel-layout:str
-num-virtual-stages-per-pipeline-rank:int micro-batch-size:int global-batch-size:int seq-length:int max-position-embeddings:int bf16 fp8-format:str
-fp8-recipe:str recompute-granularity:str recompute-modules:list recompute-method:str recompute-num-layers:int use-distributed-optimizer
-use-megatron-fsdp data-parallel-sharding-strategy:str ckpt-format:str train-iters:int lr:float min-lr:float lr-decay-style:str lr-wsd-decay-style:str
-lr-warmup-iters:int lr-decay-iters:int lr-wsd-decay-iters:int optimizer:str adam-beta1:float adam-beta2:float weight-decay:float clip-grad:float
-save:str load:str save-interval:int async-save data-path:str split:str tokenizer-type:str tokenizer-model:str"""  # Megatron-LM core 0.16
-TYPES = {"int": int, "float": float, "str": str}
+MEGATRON = "\n".join(
+    line for line in (Path(__file__).parent / "megatron_options.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+)
+
+
+def frequency(text: str) -> str:
+    """Megatron-LM's moe_freq_type: a whole number, or a list expression of these characters alone."""
+    if "[" not in text:
+        int(text)
+    elif re.search(r"[^,\d\[\]()+*]", text):
+        raise ValueError(text)
+    return text
+
+
+def numbers(text: str) -> str:
+    """Its tuple_type: whole numbers between commas."""
+    [int(part) for part in text.strip("()").split(",")]
+    return text
+
+
+TYPES = {"int": int, "float": float, "str": str, "moe_freq_type": frequency, "tuple_type": numbers}
 
 
 def parser(spec: str) -> argparse.ArgumentParser:
-    """A parser that knows these options and no others."""
+    """A parser that knows these options and no others: `name:type` in one line, or `name type choices` in a line each."""
     out = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
-    for option in spec.split():
-        name, _, kind = option.partition(":")
-        how = {"nargs": "+"} if kind == "list" else {"type": TYPES[kind]} if kind else {"action": "store_true"}
-        out.add_argument(f"--{name}", **how)
+    rows = [line.split() for line in spec.splitlines()] if " int\n" in spec else [option.split(":") for option in spec.split()]
+    for name, *rest in rows:
+        kind, choices = (*rest, "switch")[0], (*rest, "", "")[1]
+        how = {"action": "store_true"} if kind == "switch" else {"type": TYPES[kind.rstrip("+*")]}
+        how |= {"nargs": kind[-1]} if kind[-1] in "+*" else {}
+        out.add_argument(f"--{name}", **how, **({"choices": choices.split(",")} if choices else {}))
     return out
 
 
@@ -48,7 +59,40 @@ def options(text: str, spec: str) -> argparse.Namespace:
     """Options of the script's ARGS; an unknown one fails."""
     found = words(text)
     start = found.index("ARGS=(")
-    return parser(spec).parse_args(found[start + 1 : found.index(")", start)])
+    o = parser(spec).parse_args(found[start + 1 : found.index(")", start)])
+    if len(getattr(o, "moe_aux_loss_coeff", None) or []) == 1:
+        (o.moe_aux_loss_coeff,) = o.moe_aux_loss_coeff  # as its validate_args does
+    return o
+
+
+def megatron_refuses(o: argparse.Namespace, n_devices: int, connections: int) -> list[str]:
+    """What Megatron-LM's validate_args (the same commit) would stop at, of what our options can get wrong."""
+    tp, pp, cp = o.tensor_model_parallel_size, o.pipeline_model_parallel_size, o.context_parallel_size
+    ep, chunks = o.expert_model_parallel_size or 1, o.num_virtual_stages_per_pipeline_rank
+    laid = o.pipeline_model_parallel_layout
+    rules = {
+        "world size": n_devices % (tp * pp * cp) == 0,
+        "two pipeline layouts": not (chunks and laid),
+        "stages of the layout": not laid or (laid.count("|") + 1) % pp == 0,
+        "layers over stages": bool(laid) or o.num_layers % (pp * (chunks or 1)) == 0,
+        "interleaving": not chunks or pp > 1,
+        "FSDP": not o.use_megatron_fsdp or (o.ckpt_format == "fsdp_dtensor" and connections != 1),
+        "checkpoint format": o.ckpt_format != "fsdp_dtensor" or o.use_megatron_fsdp,
+        "asynchronous saving": not o.async_save or o.ckpt_format in (None, "torch_dist"),
+        "connections": max(tp, cp) == 1 or o.use_megatron_fsdp or connections == 1,
+        "sequence parallel": tp > 1 or not o.sequence_parallel,
+        "sequence over ranks": cp == 1 or o.seq_length % (2 * cp) == 0,
+        "positions": o.max_position_embeddings >= o.seq_length,
+        "learning rate": o.min_lr <= o.lr and o.lr_warmup_iters + o.lr_wsd_decay_iters <= o.train_iters,
+        "saving": o.save_interval > 0,
+        "grouped products": o.bf16 or not o.moe_grouped_gemm,
+        "recomputation": o.recompute_granularity != "selective" or o.recompute_method is None,
+        "experts": ep == 1 or (o.num_experts and o.num_experts % ep == 0),
+        "MTP": not o.mtp_num_layers or o.position_embedding_type == "rope",
+        "rope": o.rope_type is None or o.multi_latent_attention or o.rope_type == "rope",
+        "batch": o.global_batch_size % (o.micro_batch_size * (n_devices // (tp * pp * cp))) == 0,
+    }
+    return [name for name, holds in rules.items() if not holds]
 
 
 def counts(text: str) -> dict[str, int]:

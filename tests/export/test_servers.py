@@ -208,3 +208,17 @@ def test_files_state_the_plans_memory(kind, target):
                 continue
             here = used[name.partition("-")[2].partition(".")[0] or "train"]
             assert f"{here['total_bytes'] / 1e9:.1f} GB expected, {here['usable_bytes'] / 1e9:.1f} GB usable" in text
+
+
+@pytest.mark.parametrize("kind", ["moe", "dense", "disaggregated", "latent"])
+def test_one_context_in_every_file(kind):
+    """The model has the positions that it is trained on or served with, whichever is more; the base model's own context is nobody's."""
+    study, found = plans.searched(kind)
+    for i in points(kind, 2):
+        context = json.loads(export.export("hf", study, found, i)["config.json"])["max_position_embeddings"]
+        plan = yamlio.parse(export.export("training-plan", study, found, i)["training-plan.yaml"]).data
+        longest = max(fleet["launch"]["max_model_len_tok"] for fleet in plan["serving"].values())
+        assert context == max(longest, plan["training"]["seq_tok"]) != study.model["context_tok"]
+        assert f"--max-position-embeddings {context}" in export.export("megatron", study, found, i)["megatron.sh"]
+        for text in export.export("vllm", study, found, i).values():
+            assert f"--max-model-len {longest}" in text

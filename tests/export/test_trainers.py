@@ -1,8 +1,10 @@
 """Megatron-LM and torchtitan: every count is the design's and multiplied once; what they cannot express is refused."""
 
+import argparse
 import ast
 import dataclasses
 import math
+import re
 import tomllib
 
 import launched
@@ -56,6 +58,8 @@ def test_megatron_equals_the_design(kind):
         assert (o.recompute_granularity or "none") == job["recompute"]
         assert bool(o.fp8_format) == (plan["precision"]["train_bits"] == 8) and o.bf16
         assert (o.use_distributed_optimizer, o.use_megatron_fsdp) == (job["zero_stage"] == 1, job["zero_stage"] > 1)
+        connections = int(re.search(r"CUDA_DEVICE_MAX_CONNECTIONS=(\d+)", text)[1])
+        assert launched.megatron_refuses(o, n["n_devices"], connections) == []
         padded = o.make_vocab_size_divisible_by * o.tensor_model_parallel_size
         assert o.vocab_size % padded == 0  # nothing is padded, so nothing is added
 
@@ -92,6 +96,21 @@ def by_hand(o):
 def spread(expression):
     """Megatron-LM evaluates it; here its parts are multiplied out."""
     return [flag for part in expression.split("+") for flag in ast.literal_eval(part.split("*")[0]) * int(part.split("*")[1])]
+
+
+def test_the_stand_in_for_megatron_refuses():
+    """It would notice: an option that is none, a choice or a type that is not Megatron-LM's, sizes that its checks refuse."""
+    found = plans.searched("dense")
+    text = export.export("megatron", *found, points("dense", 1)[0])["megatron.sh"]
+    o = launched.options(text, launched.MEGATRON)
+    for bad in ("--num-layerz 1", "--lr-decay-style wsd", "--num-layers 1.5", "--window-size a,b"):
+        changed = text.replace("    # attention\n", f"    # attention\n    {bad}\n", 1)
+        with pytest.raises((argparse.ArgumentError, SystemExit)):
+            launched.options(changed, launched.MEGATRON)
+    n = launched.counts(text)["n_devices"]
+    assert launched.megatron_refuses(o, n, 1) == launched.megatron_refuses(o, n, 32) or o.tensor_model_parallel_size > 1
+    o.global_batch_size += 1
+    assert launched.megatron_refuses(o, n, 1) == ["batch"]
 
 
 def test_stages_and_patterns():

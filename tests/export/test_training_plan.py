@@ -12,7 +12,7 @@ import numpy as np
 import plans
 import pytest
 
-from codesign import export, uncertainty
+from codesign import export, tables, uncertainty
 from codesign.export import _design, training_plan
 from codesign.export._subject import subject
 from codesign.lifecycle import critical_batch
@@ -221,6 +221,50 @@ def test_the_ramp_is_one_that_the_job_can_run(exported):
                 following, law = 2 * stage["global_batch_tok"], critical_batch.DEFAULT
                 assert stage["to_tok"] <= 1.0001 * (following / law.coefficient) ** (1 / law.power)
         assert plan["batch_schedule"]["ramp_extra_s"] >= -1e-9
+
+
+def test_steps_with_and_without_the_ramp(exported):
+    """Stages hold whole steps of their batch; the cooldown starts at the same token either way, in the last stage."""
+    for _, _, _, plan, page in exported:
+        ramp, rate, job = plan["batch_schedule"], plan["learning_rate"], plan["training"]
+        for stage in ramp["stages"]:
+            assert stage["n_steps"] == math.ceil((stage["to_tok"] - stage["from_tok"]) / stage["global_batch_tok"] - 1e-9)
+        assert ramp["n_steps"] == sum(stage["n_steps"] for stage in ramp["stages"]) >= plan["pretraining"]["n_steps"]
+        assert f"with it there are {ramp['n_steps']:,}" in page
+        end = rate["cooldown_from_tok"] + rate["cooldown_steps"] * job["global_batch_tok"]
+        assert end == pytest.approx(plan["tokens"]["processed_tok"])
+        assert rate["cooldown_from_tok"] > ramp["stages"][-1]["from_tok"]
+        assert rate["peak_if_scaled_to_batch"] <= rate["peak"]
+
+
+def test_one_definition_of_every_interval(exported):
+    """Beside the interval at these tokens stands that of `codesign show`, where the study's rule sets the tokens; tpot has one."""
+    for study, run, point, plan, page in exported:
+        shown = tables.doubt_of(run, int(point["id"]))["columns"]
+        service, cost = plan["service"], plan["pretraining"]
+        assert (service["tpot_low_s"], service["tpot_high_s"]) == pytest.approx(
+            (shown["tpot_s"]["lower"], shown["tpot_s"]["upper"]), rel=1e-3
+        )
+        assert ("train_low_if_solved_again_s" in cost) == (study.setting.life.pretrain_rule != "fixed") == ("rule again" in page)
+        for name in ("train_s", "train_usd"):
+            stem, unit = name.split("_")
+            held, solved = (cost.get(f"{stem}_{end}_{unit}") for end in ("high", "high_if_solved_again"))
+            assert (solved or held) == pytest.approx(shown[name]["upper"], rel=1e-3)
+
+
+def test_what_a_lead_would_object_to_is_said(exported):
+    """Contexts beyond the training sequence, modules that cost nothing in the model, exchanges that need several machines."""
+    for _, _, point, plan, _ in exported:
+        risks = " ".join(row["text"] for row in plan["risks"])
+        longest = max(fleet["launch"]["max_model_len_tok"] for fleet in plan["serving"].values())
+        assert ("extending its context" in risks) == (longest > plan["training"]["seq_tok"])
+        assert ("more training FLOP" in risks) == (plan["parameters"]["n_mtp_params"] > 0)
+        for row in plan["measure_first"]:
+            pool = plan["training"] if row["unit"] == "train" else plan["serving"][row["unit"]]
+            if row["operator"].startswith("expert dispatch"):
+                assert row["n_devices"] == pool["n_ep"] * pool["n_etp"]
+            assert 1 <= row["n_devices"] <= max(pool["n_devices"], pool.get("n_devices_per_replica", 1))
+        assert any(row["name"].startswith("rl.") for row in plan["assumptions"]) == (point["rl_tok"] > 0)
 
 
 def test_learning_rate_and_checkpoints(exported):

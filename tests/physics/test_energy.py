@@ -112,5 +112,20 @@ def test_narrow_arithmetic_takes_the_same_power():
     assert float(at_16 / at_8) == pytest.approx(1979 / 989, rel=1e-3)
 
 
+def test_a_node_of_h100_draws_what_was_measured():
+    """arXiv 2412.08602: at most 8.4 kW of 10.2 rated, 8 H100 near full use; our provisioned power of the node is another source's."""
+    fit, chip = make_energy("h100_sxm_node"), chip_of("h100_sxm_node", "ideal")
+    host = float(energy.standing_w(chip, fit)["host"])
+    assert 8 * (host + float(fit.full_load_frac * chip.tdp_w)) == pytest.approx(8400, rel=0.05)
+    assert 300 < host < 450
+
+
+@pytest.mark.parametrize(
+    "name", ["a100_sxm_node", "h200_sxm_node", "b200_sxm_node", "gb200_nvl72", "mi300x_node", "mi355x_node", "l40s_node"]
+)
+def test_every_host_draws_something(name):
+    assert float(energy.standing_w(chip_of(name, "ideal"), make_energy(name))["host"]) > 50
+
+
 def test_total_is_named_once():
     assert TOTAL == "energy_used_j_per_tok"

@@ -26,6 +26,6 @@ def served(activity: dict[str, float], chip: Record, fit: Record, n_devices: flo
     """J per output token at the wall: activity, standing power over the tokens that the pool sells, and the facility on top."""
     out = dict(activity)
     out["idle"] = fit.idle_frac * chip.tdp_w * n_devices / tok_per_s
-    out["host"] = max(chip.all_in_w / fit.pue - chip.tdp_w, 0.0) * n_devices / tok_per_s
+    out["host"] = max(fit.drawn_frac * chip.all_in_w / fit.pue - fit.full_load_frac * chip.tdp_w, 0.0) * n_devices / tok_per_s
     out["facility"] = (fit.pue - 1) * sum(out.values())
     return out

@@ -10,7 +10,7 @@ import math
 from types import SimpleNamespace as Record
 
 from reference import scalar
-from reference.machine import Clock, all_reduce, dispatch, experts_of_fullest, half_reduce, inside, link
+from reference.machine import Clock, all_reduce, dispatch, experts_of_fullest, half_reduce, inside, link, stage_hop
 from reference.scalar import ACT, CHUNK
 
 
@@ -182,7 +182,10 @@ def decode(scene, lay, batch, context, q=1.0) -> Record:
 
 
 def _hops(station, scene, lay, n_tok, times):
-    scalar._hops(station, scene, lay, n_tok, times)
+    """To the next stage, which begins behind the FFN devices of this one."""
+    if lay.n_pp > 1:
+        cost = stage_hop(n_tok / lay.n_tp * scene.m.d * ACT, _stage(lay) + lay.plan.n_ffn, scene.chip)
+        station.send(cost, (lay.n_pp - 1) * times)
 
 
 def prefill(scene, lay, new, prefix=0.0) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from codesign.search.ga import GROWTH, LEAST, MOST, GeneticAlgorithm
+from codesign.search.ga import FLAT_LEAST, GROWTH, LEAST, MOST, GeneticAlgorithm
 from codesign.search.problem import Problem, maximised, sizes
 from codesign.search.samplers import construct
 
@@ -18,10 +18,14 @@ MAX_OBJECTIVES = None
 
 def engine(problem: Problem, seed: int | None, options: dict[str, Any], batch: int | None) -> GeneticAlgorithm:
     """The algorithm alone: 50 times faster than through Optuna's trial objects."""
+    blocks = getattr(problem, "blocks", None)
+    smallest = FLAT_LEAST if blocks else LEAST
 
-    def ga(seed: int | None, least: int = LEAST, most: int = MOST, growth: float = GROWTH) -> GeneticAlgorithm:
+    def ga(seed: int | None, least: int = smallest, most: int = MOST, growth: float = GROWTH) -> GeneticAlgorithm:
         ordered = [variable.ordered for variable in problem.variables]
         functions = {"canonical": problem.canonical, "valid": problem.valid}
+        if blocks:
+            functions |= {"fits": problem.fitting, "blocks": blocks}
         limits = {"least": least, "most": most, "growth": growth, "batch": batch}
         return GeneticAlgorithm(sizes(problem), ordered, maximised(problem), seed, **functions, **limits)
 
