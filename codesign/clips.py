@@ -22,6 +22,7 @@ CLIP_COLUMNS = ("usd_per_video_s", "usd_per_clip", "clip_s", "clip_latency_s", "
 SHARED_COLUMNS = ("serve_devices", "serve_power_w", "serve_load_frac", "serve_usd", "lifecycle_usd", "n_params", "n_active_params")
 QUANTITIES = {"usd_per_tok": (), "ttft_s": ("clip_latency_s",), "tpot_s": ("clip_s",), "n_devices": ("serve_devices",),
               "power_w": ("serve_power_w",), "j_per_tok": ("j_per_video_s",), "held_tok_per_s": ("serve_load_frac",)}  # fmt: skip
+EXPORTS = ("csv", "optuna")  # targets that read the table and nothing about language models
 NO_REVIEW = "a study of video has no measured errors and no alternatives to weigh yet"
 
 

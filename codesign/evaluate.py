@@ -21,7 +21,7 @@ from codesign.results import Batch
 from codesign.service import tiers
 from codesign.service.traffic import Traffic
 from codesign.setting import Setting
-from codesign.units import serve_unit, train_unit
+from codesign.units import clip_unit, serve_unit, train_unit
 from codesign.units.energy import TOTAL, Meter
 from codesign.units.reduce import nondominated_per_design, one_row_each
 from codesign.units.survivors import Survivors, cross
@@ -180,8 +180,8 @@ def fitting(setting: Setting, values, codes, layouts) -> np.ndarray:
     """
     designs = describe(setting, values, codes, share=False)
     rows, ok = np.arange(designs.n), designs.buildable
-    if setting.clip:  # a pool of video holds no cache: what does not fit shows when it is timed
-        return ok
+    if setting.clip:
+        return ok & clip_unit.fitting(scene_of(designs, "serve", rows, designs.precision), layouts["serve"], setting.clip, designs.n)
     scene = scene_of(designs, "train", rows, _train_precision(setting, designs), training=True)
     batch = tokens.global_batch_seq(setting, designs)
     ok = ok & train_unit.fitting(scene, layouts["train"], np.float64(setting.life.seq_tok), batch, designs.n, _most_devices(setting))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
+from codesign.clips import EXPORTS
 from codesign.decision import decide
 from codesign.explain import explain_point, front_notes
 from codesign.intervals import intervals_of
@@ -43,6 +44,9 @@ LABELS = {  # what a column is called on the page; its name is in the tooltip, f
     "inference_flop": "Inference compute", "balance_ratio": "Balance ratio", "tok_per_param": "Tokens per active parameter",
     "n_params": "Parameters", "n_active_params": "Active parameters", "kv_bytes_per_tok": "KV per token",
     "sigma_ln_c_eq": "Sigma of quality", "sigma_ln_c_eq_own": "Own sigma of quality", "slo.tpot": "Speed tier",
+    "usd_per_video_s": "Cost per second", "usd_per_clip": "Cost per clip", "clip_s": "Time per clip", "clip_latency_s": "Clip latency",
+    "j_per_video_s": "Energy per second", "serve_load_frac": "Load of the fleet", "train_power_w": "Training power",
+    "facility_power_w": "Facility power", "rl_pass_frac": "Pass rate after RL", "rl_gain_frac": "Gain of RL", "n_reason": "Reasoning size",
 }  # fmt: skip
 SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro-batch", "zero": "ZeRO", "memory_bytes": "memory",
          "step_s": "step time", "tok_per_s": "throughput", "mfu_frac": "MFU", "scale_up_size": "domain"}  # fmt: skip
@@ -77,7 +81,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
         "references": page_rows(references_of(study, run, more), run.objectives),
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": [] if study.setting.clip else list(exports), "level": study.file.uncertainty.level,
+        "exports": [e for e in exports if study.setting.clip is None or e in EXPORTS], "level": study.file.uncertainty.level,
         "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision} | {"wanted": study.file.uncertainty.samples},
         "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip

@@ -48,3 +48,12 @@ def clip_pool(scene: Scene, grid: Grid, traffic: Traffic, clip: Clip, clip_secon
         }  # fmt: skip
         parts.append(({k: np.broadcast_to(v, (1, design.size)) for k, v in rows.items()}, design, layout))
     return collect(parts, timer, n, need)
+
+
+def fitting(scene: Scene, grid: Grid, clip: Clip, n: int) -> np.ndarray:
+    """Whether each of n designs fits its layout of `grid` (n,): degrees divide the model, memory suffices."""
+    pairs, ok = serving.feasible_pairs(scene, grid, n, paired=True), np.zeros(n, dtype=bool)
+    sc, layout = scene.take(pairs.design), grid.layout.take(pairs.layout)
+    used = sum(denoise.memory_classes(sc, layout, clip).values())
+    ok[pairs.design] = used <= sc.chip.hbm_bytes * sc.chip.usable_frac
+    return ok

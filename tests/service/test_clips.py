@@ -73,6 +73,14 @@ def test_the_front_is_the_brute_force_front(tmp_path):
     assert {tuple(np.round(np.log(r), 9)) for r in best} == {tuple(np.round(np.log(r), 9)) for r in ours}
 
 
+@pytest.mark.parametrize("method", ["nested", "joint"])
+def test_sampled_searches_know_video_too(method, tmp_path):
+    path = Path(__file__).parents[2] / "studies" / "video-clips.yaml"
+    given = ("run", path, "--set", f"search.method={method}", "--trials", "60", "--out", tmp_path / "run")
+    shown = CliRunner().invoke(main, [str(a) for a in given])
+    assert shown.exit_code == 0 and "cheapest" in shown.output
+
+
 def test_more_work_is_never_cheaper_or_sooner(tmp_path):
     base = exhaustive.run(video(tmp_path).problem).front
     for change in ({"n_tok": "151200 tok"}, {"n_steps": 100}, {"n_guidance": 3}, {"text_tok": "4096 tok"}):
