@@ -54,7 +54,7 @@ def test_signs_in_tables_are_explained():
     text = _shadow([row], ["tpot_s", "usd_per_mtok"], lambda r: r["name"])
     assert ". | +73.1%" in text and ". : nothing changes" in text and "- : no layout keeps the other objectives" in text
     rows = [{"how": "serve", "source": "decode", "removes_frac": 0.2, "usd": 10.0, "removes_frac_per_kusd": 20.0}]
-    said = decide_text({"samples": 1, "points": [], "run": "r", "sources": [], "picks": [], "measurements": rows}, {})
+    said = decide_text({"samples": 1, "points": [], "run": "r", "sources": [], "picks": [], "measurements": rows, "anew": None}, {})
     assert "most regret removed per USD first" in said
 
 
