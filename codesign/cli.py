@@ -239,15 +239,17 @@ def dashboard(path: str, port: int) -> None:
 @main.command()
 @click.argument("path", metavar="RUN")
 @click.argument("point_id", metavar="ID", type=int)
-@click.option("--to", "target", required=True, help="What for, such as training-plan, hf or vllm: `codesign list exports`.")
+@click.option("--to", "target", help="What for, such as training-plan, hf or vllm: `codesign list exports`.")
 @click.option("-o", "folder", type=click.Path(file_okay=False), help="Folder (default <RUN>/export-<ID>).")
 @guarded
-def export(path: str, point_id: int, target: str, folder: str | None) -> None:
+def export(path: str, point_id: int, target: str | None, folder: str | None) -> None:
     """Write a design for the people who train and serve it."""
     from codesign import export as room
     from codesign import tables
     from codesign.results import load_results
 
+    if not target:
+        raise click.UsageError(f"--to says what for: one of {', '.join(room.targets())}")
     result = load_results(path)
     files = room.export(target, tables.study_of(result), result, point_id)
     for file in room.write(files, Path(folder) if folder else result.path / f"export-{point_id}"):

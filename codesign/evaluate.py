@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from codesign import lifecycle_columns, tokens
+from codesign import clips, lifecycle_columns, tokens
 from codesign.constraints import WORST
 from codesign.lifecycle.vocabulary import tok_per_base_tok
 from codesign.objectives import COST_COLUMNS, ENERGY_COLUMNS
@@ -21,7 +21,7 @@ from codesign.results import Batch
 from codesign.service import tiers
 from codesign.service.traffic import Traffic
 from codesign.setting import Setting
-from codesign.units import serve_unit, train_unit
+from codesign.units import clip_unit, serve_unit, train_unit
 from codesign.units.energy import TOTAL, Meter
 from codesign.units.reduce import nondominated_per_design, one_row_each
 from codesign.units.survivors import Survivors, cross
@@ -72,9 +72,12 @@ def evaluate(
     prices: `cheapest` of this setting with a memory, for flat searches, which meet a design many times.
     """
     designs = describe(setting, values, codes, share=layouts is None)
-    training = train(setting, designs, layouts)
+    training = clips.nothing(designs.n) if setting.clip else train(setting, designs, layouts)
     serving = serve(setting, designs, layouts)
     rows = cross(training, serving)
+    if setting.clip:
+        columns, violations = clips.fill(setting, designs, serving, rows)
+        return judge(setting, designs, training, serving, rows[0], columns, violations, 0, tier_s)
     if layouts is None:
         rl_rate, n_rl = reinforce(setting, designs)
     else:
@@ -177,6 +180,8 @@ def fitting(setting: Setting, values, codes, layouts) -> np.ndarray:
     """
     designs = describe(setting, values, codes, share=False)
     rows, ok = np.arange(designs.n), designs.buildable
+    if setting.clip:
+        return ok & clip_unit.fitting(scene_of(designs, "serve", rows, designs.precision), layouts["serve"], setting.clip, designs.n)
     scene = scene_of(designs, "train", rows, _train_precision(setting, designs), training=True)
     batch = tokens.global_batch_seq(setting, designs)
     ok = ok & train_unit.fitting(scene, layouts["train"], np.float64(setting.life.seq_tok), batch, designs.n, _most_devices(setting))
@@ -221,6 +226,8 @@ def train(setting: Setting, designs: Designs, layouts) -> Survivors:
 def serve(setting: Setting, designs: Designs, layouts) -> Survivors:
     """Serving layouts worth keeping, in one pool or two."""
     first, back = designs.groups["serve"]
+    if setting.clip:
+        return clips.serve(setting, designs, scene_of(designs, "serve", first, designs.precision), first, layouts).expand(back)
     read = setting.columns_read
     quantities = ["usd_per_tok"]
     for key, names in (("tpot_s", {"tpot_s", "tok_per_s_per_user"}), ("ttft_s", {"ttft_s"})):
@@ -332,6 +339,8 @@ def _ordinal(design) -> np.ndarray:
 def constraint_names(setting: Setting) -> tuple[str, ...]:
     """Violation columns of a Batch, in order: structure and memory first, then tokens and the study's own limits."""
     tier = ("speed tier",) if setting.tiers_s else ()
+    if setting.clip:
+        return ("structure", "train memory", "serve memory", *clips.violation_names(setting))
     return ("structure", "train memory", "serve memory", *lifecycle_columns.violation_names(setting), *tier)
 
 

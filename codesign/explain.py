@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign import clips
 from codesign import evaluate as pipeline
 from codesign.law_inputs import design_quality
 from codesign.lifecycle import quality_validity
@@ -37,6 +38,8 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     codes = {v.name: np.zeros(1, dtype=int) for v in problem.space.variables}
     designs = pipeline.describe(setting, values, codes)
     out: dict[str, Any] = {"layout": [], "operators": [], "bounds": [], "memory": [], "capacity": {}}
+    if setting.clip:
+        return _clip(setting, designs, point, out)
     _train(setting, designs, point, out)
     for role in setting.roles:
         _serve(setting, designs, point, role, out)
@@ -57,9 +60,20 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     return out
 
 
+def _clip(setting, designs, point, out) -> dict[str, Any]:
+    """One point of a study of video."""
+    scene, layout = _scene(designs, "serve", designs.precision), _layout(point, "serve")
+    ledger, classes, row = clips.explain(setting, scene, layout, point)
+    _add(out, "serve", "denoise", ledger)
+    _remember(out, "serve", scene, classes)
+    out["layout"].append({"unit": "serve", "text": layout_text(point, "serve"), **row})
+    out["cost"] = [{"name": "serving", "usd": float(point["serve_usd"])}]
+    return out | {"lifecycle": [], "balance": None, "slack": slack(setting, point), "notes": [], "not_read": []}
+
+
 def front_notes(problem: StudyProblem, front) -> dict[str, float]:
     """Sentence -> share of the front's points (rows of the results table) that it holds for, largest first."""
-    if front.empty:
+    if front.empty or problem.setting.clip:
         return {}
     values = problem.values_of(front.to_dict("records"))
     designs = pipeline.describe(problem.setting, values, {name: np.arange(len(front)) for name in values})

@@ -13,6 +13,7 @@ from codesign.lifecycle import scaling_law
 from codesign.lifecycle.rl_returns import ReturnCurve
 from codesign.lifecycle.scaling_law import QualityLaw
 from codesign.objectives import RL_COLUMNS
+from codesign.physics.phases.denoise import Clip
 from codesign.point import TRAIN_BITS
 from codesign.scenario import make_traffic
 from codesign.service.traffic import CONSTANT, Stages, Traffic
@@ -28,6 +29,8 @@ YEAR_S = 365.25 * 86400.0
 def workload_of(file: StudyFile) -> dict[str, Any]:
     """The workload record: one class, or the mean of a mix weighted by requests, with the study's own lengths over it."""
     given = file.workload
+    if given.clip:  # a second of video stands where an output token does
+        return {"name": "video", "isl": {"mean": 1.0}, "osl": {"mean": 1.0}}
     if given.mix:
         record = _mixed([(catalog.load("workloads", c.use), c.share) for c in given.mix])
     else:
@@ -56,6 +59,9 @@ def _mixed(parts: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
 
 def traffic_of(file: StudyFile, workload: Mapping[str, Any]) -> Traffic:
     """Requests per second, their lengths, and how they are served."""
+    if clip := file.workload.clip:
+        busy = (file.workload.peak_to_mean or 1.0) / (file.workload.utilisation or UTILISATION)
+        return make_traffic(workload, clip.per_hour * clip.seconds / 3600.0, busy)
     given, stages = file.workload, file.workload.demand.stages(file.workload.lifetime or YEAR_S)
     mean = sum(share * rate for share, rate in stages)
     peak = given.peak_to_mean or given.demand.peak_to_mean or workload.get("peak_to_mean", 1.0)
@@ -87,6 +93,14 @@ def life_of(file: StudyFile, workload: Mapping[str, Any]) -> Life:
         min_full_fraction=file.quality.min_full_fraction if file.quality.min_full_fraction is not None else 0.125,
         long_context_penalty=file.quality.long_context_penalty or 0.0,
     )  # fmt: skip
+
+
+def clip_of(file: StudyFile) -> tuple[Clip | None, float]:
+    """What is denoised, and how long it plays [s]; (None, 0) in a study of text."""
+    given = file.workload.clip
+    if given is None:
+        return None, 0.0
+    return Clip(*(np.float64(getattr(given, k)) for k in ("n_tok", "text_tok", "n_steps", "n_guidance"))), given.seconds
 
 
 def rl_job_of(file: StudyFile) -> RlJob:

@@ -84,6 +84,8 @@ class Intervals:
 def intervals_of(study: Study, run: Run, ids: Sequence[int] | None = None) -> Intervals:
     """Intervals of the points with these ids (the whole front if None): every objective and the columns of COLUMNS that are positive."""
     front = run.front if ids is None else run.front.set_index("id", drop=False).loc[list(ids)]
+    if study.setting.clip:  # nobody has measured how wrong these predictions are
+        return Intervals(front["id"].to_numpy(), {}, {}, [], study.file.uncertainty.level)
     points = points_of(study.problem, front.to_dict("records"))
     sources = [s for s in sources_of(study, points) if s.kind != "study"]
     wanted = tuple(dict.fromkeys((*run.objectives, *COLUMNS)))

@@ -28,10 +28,14 @@ def legal_variables(file: StudyFile) -> dict[str, Legal]:
     legal |= {f"{role}.scale_up_size": Legal(int, "", "devices of one scale-up domain", least=1) for role in roles}
     legal[PLACE] = Legal(str, "", "where prefixes wait for their next use", (kv_tiers.RECOMPUTE, kv_tiers.HBM, *catalog.names("memory")))
     legal[TIER] = Legal(float, "s", "speed tier: time per output token asked of the design", least=0)
+    if roles == ("serve",):  # of video: nothing waits, nothing is trained
+        return legal
     legal["lifecycle.pretrain_tok"] = Legal(float, "tok", "pretraining tokens", least=0)
     legal["lifecycle.rl_tok"] = Legal(float, "tok", "tokens generated in RL", least=0)
     return legal
 
 
 def roles_of(file: StudyFile) -> tuple[str, ...]:
+    if file.workload is not None and file.workload.clip is not None:
+        return ("serve",)
     return ("train", "rl", "prefill", "decode") if file.serving.mode == "disaggregated" else ("train", "rl", "serve")

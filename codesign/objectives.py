@@ -58,6 +58,11 @@ COLUMNS: dict[str, Column] = {
     "energy_facility_j_per_tok": Column("J/tok", "min", "its part in cooling and conversion", "(PUE - 1) x the other parts"),
     "train_energy_used_j": Column("J", "min", "energy that pretraining draws: activity, lost work, idle power, host and facility",
         "", "catalog/energy"),
+    "clip_s": Column("s", "min", "time to make one clip of video, without waiting", "steps x passes / dp x one pass"),
+    "clip_latency_s": Column("s", "min", "mean time until a clip of video is finished: its own time and the wait for a replica", "clip_s + M/D/c wait"),
+    "usd_per_clip": Column("USD", "min", "all serving USD per clip of video, idle devices included"),
+    "usd_per_video_s": Column("USD", "min", "all serving USD per second of video", "charged devices x USD/s / (mean seconds of video per second)"),
+    "j_per_video_s": Column("J", "min", "provisioned energy of serving per second of video"),
     "serve_devices": Column("", "min", "devices of the serving fleet, whole replicas and whole domains"),
     "serve_power_w": Column("W", "min", "all-in power of the serving fleet at its largest", "charged devices x all-in W"),
     "serve_load_frac": Column("", "max", "share of the serving capacity held that is used, over the life (decode pool's, where pools are apart)",
@@ -120,7 +125,7 @@ SEES_TOKENS = frozenset({"c_eq_flop", "n_eq", "loss", "n_reason", "rl_pass_frac"
 
 ALIASES = {
     "tpot": "tpot_s", "itl": "tpot_s", "itl_s": "tpot_s", "ttft": "ttft_s", "train_days": "train_s", "rl_days": "rl_s",
-    "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",
+    "clip_latency": "clip_latency_s", "c_eq": "c_eq_flop", "quality": "c_eq_flop", "energy_per_tok": "energy_j_per_tok", "j_per_tok": "energy_j_per_tok",
     "serve_power": "serve_power_w", "train_power": "train_power_w", "facility_power": "facility_power_w",
     "lifecycle_energy": "lifecycle_energy_j",
 }  # fmt: skip
@@ -140,4 +145,15 @@ ENERGY_COLUMNS = frozenset(
 )
 
 # Columns that fall with the serving or training rate of a layout: choosing a cheaper layout can only improve them.
-COST_COLUMNS = frozenset({"usd_per_mtok", "usd_per_mtok_output", "usd_per_mtok_input", "usd_per_task", "serve_usd", "lifecycle_usd"})
+COST_COLUMNS = frozenset(
+    {
+        "usd_per_video_s",
+        "usd_per_clip",
+        "usd_per_mtok",
+        "usd_per_mtok_output",
+        "usd_per_mtok_input",
+        "usd_per_task",
+        "serve_usd",
+        "lifecycle_usd",
+    }
+)

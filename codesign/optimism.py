@@ -68,6 +68,8 @@ def bound(setting: Setting, values: dict[str, np.ndarray], codes: dict[str, np.n
 
 def unbounded(setting: Setting) -> tuple[str, ...]:
     """What nothing is known about before layouts are timed: with such an objective, or layouts of that kind, no design can be excluded."""
+    if setting.clip is not None:
+        return ("studies of video",)
     if any(setting.grids[role].layout.plan is not None for role in setting.roles):
         return ("layouts with a plan (overlap, FFNs apart)",)
     return tuple(g.column for g in setting.goals if g.column not in (*LEAST, *MOST))

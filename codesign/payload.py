@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog
+from codesign.clips import EXPORTS
 from codesign.decision import decide
 from codesign.explain import explain_point, front_notes
 from codesign.intervals import intervals_of
@@ -43,6 +44,9 @@ LABELS = {  # what a column is called on the page; its name is in the tooltip, f
     "inference_flop": "Inference compute", "balance_ratio": "Balance ratio", "tok_per_param": "Tokens per active parameter",
     "n_params": "Parameters", "n_active_params": "Active parameters", "kv_bytes_per_tok": "KV per token",
     "sigma_ln_c_eq": "Sigma of quality", "sigma_ln_c_eq_own": "Own sigma of quality", "slo.tpot": "Speed tier",
+    "usd_per_video_s": "Cost per second", "usd_per_clip": "Cost per clip", "clip_s": "Time per clip", "clip_latency_s": "Clip latency",
+    "j_per_video_s": "Energy per second", "serve_load_frac": "Load of the fleet", "train_power_w": "Training power",
+    "facility_power_w": "Facility power", "rl_pass_frac": "Pass rate after RL", "rl_gain_frac": "Gain of RL", "n_reason": "Reasoning size",
 }  # fmt: skip
 SHORT = {"n_replicas": "replicas", "n_devices": "devices", "micro_batch": "micro-batch", "zero": "ZeRO", "memory_bytes": "memory",
          "step_s": "step time", "tok_per_s": "throughput", "mfu_frac": "MFU", "scale_up_size": "domain"}  # fmt: skip
@@ -52,7 +56,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
     """The page's data.  Pure: reads the run's table and the catalog, writes nothing.  exports: targets that the page offers; more: references
     beside the study's own."""
     manifest, front = run.manifest, run.front
-    n_samples = quick_samples(study, len(front))
+    n_samples = quick_samples(study, len(front)) if len(front) and not study.setting.clip else 0
     decision = decide(study, run, n_samples) if n_samples else {}
     chosen = decision.get("picks") or picks(front, run.objectives)
     if decision:
@@ -77,7 +81,7 @@ def report_payload(study: Study, run: Run, exports: Sequence[str] = (), more: Se
         "references": page_rows(references_of(study, run, more), run.objectives),
         "codesign": value or {}, "warnings": warnings(study, front, manifest), "history": manifest["history"],
         "assumptions": assumptions(study), "study_yaml": study.file.resolved_yaml(),
-        "exports": list(exports), "level": study.file.uncertainty.level,
+        "exports": [e for e in exports if study.setting.clip is None or e in EXPORTS], "level": study.file.uncertainty.level,
         "decision": {key: decision[key] for key in ("samples", "picks", "measurements") if decision} | {"wanted": study.file.uncertainty.samples},
         "reproduce": [command, f"codesign front {run.path}", f"codesign show {run.path} ID"],
     }  # fmt: skip
@@ -174,7 +178,7 @@ def _cells(table, name: str, base: dict[str, Any]) -> list[Any]:
 def _details(study: Study, run: Run, chosen) -> dict[str, Any]:
     """Everything about the picks and an even selection of the front, with intervals."""
     front = run.front
-    if front.empty:
+    if front.empty or study.setting.clip:
         return {}
     spread = evenly(front["id"].to_numpy(), MAX_DETAILS)
     ids = list(dict.fromkeys([*(pick["id"] for pick in chosen), *(int(i) for i in spread)]))
@@ -190,13 +194,13 @@ def warnings(study: Study, front, manifest) -> list[str]:
     """Sentences about the limits of the result, most general first."""
     found = list(manifest["notes"])
     if not manifest["exact"]:
-        found.append(
-            f"sampled, not exhaustive: {manifest['n_designs']:,} of {manifest['space_designs']:,} designs ({manifest['stop_reason']})"
-        )
+        n, whole = f"{manifest['n_designs']:,}", f"{manifest['space_designs']:,}"
+        tried = f"{n} designs with one layout each, of {whole} designs" if manifest["method"] == "joint" else f"{n} of {whole} designs"
+        found.append(f"sampled, not exhaustive: {tried} ({manifest['stop_reason']})")
     if outside := front_notes(study.problem, front):
         reasons = (f"{_short(sentence)} ({share:.0%} of it)" for sentence, share in list(outside.items())[:MAX_REASONS])
         found.append(f"the front lies outside the fitted range of the quality law, or where evidence is thin: {', '.join(reasons)}")
-    if len(front):
+    if "sigma_ln_c_eq" in front and len(front):
         sigma = float(front["sigma_ln_c_eq"].median())
         found.append(f"quality is known to a factor {np.exp(sigma):.2g} (one sigma): nearer designs are not ranked by it")
     if "estimate" in _confidences(study):

@@ -10,7 +10,7 @@ import pandas as pd
 from codesign.objectives import COLUMNS, COST_COLUMNS
 from codesign.search import pareto
 
-SPEED = ("tpot_s", "ttft_s")
+SPEED = ("tpot_s", "ttft_s", "clip_latency_s", "clip_s")
 LABELS = {"c_eq_flop": "quality", "usd_per_mtok": "cost", "tpot_s": "tpot", "ttft_s": "ttft", "train_s": "training time"}
 
 

@@ -76,7 +76,7 @@ class StudyProblem:
     @property
     def layout_grids(self) -> dict[str, Grid]:
         """Grids of the units whose layouts a design is tried with."""
-        return {unit: self.setting.grids[unit] for unit in ("train", *self.setting.roles)}
+        return {unit: self.setting.grids[unit] for unit in self.setting.units}
 
     @cached_property
     def rows_per_design(self) -> int:
@@ -177,13 +177,16 @@ def layout_names(grid: Grid) -> list[str]:
 
 
 def layout_text(point: Mapping[str, Any], unit: str) -> str:
-    """`tp1dp64ep64`: degrees of an archived point in the order tp-cp-pp-dp-etp-ep, ones omitted except tp; then its plan."""
+    """`tp1dp64ep64`: degrees of an archived point in the order tp-cp-pp-dp-etp-ep, ones omitted except tp; then its plan or its sites."""
     degrees = "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in LAYOUT_PARTS if s == "tp" or point[f"{unit}.{k}"] != 1)
+    n_sites = point.get(f"{unit}.n_sites") or 1
+    if n_sites > 1:  # NaN where the study has none
+        degrees += f"-sites{int(n_sites)}every{int(point[f'{unit}.sync_every'])}"
     return degrees + plan_text(lambda name: point.get(f"{unit}.{name}"))
 
 
 def plan_text(value: Callable[[str], Any]) -> str:
-    """`-ffn32m3`, `-two_batch`, `-x4`, `-gather8`: what a plan adds to a layout's name.  value: name -> number, None where nothing is planned."""
+    """`-ffn32m3`, `-two_batch`, `-x4`, `-gather8`: what a plan adds to a layout's name.  value: name -> number or None."""
     plan = {k: value(k) for k in PLAIN}
     plan = {k: PLAIN[k] if v is None or v != v else int(v) for k, v in plan.items()}
     words = (f"-ffn{plan['n_ffn']}m{plan['n_micro']}", "-two_batch", f"-x{plan['n_ffn_x']}", f"-gather{plan['n_gather']}")

@@ -87,6 +87,8 @@ def _model(study: Study, reference: Reference) -> dict[str, Any]:
     name, source = reference.name or record["name"], str(record.get("source") or "")
     if reason := record.get("not_evaluable"):
         return _unplaced(name, "model", source, [f"cannot be evaluated: {reason}"])
+    if study.setting.clip:
+        return _unplaced(name, "model", source, ["the study makes video, and this model writes text"])
     file, tok, notes = _alone(study, reference, record)
     own = studies.resolve(file)
     setting = own.setting

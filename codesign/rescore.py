@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from codesign import clips, lifecycle_columns
 from codesign import evaluate as pipeline
-from codesign import lifecycle_columns
 from codesign.evaluate import Designs
 from codesign.lifecycle import quality
 from codesign.physics.hardware import Chip, slower
@@ -58,6 +58,7 @@ class Points:
 
 def points_of(problem: StudyProblem, rows: list[dict[str, Any]]) -> Points:
     """Points from rows of the results table that are on the front."""
+    clips.refuse_review(problem.setting)
     setting, values = problem.setting, problem.values_of(rows)
     codes = {v.name: np.unique(values[v.name], return_inverse=True)[1] for v in problem.space.variables}
     designs = pipeline.describe(setting, values, codes) if values else pipeline.describe(setting, {}, {})

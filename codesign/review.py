@@ -33,6 +33,8 @@ def show(path: str, point_id: int, change: str | None, as_json: bool) -> None:
     doubt = tables.doubt_of(result, point_id)
     if as_json:
         return print_json({"point": tables.clean(point), **detail, "uncertainty": doubt})
+    if not doubt["columns"]:  # a study of video
+        return click.echo(screen.point_screen(point, detail, result))
     block = decision_text.intervals_block(doubt["columns"], doubt["alike"], len(result.front), doubt["level"])
     click.echo(f"{screen.point_screen(point, detail, result)}\n\n{block}")
 
@@ -68,7 +70,7 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
     result = load_results(path)
     answer = of(tables.study_of(result), result, samples, seed, anew=True)
     lines = {
-        p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
+        p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.layouts_text(q, result.manifest['units'], result.objectives)}"
         for p in answer["picks"]
     }
     print_json(answer) if as_json else click.echo(decision_text.decide_text(answer, lines))

@@ -341,7 +341,7 @@ def _manifest(study, problem, outcome, folder: Path, chosen: Plan, table, settin
         "killed": outcome.killed, "history": [list(h) for h in outcome.history],
         "variables": [v.name for v in problem.space.variables],
         "objectives": {o.name: o.direction for o in problem.objectives},
-        "units": ["train", *problem.setting.roles], "notes": outcome.notes, "storage_note": note,
+        "units": list(problem.setting.units), "notes": outcome.notes, "storage_note": note,
         "hardware": {role: list(pool.names) for role, pool in problem.setting.pools.items()},
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,13 @@ from codesign.objectives import COLUMNS
 from codesign.spec.units import show
 
 BAR = 16
-LABELS = {"tok_per_s": "throughput", "tok_per_s_per_device": "throughput", "tok_per_s_per_user": "user speed", "mfu_frac": "MFU"}
+LABELS = {
+    "tok_per_s": "throughput",
+    "tok_per_s_per_device": "throughput",
+    "tok_per_s_per_user": "user speed",
+    "mfu_frac": "MFU",
+    "usd_per_video_s": "cost per second",
+}
 LABEL = 14  # width of the labels of the last screen
 
 
@@ -98,13 +105,13 @@ def _short(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
-    """`serve tp1dp64ep64 on 64`: layout and devices of one replica, per serving unit."""
-    from codesign.explain import layout_text
+def layouts_text(point: Mapping[str, Any], units: Sequence[str], objectives: Iterable[str] = ()) -> str:
+    """`serve tp1dp64ep64 on 64`: layout and devices of one replica, per serving unit; of training too where it is an objective."""
+    from codesign.problem import layout_text
 
-    parts = []
+    trains, parts = any(name.startswith("train_") for name in objectives), []
     for unit in units:
-        if unit != "train" and _given(point.get(f"{unit}.n_tp")):
+        if (unit != "train" or trains) and _given(point.get(f"{unit}.n_tp")):
             stage = point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] + (point.get(f"{unit}.n_ffn") or 0)
             n = int(stage * point[f"{unit}.n_pp"])
             parts.append(f"{unit} {layout_text(point, unit)} on {n}")
@@ -155,7 +162,8 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
     lines += [("note", w) for w in warnings[:3]]
     lines.append(("report", f"{folder}/report.html"))
     if picks:
-        lines.append(("next", f"codesign export {folder} {picks[0]['id']} --to training-plan"))
+        then = "export {} {} --to training-plan" if "train" in manifest["units"] else "show {} {}"
+        lines.append(("next", f"codesign {then.format(shlex.quote(str(folder)), picks[0]['id'])}"))
     return "\n".join(f"{label:<{LABEL}}{text}" for label, text in lines)
 
 
@@ -180,7 +188,13 @@ def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
         return f"{label(c)} {doubts.get(int(p['id']), {}).get(c) or human(p[c], c)}"
 
     goals, units = manifest["objectives"], manifest["units"]
-    rows = [[f"#{p['id']}", design_text(p), serving_text(p, units), *(cell(p, c) for c in goals)] for p in points]
+    told = ("architecture.", "precision.", "hardware.", "slo.")  # by the design's own words, or by a goal
+    own = [v for v in manifest["variables"] if not v.startswith(told) and len({str(p.get(v)) for p in points}) > 1]
+    own_text = [[f"{v.rsplit('.', 1)[-1]} {human(p.get(v), v)}" for v in own] for p in points]
+    rows = [
+        [f"#{p['id']}", design_text(p), *mine, layouts_text(p, units, goals), *(cell(p, c) for c in goals)]
+        for p, mine in zip(points, own_text, strict=True)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -218,13 +232,10 @@ def point_screen(point: Mapping[str, Any], detail: Mapping[str, Any], run: Any) 
         ops = [o for o in detail["operators"] if (o["unit"], o["phase"]) == key]
         blocks.append(f"{' '.join(key)}: {bound_text(bound)}\n{busy_text(bound)}{operators_text(ops)}")
     blocks.append("memory per device\n" + "\n".join(_memory_lines(detail)))
-    blocks.append(
-        "life\n" + table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
-    )
-    bound = detail["balance"]
-    blocks[-1] += f"\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}" + (
-        f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else ""
-    )
+    if bound := detail["balance"]:
+        life = table(detail["lifecycle"], ["phase", "tok", "flop", "usd", "energy_j"], {"flop": "FLOP", "usd": "USD", "energy_j": "J"})
+        most = f", at most {bound['max_ratio']:g}" if bound["max_ratio"] else ""
+        blocks.append(f"life\n{life}\nbalance of {bound['of']}: largest / smallest {bound['ratio']:.3g}{most}")
     if detail["slack"]:
         rows = [{"constraint": s["constraint"], "value": show(s["value"], s["unit"]), "limit": show(s["limit"], s["unit"]),
                  "left": f"{s['slack_frac']:.0%}"} for s in detail["slack"]]  # fmt: skip

@@ -13,6 +13,7 @@ from codesign.lifecycle.scaling_law import CENTRAL, POOLED, QualityLaw
 from codesign.physics.arrays import Arrays
 from codesign.physics.energy import EnergyFit
 from codesign.physics.hardware import Chip
+from codesign.physics.phases.denoise import Clip
 from codesign.physics.rack import Rack
 from codesign.service.tiers import Tier
 from codesign.service.traffic import Traffic
@@ -93,6 +94,8 @@ class Setting:
     tiers: Mapping[str, Tier] = field(default_factory=dict)  # places where prefixes may wait, by name
     tiers_s: tuple[float, ...] = ()  # speed tiers a design may be asked for; () when the study has none
     rl: RlJob = field(default_factory=RlJob)
+    clip: Clip | None = None  # a study of video: what is made, and how long it is [s]
+    clip_seconds: float = 0.0
     returns: ReturnCurve | None = None  # only where the study reads what RL returns
     law: QualityLaw = CENTRAL
     alternative: QualityLaw = POOLED
@@ -100,6 +103,11 @@ class Setting:
     @property
     def roles(self) -> tuple[str, ...]:
         return ("prefill", "decode") if self.disaggregated else ("serve",)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Pools whose layouts are tried: training, then serving; a study of video does not train."""
+        return self.roles if self.clip is not None else ("train", *self.roles)
 
     @property
     def columns_read(self) -> set[str]:

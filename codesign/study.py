@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from codesign import catalog, objectives
+from codesign.asked import column_problems, video_problems
 from codesign.constraints import Limit
-from codesign.given import law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
+from codesign.given import clip_of, law_of, life_of, returns_of, rl_job_of, traffic_of, workload_of
 from codesign.legal import PLACE, kinds_of, legal_variables, roles_of
 from codesign.physics import architecture as arch
 from codesign.physics.arrays import stack
@@ -30,6 +31,7 @@ from codesign.spec import StudyFile, load_study
 from codesign.spec.errors import Diagnostic, Problem, SpecError, UserError, did_you_mean
 from codesign.spec.space import Late, Space
 from codesign.units.candidates import Grid, serving_grid, training_grid
+from codesign.units.clip_unit import clip_grid
 
 DEFAULT_TIERS_S = tuple(v / 1e3 for v in (4, 6, 8, 12, 16, 24, 35, 50, 80, 120, 200))
 LATE = ("n_params", "n_active_params", "kv_bytes_per_tok")
@@ -63,7 +65,8 @@ def check(file: StudyFile) -> Iterator[Problem | Diagnostic]:
     """What only the catalog and the column registry can know."""
     names = list(_names(file))
     yield from names
-    yield from _columns(file)
+    yield from column_problems(file)
+    yield from video_problems(file)
     yield from _lifecycle(file)
     yield from _caches(file)
     yield from sampler_problems(file, file.search.method in ("nested", "joint"))
@@ -114,39 +117,6 @@ def _named(file: StudyFile) -> Iterator[tuple[tuple[str, ...], str, str]]:
     for name in file.prices:
         yield ("prices", name), "hardware", name
     yield from ((("references", i), "models", known.model) for i, known in enumerate(file.references) if known.model is not None)
-
-
-def _columns(file: StudyFile) -> Iterator[Problem]:
-    known = {*objectives.COLUMNS, *objectives.ALIASES}
-    for name, direction in file.objectives.items():
-        column = objectives.COLUMNS.get(objectives.canonical(name))
-        if column is None:
-            yield Problem(("objectives", name), f"unknown objective '{name}'", did_you_mean(name, known, "columns"), True)
-        elif column.better and column.better[:3] != direction[:3]:
-            better = "maximize" if column.better == "max" else "minimize"
-            yield Problem(
-                ("objectives", name),
-                f"'{name}' gets better as it {'rises' if better == 'maximize' else 'falls'}",
-                f"write '{name}: {better}'",
-            )
-    only = {objectives.canonical(n) for n in file.objectives}
-    solved = file.lifecycle.pretrain_tok is not None and file.lifecycle.pretrain_tok.solve
-    varied = "lifecycle.pretrain_tok" in file.space or solved
-    blind = only & objectives.BLIND_TO_TOKENS
-    if varied and blind and not only & objectives.SEES_TOKENS:
-        name = next(n for n in file.objectives if objectives.canonical(n) in blind)
-        hint = "use c_eq_flop or n_reason, which rise with both"
-        yield Problem(("objectives", name), f"{name} ignores tokens, and this study varies them", hint, True)
-    for name, bounds in file.constraints.items():
-        column = objectives.COLUMNS.get(objectives.canonical(name))
-        if column is None:
-            yield Problem(("constraints", name), f"unknown constraint '{name}'", did_you_mean(name, known, "columns"), True)
-            continue
-        for bound in bounds:
-            try:
-                bound.limit(column.unit)
-            except SpecError as error:
-                yield Problem(("constraints", name), error.diagnostics[0].message, error.diagnostics[0].hint)
 
 
 def _domains(file: StudyFile) -> Iterator[Problem]:
@@ -209,6 +179,8 @@ def _caches(file: StudyFile) -> Iterator[Problem]:
 
 
 def _lifecycle(file: StudyFile) -> Iterator[Problem]:
+    if file.workload is not None and file.workload.clip is not None:
+        return
     if file.lifecycle.pretrain_tok is None and "lifecycle.pretrain_tok" not in file.space:
         yield Problem(("lifecycle", "pretrain_tok"), "no pretraining tokens are given", "write '15 Ttok', or {solve: budget}", True)
     if file.workload is None or file.workload.demand is None:
@@ -253,6 +225,7 @@ def resolve(file: StudyFile) -> Study:
         max_tpot_s=min(file.slo.tpot or np.inf, tiers[-1] if tiers and TIER in file.space else np.inf, _ceiling(file, "tpot_s")),
         max_ttft_s=min(file.slo.ttft or np.inf, _ceiling(file, "ttft_s")),
         tiers={n: make_tier(n) for n in _places(space, base) if n not in (kv_tiers.RECOMPUTE, kv_tiers.HBM)}, tiers_s=tiers, rl=rl_job_of(file), law=law_of(file),
+        **dict(zip(("clip", "clip_seconds"), clip_of(file), strict=True)),
     )  # fmt: skip
     setting = replace(setting, grids=_grids(file, setting, space, base), returns=returns_of(file, setting.columns_read))
     return Study(file, workload, model, StudyProblem(space, setting))
@@ -377,6 +350,9 @@ def _grids(file: StudyFile, setting: Setting, space: Space, base: Mapping[str, A
     experts = [v.choices for v in space.variables if v.name == "architecture.n_experts"]
     has_moe = max([float(base.get("architecture.n_experts") or 0), *(float(c) for cs in experts for c in cs)]) > 1
     ceiling = min((x.bound for x in setting.limits if x.column == "train_devices" and x.op == "<="), default=1e9)
+    if setting.clip:
+        size, own = _largest_domain(setting, space, "serve"), _choices(file.layout.serve)
+        return {"serve": clip_grid(int(setting.clip.n_guidance), min(size, 64), own)}
     grids = {"train": training_grid(has_moe, ceiling, _choices(file.layout.train))}
     for role in setting.roles:
         size = _largest_domain(setting, space, role)

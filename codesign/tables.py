@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codesign import life_point
+from codesign import clips, life_point, two_fronts
 from codesign.attribution import waterfall
 from codesign.decision import HALF, quick
 from codesign.decision_text import front_cells, interval_cell, robust_line, waterfall_text
@@ -18,7 +18,7 @@ from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.physics.kernels import BOUNDS
 from codesign.results import JOURNAL, Run, load_results
-from codesign.screen import bound_text, busy_text, human, label, operators_text, serving_text, table
+from codesign.screen import bound_text, busy_text, human, label, layouts_text, operators_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
 from codesign.spec.units import in_si, show
@@ -132,7 +132,7 @@ def with_intervals(run: Run, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
     for row in rows:
         like_best = {k: v.get("like_best", False) for k, v in row["uncertainty"].items()}
         cells = front_cells(row["uncertainty"], list(run.objectives), like_best)
-        out.append(without_unread(row) | cells | {"layout": serving_text(row, run.manifest["units"])})
+        out.append(without_unread(row) | cells | {"layout": layouts_text(row, run.manifest["units"], run.objectives)})
     return out
 
 
@@ -146,7 +146,7 @@ def doubt_of(run: Run, point_id: int) -> dict[str, Any]:
 
 def doubts_of_picks(study: Study, run: Run, chosen: list[dict[str, Any]]) -> dict[str, Any] | None:
     """For the last screen: the knee's intervals, and how often each pick stays on the front in a quick round of draws."""
-    if not chosen:
+    if not chosen or study.setting.clip:
         return None
     knee = intervals_of(study, run, [chosen[0]["id"]]).record(0)
     cells = {chosen[0]["id"]: {c: interval_cell(v["value"], v["lower"], v["upper"], c) for c, v in knee.items()}}
@@ -189,6 +189,7 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
         {"name": n, "a": _plain(points[0][n]), "b": _plain(points[1][n]), "ratio": _plain(points[1][n] / points[0][n])}
         for n in dict.fromkeys(metrics) if n in points[0] and points[0][n]
     ]  # fmt: skip
+    clips.refuse_review(study.setting)
     causes = waterfall(study.problem, run.point(ids[0]), run.point(ids[1]), list(run.objectives))
     doubt = intervals_of(study, run, ids)
     told = [
@@ -256,41 +257,9 @@ def compare_runs(first: str, second: str) -> dict[str, Any]:
     for key in ("n_designs", "n_front", "wall_s"):
         a, b = (r.manifest[key] for r in runs)
         metrics.append({"name": key, "a": a, "b": b, "ratio": b / max(a, 1e-12)})
-    fronts = compare_fronts(*runs) if all(len(r.front) for r in runs) else {}
+    fronts = two_fronts.compare(*runs) if all(len(r.front) for r in runs) else {}
     return {"runs": [str(r.path) for r in runs], "differs": differs, "metrics": metrics, "fronts": fronts, "why": [],
-            "sentences": _front_sentences(fronts)}  # fmt: skip
-
-
-def compare_fronts(first: Run, second: Run) -> dict[str, Any]:
-    """How much of each front the other beats, and what the second gains per objective at no loss in the others.
-
-    gains: {objective: {ratio: median of best of the second / value of the first, at: share of the first's points that it holds for}}.
-    """
-    signs = np.array([-1.0 if d == "maximize" else 1.0 for d in first.objectives.values()])
-    a, b = (r.front[list(first.objectives)].to_numpy(float) for r in (first, second))
-    no_worse = (b * signs)[:, None, :] <= (a * signs)[None] + 1e-9 * np.abs(a)[None]  # [q of second, p of first, objective]
-    better = (b * signs)[:, None, :] < (a * signs)[None] - 1e-9 * np.abs(a)[None]
-    beaten = (no_worse.all(axis=2) & better.any(axis=2)).any(axis=0)
-    lost = (~better).all(axis=2) & (~no_worse).any(axis=2)
-    gains = {}
-    for j, name in enumerate(first.objectives):
-        rest = np.delete(no_worse, j, axis=2).all(axis=2)
-        best = np.min(np.where(rest, (b[:, j] * signs[j])[:, None], np.inf), axis=0) * signs[j]
-        ok = np.isfinite(best) & (a[:, j] != 0)
-        gains[name] = {"ratio": float(np.median(best[ok] / a[ok, j])) if ok.any() else None, "at": float(ok.mean())}
-    return {"first_beaten": float(beaten.mean()), "second_beaten": float(lost.any(axis=1).mean()), "gains": gains}
-
-
-def _front_sentences(fronts: dict[str, Any]) -> list[str]:
-    if not fronts:
-        return []
-    beaten = fronts["first_beaten"], fronts["second_beaten"]
-    found = [f"the second front beats {beaten[0]:.0%} of the first's points, the first {beaten[1]:.0%} of the second's"]
-    for name, gain in fronts["gains"].items():
-        if gain["ratio"] is not None:
-            where = f"median over the {gain['at']:.0%} of the first's points that the second can match"
-            found.append(f"{label(name)} at no loss in the rest: {gain['ratio']:.3g}x ({where})")
-    return found
+            "sentences": two_fronts.sentences(fronts)}  # fmt: skip
 
 
 def _volumes(fronts, reference: pd.DataFrame, objectives: dict[str, str]) -> list[float]:

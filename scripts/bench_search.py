@@ -1,12 +1,13 @@
 """Share of the exact front against evaluations and seconds: every sampler on shipped studies and on closed forms.
 
-    python scripts/bench_search.py [--json] [--full] [--spaces NAME ...] [--methods NAME ...] [--seeds N] [--seconds S]
+    python scripts/bench_search.py [--json] [--full] [--spaces NAME ...] [--methods NAME ...] [--seeds N] [--seconds S] [--overhead]
 
 Shipped spaces are enumerated first (the exact front is kept in --cache until a line of the package changes). Then every method runs
 on the same evaluator: `nested` proposes designs, `joint` designs with one layout each. `ga` is the default of `codesign run`,
 `ga-optuna` the same algorithm as an Optuna sampler, `pymoo` its NSGA-II; the others are Optuna's own, asked for in batches of a
 generation so that the evaluator is called as rarely as for ours. A row says how far a method had come by a budget of evaluations, at the end of its time
-(`end`) and when it reached 99 % (`99 %`): medians over seeds, with the worst share and CPU seconds beside the wall clock.
+(`end`) and when it reached 99 % (`99 %`): medians over seeds, with the worst share and CPU seconds beside the wall clock. A method whose
+package is not installed has one row that says so. `--overhead` measures whole runs instead: which share of them is storage and bookkeeping.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ STUDIES = {
     "moe-on-nvl72": ("moe-on-nvl72", FRONTIER),  # 1.2e9 of its 1.4e10 rows, so that the exact front takes a minute
 }
 CLOSED = {"sphere": Sphere, "rugged": Rugged}
-METHODS = ("ga", "ga-optuna", "nsga2", "nsga3", "tpe", "qmc", "random", "pymoo")
+METHODS = ("ga", "ga-optuna", "nsga2", "nsga3", "tpe", "gp", "qmc", "random", "pymoo")
 BUDGETS = (100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000)
 ENOUGH = 0.9995  # of the exact front's hypervolume: a run ends here, there is nothing left to compare
 TARGET = 0.99
@@ -206,11 +208,34 @@ def rows_of(case: Case, method: str, curves: list[Curve]) -> Iterator[dict[str, 
             yield lead | {"budget": budget, "evaluations": None, "seconds": None, "cpu_s": None, "share": None, "share_worst": None}
 
 
+def missing(method: str) -> str | None:
+    """Why a method cannot run here."""
+    from codesign.search import samplers
+
+    needs = ("pymoo",) if method == "pymoo" else samplers.describe(method.removesuffix("-optuna")).missing
+    absent = [name for name in needs if find_spec(name) is None]
+    return f"{', '.join(absent)} is not installed" if absent else None
+
+
 def text_of(row: dict[str, Any]) -> str:
+    if "reason" in row:
+        return f"{row['space']:<14}{row['form']:<8}{row['method']:<10}not measured: {row['reason']}"
     if row["seconds"] is None:
         return f"{row['space']:<14}{row['form']:<8}{row['method']:<10}{row['budget']!s:>7}  not reached"
     return (f"{row['space']:<14}{row['form']:<8}{row['method']:<10}{row['budget']!s:>7}{row['evaluations']:>9,}"
             f"{row['seconds']:>9.2f} s{row['cpu_s']:>8.2f} CPU s{row['share']:>9.4f}  worst {row['share_worst']:.4f}")  # fmt: skip
+
+
+def whole_runs(names, as_json: bool) -> None:
+    """The table of `--overhead`."""
+    import overhead
+
+    rows = []
+    for row in (*overhead.rows({name: STUDIES[name] for name in names}), overhead.postgresql_row()):
+        rows.append(row)
+        print(overhead.text_of(row), file=sys.stderr if as_json else sys.stdout, flush=True)
+    if as_json:
+        print(json.dumps(rows, indent=1))
 
 
 def main() -> None:
@@ -224,12 +249,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float)
     default_cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "codesign"
     parser.add_argument("--cache", type=Path, default=default_cache, help="where exact fronts are kept")
+    parser.add_argument("--overhead", action="store_true", help="where the time of whole runs goes, instead of shares")
     args = parser.parse_args()
+    if args.overhead:
+        whole_runs([name for name in args.spaces if name in STUDIES], args.json)
+        return
     n_seeds, seconds = args.seeds or (5 if args.full else 1), args.seconds or (30.0 if args.full else 4.0)
     rows = []
     for case in cases(args.spaces, args.cache):
         for method in args.methods if case.form in args.forms else ():
-            found = list(rows_of(case, method, [curve(case, method, seed, seconds) for seed in range(n_seeds)]))
+            if reason := missing(method):
+                found = [{"space": case.space, "form": case.form, "method": method, "budget": "end", "reason": reason}]
+            else:
+                found = list(rows_of(case, method, [curve(case, method, seed, seconds) for seed in range(n_seeds)]))
             rows += found
             for row in found if not args.json else [r for r in found if r["budget"] in ("end", "99 %")]:
                 print(text_of(row), file=sys.stderr if args.json else sys.stdout, flush=True)

@@ -16,6 +16,11 @@ PAGE = (ROOT / "docs/how-to.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.S | re.M)
 
 
+def block_with(text: str) -> str:
+    (found,) = (block for block in BLOCKS if text in block)
+    return found
+
+
 def execute(block: str, folder: Path, **addresses: str) -> None:
     """Run a block in a shell with job control, only the addresses replaced."""
     for written, real in addresses.values():
@@ -36,7 +41,7 @@ def test_postgresql_as_written(tmp_path):
 
     with postgresql() as (url, _):
         real = url.replace("postgresql+psycopg://", "")
-        execute(BLOCKS[0], tmp_path, db=("codesign@db.example:5432/codesign", real))
+        execute(block_with("postgresql://"), tmp_path, db=("codesign@db.example:5432/codesign", real))
         study = optuna.load_study(study_name="quickstart", storage=url)
         trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     manifest = json.loads((tmp_path / "runs/on-postgresql/manifest.json").read_text())
@@ -48,6 +53,6 @@ def test_postgresql_as_written(tmp_path):
 def test_dask_as_written(tmp_path):
     pytest.importorskip("distributed", reason="pip install 'codesign[dask]'")
     port = str(free_port())
-    execute(BLOCKS[1], tmp_path, port=("8786", port))
+    execute(block_with("--dask"), tmp_path, port=("8786", port))
     manifest = json.loads((tmp_path / "runs/on-dask/manifest.json").read_text())
     assert manifest["exact"] and manifest["rows_covered"] == manifest["space_rows"]

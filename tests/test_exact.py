@@ -43,7 +43,8 @@ CASES = {
         "space": {"architecture.n_layers": [32, 48], "precision.weight_bits": [8, 16]},
         "layout": {
             "train": {"n_tp": [1], "n_pp": [1, 4], "n_ep": [8], "micro_batch": [1], "recompute": ["selective"], "n_devices": [64, 256]},
-            "serve": {"n_tp": [1, 2], "n_dp": [1, 4], "n_pp": [1], "batch": [4, 64], "n_ffn": [0, 2, 8], "n_micro": [1, 2], "overlap": ["none", "two_batch"]},
+            "serve": {"n_tp": [1, 2], "n_dp": [1, 4], "n_pp": [1], "batch": [4, 64], "n_ffn": [0, 2, 8], "n_micro": [1, 2],
+                      "overlap": ["none", "two_batch"]},
         },
         "lifecycle": {"pretrain_tok": "2 Ttok"},
         "objectives": {"ttft": "minimize", "usd_per_mtok": "minimize", "tpot": "minimize", "energy_used_j_per_tok": "minimize"},

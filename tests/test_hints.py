@@ -39,3 +39,32 @@ def test_hints_of_why_not(run_dir):  # noqa: F811
 def test_a_claim_about_one_chip_speaks_of_one():
     said = call("claims", "C04", "--set", "accelerator=a100_80g_sxm").stdout
     assert "this chip offers 153" in " ".join(said.split()) and "as little as" not in said
+
+
+def test_an_export_without_a_target_lists_them(run_dir):  # noqa: F811
+    said = call("export", str(run_dir), "0", code=2).stderr
+    assert "--to says what for" in said and "training-plan" in said and "vllm" in said
+
+
+def test_signs_in_tables_are_explained():
+    """What a dot, a dash and the order of rows mean stands where they are."""
+    from codesign.decision_text import _shadow, decide_text
+
+    row = {"name": "price", "kept": {"tpot_s": 0.0, "usd_per_mtok": 0.1}, "anew": {"tpot_s": 0.731, "usd_per_mtok": None}}
+    text = _shadow([row], ["tpot_s", "usd_per_mtok"], lambda r: r["name"])
+    assert ". | +73.1%" in text and ". : nothing changes" in text and "- : no layout keeps the other objectives" in text
+    rows = [{"how": "serve", "source": "decode", "removes_frac": 0.2, "usd": 10.0, "removes_frac_per_kusd": 20.0}]
+    said = decide_text({"samples": 1, "points": [], "run": "r", "sources": [], "picks": [], "measurements": rows, "anew": None}, {})
+    assert "most regret removed per USD first" in said
+
+
+def test_compare_says_what_its_counts_count(run_dir):  # noqa: F811
+    ids = [str(row["id"]) for row in json.loads(call("front", str(run_dir), "--json").stdout)]
+    texts = [call("compare", str(run_dir), ids[0], other).stdout for other in ids[1:]]
+    assert all(("n_devices: of the whole pool" in text) == (".n_devices " in text or ".n_replicas " in text) for text in texts)
+
+
+def test_front_shows_further_columns(run_dir):  # noqa: F811
+    head = call("front", str(run_dir), "--columns", "train_usd,tpot").stdout.splitlines()[0].split()
+    assert "train_usd" in head and head.count("tpot_s") == 1 and head[-1] == "layout"
+    assert "no column 'nix'" in call("front", str(run_dir), "--columns", "nix", code=2).stderr

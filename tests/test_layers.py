@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "codesign"
 # Top to bottom: a room imports only from rooms above it (docs: design, section 3; contract of the rooms).
 ORDER = (
     "spec", "catalog", "physics", "service", "lifecycle", "uncertainty", "objectives", "constraints", "units", "setting", "scenario",
-    "results", "meanings", "law_inputs", "tokens", "lifecycle_columns", "evaluate", "cheapest", "optimism", "life_point", "service_point", "point_check",
-    "point_parts", "point", "problem", "search", "given", "legal", "study", "starts", "pricesheet",
+    "results", "meanings", "law_inputs", "tokens", "clips", "lifecycle_columns", "evaluate", "cheapest", "optimism", "life_point", "service_point", "point_check",
+    "point_parts", "point", "problem", "search", "given", "legal", "asked", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "rechoose", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
-    "screen", "decision_text", "evidence", "references", "reference_text", "payload", "report", "export", "baseline", "coverage", "run", "progress", "tables", "listing", "shell",
+    "screen", "decision_text", "evidence", "references", "reference_text", "payload", "report", "export", "baseline", "coverage", "run", "progress", "two_fronts", "tables", "listing", "shell",
     "review", "evidence_cli", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}

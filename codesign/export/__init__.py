@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from codesign.clips import EXPORTS
 from codesign.results import write_atomically
 from codesign.spec.errors import UserError, did_you_mean
 
@@ -38,6 +39,8 @@ def describe(name: str) -> str:
 
 def export(target: str, study: Study, run: Run, point_id: int) -> dict[str, str]:
     """File name -> text of one archived point.  Pure: `write` puts it on disk."""
+    if study.setting.clip is not None and target not in EXPORTS:
+        raise UserError(f"'{target}' is for language models, and this is a study of video", hint=f"targets: {', '.join(EXPORTS)}")
     return _module(target).export(study, run, point_id)
 
 

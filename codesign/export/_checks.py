@@ -16,6 +16,7 @@ from codesign.spec.units import show
 from codesign.units import serving as unit
 
 NARROW = 0.05  # less room than this to a limit, or to the memory, counts as a risk
+WAITING = 0.05  # share of an RL step that a weight synchronisation may take unmentioned
 COVERED = 0.8  # share of a phase that the operators of the measurement list must explain
 PER = {"prefill": "one prompt per rank", "decode": "one decode step", "micro-batch": "one micro-batch, forward and backward"}
 CURATED = ("price.rent", "power.all_in", "isl.mean", "osl.mean", "prefix_hit", "peak_to_mean", "demand", "lifetime")
@@ -95,13 +96,20 @@ def _mtp(s: Subject, plan: dict[str, Any]) -> str:
 
 def _reinforcement(plan: dict[str, Any]) -> list[str]:
     r = plan["rl"]
-    if r is None or r["s_per_step"] >= r["longest_rollout_s"]:
+    if r is None:
         return []
+    found = []
+    if r["weight_sync_s"] > WAITING * r["s_per_step"]:
+        sync, step = (show(r[key], "s") for key in ("weight_sync_s", "s_per_step"))
+        found.append(f"new weights reach the rollout replicas in up to {sync}, beside steps of {step}: overlap it, or count it")
+    if r["s_per_step"] >= r["longest_rollout_s"]:
+        return found
     whole, step, longest = (show(r[key], "s") for key in ("rl_s", "s_per_step", "longest_rollout_s"))
     return [
+        *found,
         f"RL in {whole} means one step of {r['rollouts_per_step']} rollouts every {step}, but the longest rollout of a step takes about "
         f"{longest} at the serving speed: it needs {r['rollouts_in_flight_needed']:,} rollouts in flight (a larger or asynchronous "
-        "batch), fewer devices for longer, or fewer RL tokens"
+        "batch), fewer devices for longer, or fewer RL tokens",
     ]
 
 

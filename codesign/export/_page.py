@@ -34,6 +34,7 @@ def _summary(p: Plan) -> list[str]:
     values |= {"size": _short(p["parameters"]["n_params"]), "active": _short(p["parameters"]["n_active_params"])}
     values |= {"attention": p["architecture"]["attention"], "train_s": p["pretraining"]["train_s"]}
     values |= {"serving_chips": " and ".join(dict.fromkeys(fleet["accelerator"] for fleet in p["serving"].values()))}
+    values["trained_s"] = p["pretraining"]["train_s"] + p["batch_schedule"]["ramp_extra_s"] + (p["rl"]["rl_s"] if p["rl"] else 0.0)
     rl = "none" if p["rl"] is None else say("{rl_tok:tok}, {rl_s:s}, {rl_usd:USD}", p["rl"])
     return ["## In short", "", *facts(
         values | {"rl": rl},
@@ -42,6 +43,7 @@ def _summary(p: Plan) -> list[str]:
         Training="{n_devices} x {accelerator}, {train_s:s} (80 %, at these tokens: {train_low_s:s} to {train_high_s:s}), "
                  "{train_usd:USD}, {train_energy_j:J}",
         RL="{rl}",
+        Trained_after="{trained_s:s}: pretraining, batch ramp" + (", RL" if p["rl"] else ""),
         Serving="{serve_devices} x {serving_chips}, {usd_per_mtok:.3g} USD/Mtok, TPOT {tpot_s:s}, TTFT {ttft_s:s} without queue",
         Quality="{c_eq_flop:.2g} FLOP-equivalent ({c_eq_low_flop:.2g} to {c_eq_high_flop:.2g}, {interval})",
         Whole_life="{lifecycle_usd:USD}, {lifecycle_energy_j:J}",
@@ -218,7 +220,7 @@ def _rl(p: Plan) -> list[str]:
         Time="{rl_s:s}",
         Cost="{rl_usd:USD}",
         Energy="{rl_energy_j:J}",
-        Weight_sync="{weight_sync_s:s}",
+        Weight_sync="at most {weight_sync_s:s}, to replicas of the {n_devices_of_least_replica} devices that hold the weights; in neither time nor cost",
         Layout="{layout}",
     )]  # fmt: skip
 
@@ -249,9 +251,8 @@ def _fleet(f: Plan) -> list[str]:
             f,
             Phase="{phase}",
             Hardware="{hardware:code}: {accelerator}",
-            Replicas="{n_replicas} of {n_devices_per_replica} devices",
-            Devices="{n_devices} rented, {n_idle_devices} of them idle, in {n_scale_up_domains} scale-up domains of "
-                    "{n_devices_per_scale_up_domain}",
+            Replicas="{n_replicas}, each of {n_devices_per_replica} device" + ("s" if f["n_devices_per_replica"] > 1 else ""),
+            Devices="{n_devices} rented, {n_idle_devices} of them idle; scale-up domains: {n_scale_up_domains} of {n_devices_per_scale_up_domain}",
             Layout=DEGREES,
             Cost="{usd_per_s:USD/s}, {serve_usd:USD} over the lifetime",
             Power="{power_w:W}",

@@ -195,6 +195,8 @@ def reinforcement(s: Subject) -> dict[str, Any] | None:
     n_steps = ceil(n_rollouts / job.batch_seq)
     chip = s.chip("rl")
     energy = next(row["energy_j"] for row in s.explained["lifecycle"] if row["phase"] == "rl")
+    weights = float(train.ACT_BYTES * s.census.n_params)
+    n_least = ceil(weights / float(chip.hbm_bytes))
     longest_s = job.longest_over_mean * job.gen_tok * s.number("tpot_s")
     return {
         **place(s, "rl", n), "rl_tok": tok, "prompt_tok": job.prompt_tok, "gen_tok": job.gen_tok,
@@ -202,6 +204,6 @@ def reinforcement(s: Subject) -> dict[str, Any] | None:
         "n_steps": n_steps, "n_forward_passes": job.n_forward, "rl_s": rl_s, "s_per_step": rl_s / n_steps,
         "longest_rollout_s": longest_s, "rollouts_in_flight_needed": ceil(n_rollouts / rl_s * longest_s),
         "rl_usd": s.number("rl_usd"), "rl_energy_j": energy, "rl_flop": s.number("rl_flop"),
-        "weight_sync_s": float(rl.weight_sync_s(train.ACT_BYTES * s.census.n_params, n, chip.scale_out.bytes_per_s)),
+        "weight_sync_s": float(rl.weight_sync_s(weights, n_least, chip.scale_out.bytes_per_s)), "n_devices_of_least_replica": n_least,
         "layout": "each phase (rollout, scoring, update) on the layout that costs it least; not kept by the search",
     }  # fmt: skip

@@ -1,16 +1,18 @@
 """The FFNs of a serving step under a plan: how the weights of dense ones are cut, and FFNs on devices of their own.
 
-**Dense FFN on the n devices of a TP group** (Pope et al. 2022, arXiv 2211.05102 section 3.2 and appendix A), t tokens, d = d_model, F = d_ff,
-matrices of d x F (one in front of the activation, two when gated):
+**Dense FFN on the n devices of a TP group** (Pope et al. 2022, arXiv 2211.05102 section 3.2 and appendix A), t tokens, d = d_model,
+F = d_ff, matrices of d x F (one in front of the activation, two when gated):
 
     1-D, cut in F           all-reduce of t d                                                 does not fall with n
     2-D, cut in x by n/x    2 t d / x over n/x  +  (1 + inputs) t F x / n over x              falls with sqrt(n) at the best x
     gathered over g         weights W g / n over g  +  2 t d / g over n/g                     pays from many tokens on: prompts
 
-Attention stays cut by heads and keeps its all-reduce, so all three begin and end with the same residual stream.  Experts keep their own cut.
+Attention stays cut by heads and keeps its all-reduce, so all three begin and end with the same residual stream.  Experts keep
+their own cut.
 
-**Apart** (MegaScale-Infer, arXiv 2504.02263; Step-3, arXiv 2507.19427): n_ffn devices of a stage hold experts, shared experts and dense FFNs, cut in n_etp,
-and a copy of the last two for each of n_ffn / n_etp; the others hold attention, router, tables and the cache.  Same chip on both sides.
+**Apart** (MegaScale-Infer, arXiv 2504.02263; Step-3, arXiv 2507.19427): n_ffn devices of a stage hold experts, shared experts and dense
+FFNs, cut in n_etp, and a copy of the last two for each of n_ffn / n_etp; the others hold attention, router, tables and the
+cache.  Same chip on both sides.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from codesign.physics.operators import ACT_BYTES, Scene
 def feed_forward(parts: Parts, scene: Scene, layout: Layout, n_tok, n_group, touched, share, holders, gathers=False) -> None:
     """FFNs of one micro-batch, and the messages around them, of layouts with a plan.
 
-    n_tok: tokens of one attention rank, held by `holders` devices; n_group: of one expert group; `gathers`: these are prompts, for which the
-    plan may gather weights.
+    n_tok: tokens of one attention rank, held by `holders` devices; n_group: of one expert group; `gathers`: these are prompts, for which
+    the plan may gather weights.
     """
     ffn, plan = scene.census.ffn, layout.plan
     apart = plan.n_ffn > 0
@@ -65,7 +67,8 @@ def dense_ffn(part, scene: Scene, layout: Layout, n_tok, share, gathers: bool) -
     """Dense FFN of `n_tok` tokens with its own messages (none in 1-D: `tensor_reductions` counts that all-reduce).
 
     FLOP = 2 tok W / n however it is cut; bytes = W / n + activations, 2-D  tok (2 d / x + x W / (n d)),  gathered: weights of g devices are
-    written once and read once, for 1 / g of the tokens.  Narrow k: the rows of the last matrix, F x / n, and in 2-D those of the first, d / x.
+    written once and read once, for 1 / g of the tokens.  Narrow k: the rows of the last matrix, F x / n, and in 2-D those of the
+    first, d / x.
     """
     ffn, d_model, plan = scene.census.ffn, scene.census.d_model, layout.plan
     n, k_half = ways(layout), scene.chip.gemm_k_half
@@ -102,8 +105,8 @@ def _exchange_2d(part, scene: Scene, n, x, n_tok, inputs, repeat) -> None:
 
 
 def shared_experts(parts: Parts, scene: Scene, layout: Layout, n_tok, held, share) -> None:
-    """Shared experts, router and latent projections: one kernel after the other on common devices; apart, the router and the latent stay with
-    the attention, because they decide where a token is sent and in which width."""
+    """Shared experts, router and latent projections: one kernel after the other on common devices; apart, the router and the latent stay
+    with the attention, because they decide where a token is sent and in which width."""
     ffn, d_model = scene.census.ffn, scene.census.d_model
     apart, has_shared = layout.plan.n_ffn > 0, ffn.shared_params > 0
     rest = ffn.router_params + ffn.latent_params
@@ -119,8 +122,8 @@ def shared_experts(parts: Parts, scene: Scene, layout: Layout, n_tok, held, shar
 
 
 def between_groups(parts: Parts, scene: Scene, layout: Layout, n_tok, held, n_group, share, holders) -> None:
-    """Tokens from attention devices to FFN devices and back, per layer: each of the `holders` of a token sends its share of the tokens once to
-    every device of its experts and once to a copy of the shared ones; what is cut in n_etp is gathered and summed among those.
+    """Tokens from attention devices to FFN devices and back, per layer: each of the `holders` of a token sends its share of the tokens once
+    to every device of its experts and once to a copy of the shared ones; what is cut in n_etp is gathered and summed among those.
 
     The link counts at the device that carries most: the sender's bytes, or the receivers' when there are fewer of these.
     """
@@ -154,8 +157,8 @@ def dense_params_apart(scene: Scene, layout: Layout):
 
 
 def ffn_activations(scene: Scene, layout: Layout, n_tok, holders):
-    """Working bytes of an FFN device of its own for a step of `n_tok` tokens a rank, all micro-batches: streams, widest intermediate, and the
-    copies of tokens that its experts are sent."""
+    """Working bytes of an FFN device of its own for a step of `n_tok` tokens a rank, all micro-batches: streams, widest intermediate, and
+    the copies of tokens that its experts are sent."""
     ffn = scene.census.ffn
     widest = np.maximum(ffn.d_ff, ffn.n_active_experts * ffn.d_expert) / layout.n_etp
     copies = 2.0 * np.minimum(ffn.n_active_experts, layout.n_ep) * ffn.d_expert_in

@@ -5,11 +5,11 @@ micro-batch and all layers alike, a step takes
 
     T = max( m max_r T_r,  sum_r T_r )        the slowest station, or one micro-batch's way round when there are too few of them
 
-Two batches (`overlap`) have two stations, kernels K and messages N, hence T = 2 max(N, K + s N): messages that are sent by kernels keep a share
-s of the processors from the others.  FFNs on devices of their own have four: attention, dispatch, FFN, return.  Every micro-batch
+Two batches (`overlap`) have two stations, kernels K and messages N, hence T = 2 max(N, K + s N): messages that are sent by kernels keep
+a share s of the processors from the others.  FFNs on devices of their own have four: attention, dispatch, FFN, return.  Every micro-batch
 has all fixed times to itself and reads all weights again, so neither is free.
-Sources: two batches, DeepSeek-V3 report (arXiv 2412.19437 section 3.4); ping-pong, MegaScale-Infer (arXiv 2504.02263 equations 1-6: T_a ~ T_e, T_c < T_f
-and m T_f >= 2 (T_f + T_c) are the conditions under which the slowest station is attention or FFN and never waits).
+Sources: two batches, DeepSeek-V3 report (arXiv 2412.19437 section 3.4); ping-pong, MegaScale-Infer (arXiv 2504.02263 equations 1-6: T_a ~ T_e,
+T_c < T_f and m T_f >= 2 (T_f + T_c) are the conditions under which the slowest station is attention or FFN and never waits).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ const CAUSES = ["compute", "memory", "network", "fixed"];
 const MAX_OPERATORS = 9;
 const quote = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const runCommand = (store, verb, id, rest = "") => `codesign ${verb} ${quote(store.data.run)} ${id}${rest}`;
-const exportCommand = (store, id, target = "training-plan") => runCommand(store, "export", id, ` --to ${quote(target)}`);
+const firstTarget = ({exports}) => (!exports.length || exports.includes("training-plan") ? "training-plan" : exports[0]);
+const exportCommand = (store, id, target = firstTarget(store.data)) => runCommand(store, "export", id, ` --to ${quote(target)}`);
 const heading = (tag, text, value) => el(tag, {}, text, value && el("span", {class: "value", text: value}));
 
 /** The command that hands this design over, to a target of the reader's choice. */
@@ -14,7 +15,7 @@ function exportPicker(store, id) {
   line(store.target);
   if (!exports.length) return box;
   const select = el("select", {id: "export-target", on: {change: () => line(store.target = select.value)}},
-    exports.map(name => el("option", {value: name, text: name, selected: name === (store.target || "training-plan")})));
+    exports.map(name => el("option", {value: name, text: name, selected: name === (store.target || firstTarget(store.data))})));
   return el("div", {}, el("p", {class: "control screen"}, el("label", {for: "export-target", text: "Hand over as"}), select), box);
 }
 

@@ -82,6 +82,9 @@ def _workload(study: Study) -> Iterator[Problem]:
     workload = study.workload
     if workload is None:
         return
+    if workload.clip is not None:
+        yield from _clip(study)
+        return
     if (workload.use is None) == (workload.mix is None):
         has_both = workload.use is not None
         own = workload.isl is not None and workload.osl is not None
@@ -98,6 +101,21 @@ def _workload(study: Study) -> Iterator[Problem]:
         yield Problem(("workload", "prefix"), "the prefix is part of isl and cannot be longer")
     if workload.demand is not None:
         yield from _demand(workload)
+
+
+def _clip(study: Study) -> Iterator[Problem]:
+    """A study of video has no requests of text, no training and one pool."""
+    for key in ("use", "mix", "demand", "isl", "osl", "prefix", "reuse"):
+        if getattr(study.workload, key) is not None:
+            yield Problem(("workload", key), f"'{key}' is of text, and 'clip' asks for video", "leave one of them out", at_key=True)
+    lifecycle = study.lifecycle
+    if lifecycle.pretrain_tok or lifecycle.rl_tok or lifecycle.budget or lifecycle.balance:
+        yield Problem(("lifecycle",), "a study of video does not train", "leave 'lifecycle' out", at_key=True)
+    if study.serving.mode != "colocated":
+        yield Problem(("serving", "mode"), "a clip has no prompt to separate from its answer", "leave 'serving' out")
+    if study.slo.ttft or study.slo.tpot:
+        hint = "write 'constraints: {clip_latency: \"<= 60 s\"}'"
+        yield Problem(("slo",), "ttft and tpot are of text", hint, at_key=True)
 
 
 def _demand(workload: Workload) -> Iterator[Problem]:

@@ -44,7 +44,7 @@ class ServingChoices(LayoutChoices):
     overlap: Overlap | None = None
     """`none`, or `two_batch`, two halves of the batch in turn, one computing while the messages of the other travel."""
     n_ffn: Degrees | None = None
-    """Devices of a stage that hold its FFNs and nothing else, beside the n_tp n_cp n_dp of attention; divides the experts; 0 is one group for both."""
+    """Devices of a stage that hold its FFNs and nothing else, beside those of attention; divides the experts; 0 is one group for both."""
     n_micro: Counts | None = None
     """Micro-batches between attention and FFN devices, where `n_ffn` is above 0."""
     n_ffn_x: Counts | None = None

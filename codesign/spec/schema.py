@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from codesign.spec.clip_schema import Clip
 from codesign.spec.demand import Demand
 from codesign.spec.errors import BadValue
 from codesign.spec.fields import (
@@ -160,6 +161,9 @@ class Workload(Keys):
     """Output tokens of a request."""
     prefix: TokensOrNone | None = None
     """Input tokens already in the KV cache (part of `isl`)."""
+    clip: Clip | None = None
+    """Videos instead of text: the base model is a diffusion transformer that makes such clips; then nothing else here but `lifetime`,
+    `peak_to_mean` and `utilisation`."""
     reuse: Seconds | None = None
     """Time until a prefix is used again, such as `5 min`; with `serving.kv_tier` it has a price and a loading time, else caches are free."""
 

@@ -121,7 +121,7 @@ def rl_device_s_per_tok(serve: Scene, train: Scene, serve_grid: Grid, train_grid
     """Device-seconds per generated token (n,) with the best rollout, forward and update layout of each design.
 
     The three phases take turns on one pool, so each may use its own layout; weights are resharded once per step
-    (`rl.weight_sync_s`, negligible against a rollout and left out of the rate).  Returns (rate, layouts timed).
+    (`rl.weight_sync_s`, small against a rollout and left out of the rate).  Returns (rate, layouts timed).
     """
     one = np.float64(1.0)
     traffic = Traffic(*(np.float64(v) for v in (job.prompt_tok, job.gen_tok, 0.0, 0.6 * job.gen_tok, 0.0)), one, one, one, one)

@@ -23,11 +23,14 @@ def job_of(grid_extras: dict, seq_tok, global_batch) -> train.Job:
     return train.Job(seq_tok, grid_extras["micro_batch"], global_batch, grid_extras["recompute"], grid_extras["zero"], **more)
 
 
-def time_training(scene: Scene, layout: Layout, job: train.Job) -> dict[str, np.ndarray]:
-    """Training rows: step time, seconds and device-seconds per token (failures included), memory check.  Shapes broadcast."""
+def time_training(scene: Scene, layout: Layout, job: train.Job, goodput=None) -> dict[str, np.ndarray]:
+    """Training rows: step time, seconds and device-seconds per token (failures included), memory check.  Shapes broadcast.
+
+    goodput: `goodput_frac` of the rows' devices, where the caller knows it in a smaller shape.
+    """
     step_s = train.step(scene, layout, job).step_s
     n_devices = layout.n_devices
-    s_per_tok = step_s / (job.global_batch * job.seq_tok) / goodput_frac(n_devices)
+    s_per_tok = step_s / (job.global_batch * job.seq_tok) / (goodput_frac(n_devices) if goodput is None else goodput)
     used, fits = memory_of(scene, layout, job)
     if np.any(np.asarray(job.n_sites) > 1):
         s_per_tok = s_per_tok * sites.token_waste(job.n_sites, job.sync_every)
@@ -88,12 +91,13 @@ class TrainingTimer:
 
     def chunks(self, size: int = CHUNK):
         """(design (N,), pair (N,), rows {name: (D, N)}) with rows["fits"] false where a row is inconsistent or too large."""
+        goodput = goodput_frac(self.grid.leading)[:, None]
         for i in range(0, self.design.size, size):
             design, pair = self.design[i : i + size], self.pair[i : i + size]
             layout = with_devices(self.grid.layout.take(pair), self.grid.leading[:, None])
             job = job_of({k: v[pair] for k, v in self.grid.extras.items()}, self.seq_tok, pick(self.global_batch, design))
             whole = consistent(layout, job)
-            rows = time_training(self.scene.take(design), layout, job)
+            rows = time_training(self.scene.take(design), layout, job, goodput)
             rows["fits"] = rows["fits"] & whole
             if self.meter is not None:
                 rows |= joules(self.meter.take(design), layout, job, rows)

@@ -278,7 +278,7 @@ def test_learning_rate_and_checkpoints(exported):
 
 
 def test_rl(exported):
-    for study, _, point, plan, _ in exported:
+    for study, run, point, plan, _ in exported:
         rl = plan["rl"]
         if point["rl_tok"] == 0:
             assert rl is None
@@ -286,8 +286,12 @@ def test_rl(exported):
         assert (rl["rl_tok"], rl["rl_s"], rl["rl_usd"]) == (point["rl_tok"], point["rl_s"], point["rl_usd"])
         assert rl["rl_s"] * rl["n_devices"] * rl["usd_per_device_s"] == pytest.approx(rl["rl_usd"], rel=1e-9)
         assert rl["n_rollouts"] == math.ceil(point["rl_tok"] / study.setting.rl.gen_tok)
-        told = any(risk["kind"] == "RL" for risk in plan["risks"])
-        assert told == (rl["s_per_step"] < rl["longest_rollout_s"])
+        told = [risk["text"] for risk in plan["risks"] if risk["kind"] == "RL"]
+        assert any("longest rollout" in text for text in told) == (rl["s_per_step"] < rl["longest_rollout_s"])
+        assert any("new weights" in text for text in told) == (rl["weight_sync_s"] > 0.05 * rl["s_per_step"])
+        replica = rl["n_devices_of_least_replica"]  # it holds the weights, one device less would not
+        hbm = float(subject(study, run, int(point["id"])).chip("rl").hbm_bytes)
+        assert (replica - 1) * hbm < 2 * point["n_params"] <= replica * hbm
 
 
 def test_measurements_cover_each_phase(exported):
@@ -354,7 +358,7 @@ def test_the_page_shows_the_plan(exported):
         assert f"`{plan['training']['layout']}`" in page
         assert f"**{plan['parameters']['n_params']:,}**" in page
         for fleet in plan["serving"].values():
-            assert f"{fleet['n_replicas']:,} of {fleet['n_devices_per_replica']} devices" in page
+            assert f"{fleet['n_replicas']:,}, each of {fleet['n_devices_per_replica']} device" in page
         assert all(f"{row['loss_nat']:.4f}" in page for row in plan["evaluation_gates"]["rows"])
         assert not re.search(r"\bnan\b|\binf\b|None|np\.", page)
         assert page.count("* **") == len(plan["risks"])

@@ -162,7 +162,7 @@ def test_two_dimensions_win_by_the_root_of_the_devices(n):
 
 
 def test_gathered_weights_pay_above_the_tokens_of_the_closed_form():
-    """All n devices gathered: the weights travel instead of the tokens, so it pays above t* = W b_w / (2 d b_act): d_ff in 16 bit, two matrices."""
+    """All n devices gathered: the weights travel instead of the tokens, so it pays above t* = W b_w / (2 d b_act), d_ff here."""
     n, d_ff = 16, 2048
     scene = bandwidth_limit(d_ff, n)
     for factor, pays in ((0.8, False), (0.99, False), (1.01, True), (2.0, True)):
@@ -194,7 +194,7 @@ def apart(n_dp, n_ffn, n_micro, **more):
 
 
 def test_equal_halves_without_network_are_as_fast_as_one_group():
-    """Compute alone, attention and FFN in balance: half of the devices for each takes as long as all of them for both, one after the other."""
+    """Compute alone, attention and FFN in balance: half of the devices for each takes as long as all of them for both in turn."""
     counts = counts_of("llama-2-7b")
     scene = make_scene(counts, free_network(chip_of("h200_sxm_node", "ideal")), precision_of())
 
@@ -214,7 +214,7 @@ def test_equal_halves_without_network_are_as_fast_as_one_group():
 
 
 def test_megascale_condition():
-    """arXiv 2504.02263 equation 3: from m = 2 (1 + T_c / T_f) on, attention never waits, and more micro-batches bring nothing but fixed time."""
+    """arXiv 2504.02263 equation 3: from m = 2 (1 + T_c / T_f) on, attention never waits, and more micro-batches bring only fixed time."""
     scene = scene_of("deepseek-v3", "gb200_nvl72", "ideal", (8, 8, 8))
     for m in (1, 2, 3, 4, 6, 8):
         ledger = decoded(scene, apart(32, 32, m, n_etp=1, n_ep=32), 32 * 840, 3000.0)

@@ -16,6 +16,8 @@ STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_archived_points_come_back(path):
     problem = open_study(path).problem
+    if problem.setting.clip:
+        pytest.skip("studies of video are not scored again: nobody has measured their errors")
     index = np.unique(problem.space.sample(200, 0), axis=0)
     index = index[problem.space.valid(index)]
     index = index[np.unique(np.linspace(0, len(index) - 1, 60).astype(int))]

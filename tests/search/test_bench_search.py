@@ -60,3 +60,37 @@ def test_script_prints_a_row_per_space_method_and_budget(tmp_path):
     end = {(r["space"], r["form"], r["method"]): r["share"] for r in rows if r["budget"] == "end"}
     assert end["dense-on-8gpu", "nested", "ga"] >= 0.99 and end["sphere", "joint", "ga"] > end["sphere", "joint", "nsga2"]
     assert any(r["budget"] == 100 and r["evaluations"] <= 100 for r in rows)
+
+
+def test_time_of_nested_functions_counts_once():
+    import time
+    from types import SimpleNamespace
+
+    import overhead
+
+    thing = SimpleNamespace(inner=lambda: time.sleep(0.05))
+    thing.outer = lambda: (time.sleep(0.02), thing.inner())
+    kinds, overhead.KINDS = overhead.KINDS, {"a": ((thing, "outer"),), "b": ((thing, "inner"),)}
+    try:
+        with overhead.stopwatch() as spent:
+            thing.outer()
+    finally:
+        overhead.KINDS = kinds
+    assert 0.02 <= spent["a"] < 0.05 <= spent["b"]
+
+
+def test_every_timed_function_of_a_run_exists():
+    import overhead
+
+    assert all(callable(getattr(owner, name)) for functions in overhead.KINDS.values() for owner, name in functions)
+
+
+@pytest.mark.slow
+def test_a_method_without_its_package_says_so():
+    done = subprocess.run([sys.executable, "scripts/bench_search.py", "--json", "--spaces", "sphere", "--methods", "gp", "--seconds", "2"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=100)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        assert json.loads(done.stdout)[0]["reason"] == "torch is not installed"

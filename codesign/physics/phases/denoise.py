@@ -40,6 +40,12 @@ def _cross_params(scene: Scene, mixer):
     return 4.0 * scene.census.d_model * mixer.n_heads * mixer.d_qk
 
 
+def n_params(scene: Scene, clip: Clip):
+    """Parameters of the blocks and tables, with those of cross-attention where there is text."""
+    cross = sum(m.n_layers * _cross_params(scene, m) for _, m, _ in scene.mixers())
+    return scene.census.n_params + cross * (np.asarray(clip.text_tok) > 0)
+
+
 def step(scene: Scene, layout: Layout, clip: Clip, detail: bool = False) -> Ledger:
     """Serial time [s] of one forward pass over the clips of one rank: T = sum over operators of t0 + max(compute, memory), + network.
 

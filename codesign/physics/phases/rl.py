@@ -28,9 +28,13 @@ def device_s_per_tok(rollout_s_per_tok, forward_s_per_tok, update_s_per_tok, n_f
     return rollout_s_per_tok + n_forward * forward_s_per_tok + reuse * update_s_per_tok
 
 
-def weight_sync_s(weight_bytes_total, n_devices, scale_out_bytes_per_s):
-    """Seconds to send the new weights from the update layout to the rollout layout: each device receives its shard once.
+def weight_sync_s(weight_bytes_total, n_devices_per_replica, scale_out_bytes_per_s):
+    """Seconds to send the new weights to the rollout replicas: every replica receives all of them, each device its part over its own link.
 
-    t = W / (n_devices link); both layouts on one pool, all links busy.
+    t = W / (n_devices_per_replica x link), all replicas at the same time.  Parameters: weight_bytes_total [byte], scale_out_bytes_per_s [byte/s],
+    broadcasting.  Returns [s].  Valid where senders keep up: the update pool holds each weight at least as often as a replica.
+
+    >>> float(weight_sync_s(1e12, 16, 50e9))
+    1.25
     """
-    return weight_bytes_total / (np.asarray(n_devices) * scale_out_bytes_per_s)
+    return weight_bytes_total / (np.asarray(n_devices_per_replica) * scale_out_bytes_per_s)
