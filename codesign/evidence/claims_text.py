@@ -130,7 +130,8 @@ What people say about LLM hardware, serving, training and architecture, and what
 accelerator=mi300x` the same on another chip. A claim is one YAML file in `codesign/evidence/data/claims/`: scenarios for the evaluator,
 expressions over its columns, and rules from numbers to a verdict. Intervals are 80 %: each chip's four kinds of fitted constants
 (arithmetic, memory, network, fixed time) are moved by one standard deviation of the published residuals, and the effects added in
-squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*.
+squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*, and
+so is one whose figures have no value, as where `--set accelerator=...` leaves one of the chips that a claim compares.
 Evidence: `model` stands on constants fitted to measured kernels, `prior constants` on estimates for chips without measurements.
 
 """

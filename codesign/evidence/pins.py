@@ -46,23 +46,23 @@ def reason(claim: Claim, changes: Mapping[str, Any], cause: str) -> str:
             before, after = scene.values(key), scene.changed(changes).values(key)
             if len(before) > 1 and len(after) == 1:
                 listed = ", ".join(before[:SHOWN]) + (f" and {len(before) - SHOWN} more" if len(before) > SHOWN else "")
-                what = "chips" if key in HARDWARE else f"values of {key}"
-                return f"scenario '{name}' compares {what} ({listed}), and pinning {key} leaves nothing to compare"
+                what = f"values of {key}" if key not in HARDWARE else "systems" if "system" in scene.used else "chips"
+                return f"pinning {key} leaves nothing to compare; scenario '{name}' compares {what} ({listed})"
     for name, scene in claim.scenarios.items():
         if "accelerator" in changes and "system" in scene.used - scene.changed(changes).used:
-            return (
-                f"scenario '{name}' needs a system ({scene.values('system')[0]}), and accelerator={changes['accelerator']} is a chip alone"
-            )
+            return f"a system such as {scene.values('system')[0]} is needed, {changes['accelerator']} is a chip alone; scenario '{name}'"
     return cause
 
 
 def merged(claim: Claim, changes: Mapping[str, Any]) -> set[str]:
     """Quantities that set rows side by side which a pin has made one."""
     lost = {name for name, scene in claim.scenarios.items() if len(scene.changed(changes).cases) < len(scene.cases)}
+    pinned = {*changes, *(HARDWARE if HARDWARE & {*changes} else ())}
     sides: dict[str, int] = {}  # how many rows or sets of rows of a merged scenario go into a name
     for name, summary in claim.summaries.items():
         if summary.of in lost:
-            lost.add(name)
+            if pinned & {*summary.by}:
+                lost.add(name)
             sides |= {f"{name}.{column}": _sides(text, {}, None) for column, text in summary.columns.items()}
     for q in claim.quantities:
         sides[q.name] = _sides(q.value, sides, lost)
