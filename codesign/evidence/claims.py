@@ -243,7 +243,7 @@ def _judged(claim: Claim, changes: Mapping[str, Any], merged: set[str]) -> Answe
         moved.append(_quantities(claim, _with_summaries(claim, new)))
     numbers = [_number(q, middle[q.name], [m[q.name] for m in moved]) for q in claim.quantities]
     numbers = [n.model_copy(update=dict.fromkeys(("value", "low", "high"), np.nan)) if n.name in merged else n for n in numbers]
-    verdict, because = _verdict(claim, numbers)
+    verdict, because = _verdict(claim, numbers, bool(changes))
     evidence = max((scene.evidence() for scene in scenes.values()), key=EVIDENCE.index)
     return Answer(claim=claim, verdict=verdict, because=because, evidence=evidence, numbers=numbers, tables=tables)
 
@@ -279,15 +279,17 @@ def _number(q: Quantity, middle: float, moved: list[float]) -> Number:
     return Number(name=q.name, value=middle, low=float(low), high=float(high), unit=q.unit, meaning=q.meaning, claimed=q.claimed)
 
 
-def _verdict(claim: Claim, numbers: list[Number]) -> tuple[str, str]:
+def _verdict(claim: Claim, numbers: list[Number], is_pinned: bool) -> tuple[str, str]:
     """The first true rule, and what the ends of the intervals do to it.
 
     Where one quantity's interval reaches from `holds` to `holds with a condition`, the weaker of the two is what can be said; where it
-    reaches across `does not hold`, nothing is settled.  Nor is it where a quantity that the verdict reads has no value.
+    reaches across `does not hold`, nothing is settled.  Nor is it where a pin leaves a quantity
+    that the verdict reads without a value; a claim's own author may mean that (a crossing that never comes).
     """
     env = {n.name: n.value for n in numbers}
     rule = _rule(claim, env)
-    if missing := [n.meaning for n in numbers if n.name in _read(claim, rule) and not np.isfinite(n.value)]:
+    missing = [n.meaning for n in numbers if is_pinned and n.name in _read(claim, rule) and not np.isfinite(n.value)]
+    if missing:
         return UNSETTLED, f"{MISSING}{', '.join(repr(meaning) for meaning in missing)}"
     ends = [(n, _rule(claim, env | {n.name: end})) for n in numbers for end in (n.low, n.high)]
     turning = [(n, other) for n, other in ends if (other.then == REFUTED) != (rule.then == REFUTED)]
