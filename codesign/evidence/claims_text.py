@@ -131,7 +131,7 @@ accelerator=mi300x` the same on another chip. A claim is one YAML file in `codes
 expressions over its columns, and rules from numbers to a verdict. Intervals are 80 %: each chip's four kinds of fitted constants
 (arithmetic, memory, network, fixed time) are moved by one standard deviation of the published residuals, and the effects added in
 squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*, and
-so is one whose figures have no value, as where `--set accelerator=...` leaves one of the chips that a claim compares.
+so is one whose figures a pin leaves without a value, as where it leaves one of the chips that a claim compares.
 Evidence: `model` stands on constants fitted to measured kernels, `prior constants` on estimates for chips without measurements.
 
 """
