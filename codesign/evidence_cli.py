@@ -71,10 +71,11 @@ def measure(output, accelerator, kernels, quick) -> None:
 @guarded
 def claims(ids, changes, target, as_json) -> None:
     """Public statements put to the test by the evaluator: claimed and computed figures, and a verdict."""
+    from codesign import progress
     from codesign.evidence import claims as room
     from codesign.evidence import claims_text as text
 
-    answers = room.judge_all(ids, room.changes_of(changes))
+    answers = room.judge_all(ids, room.changes_of(changes), lambda found: progress.each(found, "claims"))
     if target:
         Path(target).write_text(text.page(answers), encoding="utf-8")
         click.echo(f"{target} written", err=True)
