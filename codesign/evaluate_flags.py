@@ -56,7 +56,7 @@ FLAGS: dict[str, tuple[type, str]] = {
     "out_tok": (float, "Life: output tokens served in the model's life."),
     "unique_tok": (float, "Quality: unique tokens among the pretraining tokens."),
     "of": (str, "Life: what is balanced, flop or usd (default flop)."),
-    "weight_format": (str, "Quality: the number format of weights, where bits do not say it."),
+    "weight_format": (str, "Quality: number format of weights, such as nvfp4, mxfp4, int4_group, int4_qat."),
     "scale_up_size": (int, "Devices in the fast domain (default: the system's)."),
     "scale_out_bandwidth": (float, "Byte/s per device beyond the fast domain, one direction."),
     "scale_up_jitter": (float, "Mean random delay of a message inside the domain in seconds."),

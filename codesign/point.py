@@ -34,8 +34,8 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase,
     and `rack`: what a domain of `scale_up_size` devices takes, which a limit of a rack (`rack_power`, ...) adds by itself.
 
-    Prefill and decode of one answer share their devices: decode's `tpot_s`, `usd_per_mtok` and energy include the time that the prompts of
-    its own requests take from it (`interference_s`), so prefill's are not to be added to them.  Asked alone, each has its devices to itself.
+    Prefill and decode of one answer share their devices: decode's `tpot_s`, `usd_per_mtok` and standing energy (idle, host) include the time
+    that the prompts of its own requests take (`interference_s`); adding prefill's counts it twice.  Asked alone, each has its devices to itself.
     """
     s = checked(scenario)
     if s["system"] is None and s["accelerator"] is None:

@@ -25,7 +25,7 @@ RANGES = (
 )  # fmt: skip
 COUNTS = (
     "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
-    "n_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather",
+    "n_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather", "scale_up_size",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",

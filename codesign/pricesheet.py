@@ -315,7 +315,7 @@ def text(sheet_: Mapping[str, Any]) -> str:
     blocks.append(_table(["kept for", "tier", "USD/Mtok", "of input"], rows))
     b = s["batch"]
     blocks.append(
-        f"batch, within a day: " + ", ".join(f"{k} {_usd(b[k])} (of standard {_multiple(b[f'{k}_multiple'])})" for k in ("input", "output"))
+        "batch, within a day: " + ", ".join(f"{k} {_usd(b[k])} (of standard {_multiple(b[f'{k}_multiple'])})" for k in ("input", "output"))
     )
     if s["lists"]:
         rows = [[r["offer"], r["provider"], *(_beside(r, k) for k in KEYS), r["date"]] for r in s["lists"]]

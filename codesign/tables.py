@@ -352,7 +352,11 @@ def point_text(answer: dict[str, Any], with_rack: bool = False) -> str:
         lines += [f"  {what:<24}{bound_text(spent)}", busy_text(part) + operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
     if "prefill" in answer and answer.get("decode", {}).get("interference_s"):
-        lines += ["", "note  decode shares its devices with its prompts: its cost and energy include them, do not add prefill's"]
+        lines += [
+            "",
+            "note  decode shares its devices with its prompts: its cost and standing energy (idle, host) include their time;",
+            "      adding prefill's counts it twice",
+        ]
     if with_rack and "rack" in answer:
         lines += ["", rack_text(answer["rack"])]
     if "service" in answer:
