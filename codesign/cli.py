@@ -227,7 +227,7 @@ def report(path: str, target: str | None, references: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("path", metavar="RUN")
-@click.option("--port", default=8080, show_default=True)
+@click.option("--port", default=8080, show_default=True, help="Port of the page on this machine.")
 @guarded
 def dashboard(path: str, port: int) -> None:
     """Open optuna-dashboard on the run's storage."""
