@@ -96,8 +96,16 @@ class _Builder:
             reads_late = late & set(expression.names)
             if set(expression.names) <= known and not reads_late and space.possible(expression) is False:
                 varied = [v for v in space.variables if v.name in expression.names]
+                if path[-1] == "when" and any(self._pinned(v.name, len(v.choices), expression.text) for v in varied):
+                    continue
                 hint = "; ".join(f"{v.name} takes {_listed(v.choices)}" for v in varied) or None
                 self._problem(f"this is never true: {expression.text}", *path, hint=hint)
+
+    def _pinned(self, name: str, n_choices: int, text: str) -> bool:
+        """Whether one choice of a variable (`--set`) settles a condition that another legal one would meet: no mistake then."""
+        legal = (self.legal or {}).get(name)
+        names = legal.names if legal is not None else ()
+        return n_choices == 1 and (not names or any(f"{quote}{other}{quote}" in text for other in names for quote in "'\""))
 
     def _problem(self, message: str, *path: str | int, hint: str | None = None, at_key: bool = False) -> None:
         self.problems.append(Problem(path, message, hint, at_key))

@@ -16,7 +16,7 @@ from codesign.spec.schema import VariableDefinition
 from codesign.spec.space import Late
 
 LEGAL = {
-    "architecture.n_layers": Legal(int), "architecture.d_model": Legal(int), "architecture.attention": Legal(str),
+    "architecture.n_layers": Legal(int), "architecture.d_model": Legal(int), "architecture.attention": Legal(str, names=("gqa", "mha", "mla")),
     "architecture.n_heads": Legal(int), "architecture.n_kv_heads": Legal(int), "architecture.d_ff": Legal(int),
     "architecture.window_tok": Legal(int, "tok"), "architecture.tied_embeddings": Legal(bool), "slo.tpot": Legal(float, "s"),
     "hardware.serve": Legal(str), "lifecycle.share": Legal(float), "architecture.n_experts": Legal(int),
@@ -108,6 +108,12 @@ def test_wrong_definitions(definition, path, message):
     space, problems = build(definitions, legal=LEGAL, fixed={}, late=late)
     assert space is None and len(problems) == 1
     assert problems[0].path == ("space", "architecture.n_layers", *path) and message in problems[0].message
+
+
+def test_a_pinned_variable_may_settle_a_condition():
+    raw = {"architecture.n_kv_heads": {"choices": [4, 8], "when": "attention == 'gqa'", "else": 1}, "architecture.attention": ["mla"]}
+    space, problems = build({n: VariableDefinition.model_validate(v) for n, v in raw.items()}, legal=LEGAL, fixed={}, late=None)
+    assert not problems and space.n_designs().n == 1
 
 
 def test_unknown_variables_and_derived_names():
