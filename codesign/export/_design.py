@@ -64,7 +64,7 @@ def parameters(s: Subject) -> dict[str, Any]:
     parts["embedding_and_head"] = c.n_params - sum(parts.values())
     counts = {
         "n_params": c.n_params, "n_active_params": c.n_active_params, "n_active_params_excl_in": c.n_active_params_excl_in,
-        "n_mtp_params": c.mtp_params,
+        "n_mtp_params": 0.0 if s.n_mtp_left_out else c.mtp_params, "n_mtp_layers_left_out": s.n_mtp_left_out,
     }  # fmt: skip
     by_part = {name: round(float(np.ravel(value)[0])) for name, value in parts.items()}
     return {name: plain(value) for name, value in counts.items()} | {"by_part": {k: v for k, v in by_part.items() if v}}

@@ -59,10 +59,13 @@ def _model(p: Plan) -> list[str]:
     dimensions = [(code(key), text(value) if isinstance(value, str) else figure(value)) for key, value in p["architecture"].items()]
     parts = [(text(name.replace("_", " ")), figure(value), f"{value / n['n_params']:.2%}") for name, value in n["by_part"].items()]
     parts += [("**total**", f"**{figure(n['n_params'])}**", ""), ("active per token", figure(n["n_active_params"]), "")]
-    extra = [say("Multi-token-prediction modules add {n_mtp_params} parameters that the total leaves out.", n), ""]
+    extra = (
+        [say("Multi-token-prediction modules add {n_mtp_params} parameters that the total leaves out.", n), ""] if n["n_mtp_params"] else []
+    )
+    extra += ["The base model's MTP module is left out: nothing drafts.", ""] if n["n_mtp_layers_left_out"] else []
     return [
         "## Architecture", "", *table(("Dimension", "Value"), dimensions),
-        "### Parameters", "", *table(("Part", "Parameters", "Share"), parts), *(extra if n["n_mtp_params"] else []),
+        "### Parameters", "", *table(("Part", "Parameters", "Share"), parts), *extra,
         "### Precision", "", *facts(
             p["precision"], Training_products="{train_format}", Training_weights="{train_weights_format}",
             Gradients="{gradient_format}", Served_weights="{weight_format}", Served_activations="{act_format}", KV_cache="{kv_format}",
