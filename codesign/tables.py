@@ -18,7 +18,7 @@ from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.physics.kernels import BOUNDS
 from codesign.results import JOURNAL, Run, load_results
-from codesign.screen import bound_text, busy_text, human, label, operators_text, serving_text, table
+from codesign.screen import bound_text, busy_text, human, label, layouts_text, operators_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
 from codesign.spec.units import in_si, show
@@ -132,7 +132,7 @@ def with_intervals(run: Run, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
     for row in rows:
         like_best = {k: v.get("like_best", False) for k, v in row["uncertainty"].items()}
         cells = front_cells(row["uncertainty"], list(run.objectives), like_best)
-        out.append(without_unread(row) | cells | {"layout": serving_text(row, run.manifest["units"])})
+        out.append(without_unread(row) | cells | {"layout": layouts_text(row, run.manifest["units"], run.objectives)})
     return out
 
 
