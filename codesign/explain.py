@@ -200,8 +200,8 @@ def _token_limit(setting, designs, point: Mapping[str, Any]) -> str:
     useful = quality.useful_training_tok(n_base, n_active, np.minimum(epochs, ratio), c_quant, setting.law, life.unique_tok)
     top = {
         f"are not allowed: they would be seen more than {quality_validity.MAX_EPOCHS:g} times each (unique_tok)": epochs,
-        f"are not allowed: {quality_validity.MAX_TOK_PER_PARAM:,.0f} processed per active parameter (input embedding apart) is as far as the "
-        "quality law is asked": ratio,
+        f"are not allowed: {quality_validity.MAX_TOK_PER_PARAM:,.0f} processed per active parameter (input embedding apart) is as far "
+        "as the quality law is asked": ratio,
         "would not help this design: after the rounding of its weights they cost more quality than they bring": useful,
     }
     days = [x.bound for x in setting.limits if x.column == "train_s" and x.op == "<="]
