@@ -268,6 +268,29 @@ def operators_text(operators: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def meaning_text(answer: Mapping[str, Any]) -> str:
+    """`codesign explain` of one name, with its figures where it has some."""
+    lines = [f"{k:<10}{v}" for k, v in answer.items() if v and k != "figures"]
+    return "\n".join([*lines, *(["", figures_text(answer["figures"])] if answer.get("figures") else [])])
+
+
+def rack_text(rack: Mapping[str, float]) -> str:
+    """The bill of a scale-up domain, and what one copper rack holds."""
+    r = {k: f"{v:,.0f}" for k, v in rack.items() if k != "ended_by"}
+    allowed = ", ".join(f"{k.removesuffix('_allows')} {r[k]}" for k in rack if k.endswith("_allows"))
+    bill = (
+        ("racks", f"{r['n_racks']}, the fullest {show(rack['power_w'], 'W')} and {r['weight_kg']} kg"),
+        (
+            "links",
+            f"{r['n_cables']} copper pairs if all in one rack, {r['n_switches']} switches in {r['n_tiers']} tier(s), {r['n_optics']} optics",
+        ),
+        ("beyond one copper rack", f"{show(rack['extra_w'], 'W')} and {rack['extra_usd']:,.0f} USD more per device (not in cost above)"),
+        ("spares", f"{r['n_spare']} devices, the domain is up {rack['availability_frac']:.2%} of the time"),
+        ("one copper rack holds", f"{r['largest_copper']} devices, ended by {rack['ended_by']} ({allowed})"),
+    )
+    return "\n".join([f"rack   a domain of {r['n_devices']} devices", *(f"  {k:<24}{v}" for k, v in bill)])
+
+
 def _memory_lines(detail: Mapping[str, Any]) -> list[str]:
     lines = []
     for unit, capacity in detail["capacity"].items():
