@@ -234,7 +234,7 @@ def _exchange(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
 def why_not_text(answer: Mapping[str, Any]) -> str:
     """`show --why-not`: what would change, and who pays."""
     changed = ", ".join(f"{k.split('.', 1)[-1]} {v['from']} -> {v['to']}" for k, v in answer["changed"].items())
-    lines = [f"#{answer['id']} with {changed}: {answer['verdict']}"]
+    lines = [f"#{answer['id']} with {changed}: {answer['verdict']}", *answer["notes"]]
     if answer["changes"]:
         rows = []
         for column, change in answer["changes"].items():
