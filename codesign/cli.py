@@ -227,7 +227,7 @@ def report(path: str, target: str | None, references: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("path", metavar="RUN")
-@click.option("--port", default=8080, show_default=True)
+@click.option("--port", default=8080, show_default=True, help="Port of the page on this machine.")
 @guarded
 def dashboard(path: str, port: int) -> None:
     """Open optuna-dashboard on the run's storage."""
@@ -258,7 +258,7 @@ def export(path: str, point_id: int, target: str | None, folder: str | None) -> 
 
 @main.command()
 @click.argument("scenario", required=False, metavar="[SCENARIO.yaml]")
-@click.option("--detail", is_flag=True, help="Operators and memory classes too.")
+@click.option("--detail", is_flag=True, help="Operators, memory classes, energy and the rack too; the table has the first three always.")
 @JSON_OPTION
 @click.pass_context
 @guarded
@@ -269,34 +269,16 @@ def evaluate(ctx: click.Context, scenario: str | None, detail: bool, as_json: bo
     given = tables.read_scenario(scenario) if scenario else {}
     given |= {k: v for k, v in flags.items() if v is not None}
     answer = point.evaluate_point(given, detail=detail or not as_json)
-    _print_json(answer) if as_json else click.echo(tables.point_text(answer))
+    with_rack = detail or any(given.get(key) is not None for key in ("rack_power", "rack_weight", "rack_cables"))
+    _print_json(answer) if as_json else click.echo(tables.point_text(answer, with_rack))
 
 
 def _evaluate_options() -> None:
     """One flag per scenario key; types as they stand in the scenario file."""
-    texts = {
-        "model",
-        "accelerator",
-        "system",
-        "engine",
-        "phase",
-        "recompute",
-        "train_precision",
-        "mixing",
-        "offload",
-        "overlap",
-        "of",
-        "weight_format",
-    }
-    reals = {"isl_cv", "osl_cv", "pretrain_tok", "rl_tok", "out_tok", "unique_tok", "accepted", "usd_per_h", "scale_out_bandwidth",
-             "dp_overlap", "ep_overlap", "ep_once", "graphed", "site_bandwidth", "site_rtt", "scale_up_jitter", "scale_out_jitter",
-             "rack_power", "rack_weight", "rack_cables"}  # fmt: skip
-    whole = ("n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "prefix", "micro_batch", "global_batch", "seq_len",
-             "zero", "n_interleave", "n_draft", "weight_bits", "kv_bits", "act_bits", "scale_up_size", "n_sites", "sync_every",
-             "n_tok", "text_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather")  # fmt: skip
-    for name in [*sorted(texts), *sorted(reals), *whole]:
-        kind = str if name in texts else float if name in reals else int
-        evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None))
+    from codesign.evaluate_flags import FLAGS
+
+    for name, (kind, text) in FLAGS.items():
+        evaluate.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, default=None, help=text))
 
 
 _evaluate_options()
@@ -307,14 +289,14 @@ for command in (evidence_cli.validate, evidence_cli.calibrate, evidence_cli.meas
 
 
 @main.command("list")
-@click.argument("kind")
+@click.argument("kind", required=False)
 @JSON_OPTION
 @guarded
-def list_(kind: str, as_json: bool) -> None:
-    """Names the tool knows: accelerators, systems, engines, models, workloads, attention, samplers, objectives, ..."""
+def list_(kind: str | None, as_json: bool) -> None:
+    """Names the tool knows, by kind: accelerators, models, engines, ...; without a kind, the kinds."""
     from codesign import listing, screen
 
-    rows, columns = listing.rows(kind)
+    rows, columns = listing.rows(kind) if kind else listing.kinds()
     _print_json(rows) if as_json else click.echo(screen.table(rows, columns))
 
 
@@ -324,17 +306,12 @@ def list_(kind: str, as_json: bool) -> None:
 @guarded
 def explain(name: tuple[str, ...], as_json: bool) -> None:
     """Unit, meaning, formula and source of a column, a constraint, a variable or a key of a study; of a catalog entry or a layout."""
-    from codesign import meanings
+    from codesign import meanings, screen
 
-    answer = meanings.explain(" ".join(name))
+    answers = meanings.explain_all(name)
     if as_json:
-        return _print_json(answer)
-    figures = answer.pop("figures", None)
-    click.echo("\n".join(f"{k:<10}{v}" for k, v in answer.items() if v))
-    if figures:
-        from codesign import screen
-
-        click.echo("\n" + screen.figures_text(figures))
+        return _print_json(answers if len(answers) > 1 else answers[0])
+    click.echo("\n\n".join(map(screen.meaning_text, answers)))
 
 
 @main.command()

@@ -71,10 +71,11 @@ def measure(output, accelerator, kernels, quick) -> None:
 @guarded
 def claims(ids, changes, target, as_json) -> None:
     """Public statements put to the test by the evaluator: claimed and computed figures, and a verdict."""
+    from codesign import progress
     from codesign.evidence import claims as room
     from codesign.evidence import claims_text as text
 
-    answers = room.judge_all(ids, room.changes_of(changes))
+    answers = room.judge_all(ids, room.changes_of(changes), lambda found: progress.each(found, "claims"))
     if target:
         Path(target).write_text(text.page(answers), encoding="utf-8")
         click.echo(f"{target} written", err=True)
@@ -89,9 +90,9 @@ def claims(ids, changes, target, as_json) -> None:
 @click.argument("model", required=False, metavar="[MODEL]")
 @click.option("--system", default="gb200_nvl72", show_default=True, help="Accelerator or system that serves.")
 @click.option("--engine", default="generic", show_default=True, help="Serving engine whose constants are used.")
-@click.option("--weight-bits", type=int, help="Default: as released, 8 at most where the chip has fp8; so are the other two.")
-@click.option("--kv-bits", type=int)
-@click.option("--act-bits", type=int)
+@click.option("--weight-bits", type=int, help="4, 8, 16 (default: as released, 8 at most where the chip has fp8; so are the other two).")
+@click.option("--kv-bits", type=int, help="Bits per cached value: 4, 8, 16.")
+@click.option("--act-bits", type=int, help="Bits per activation: 4, 8, 16.")
 @click.option("--peak", type=click.FloatRange(min=1.0), default=2.5, show_default=True, help="Capacity paid over mean load.")
 @JSON_OPTION
 @guarded

@@ -12,8 +12,8 @@ import numpy as np
 
 from codesign import clips
 from codesign import evaluate as pipeline
-from codesign.law_inputs import design_quality
-from codesign.lifecycle import quality_validity
+from codesign.law_inputs import base_size, design_quality
+from codesign.lifecycle import quality, quality_validity
 from codesign.meanings import is_read
 from codesign.objectives import COLUMNS
 from codesign.physics.interleave import busy_of
@@ -27,8 +27,8 @@ from codesign.service import traffic as service
 from codesign.units import serving
 from codesign.units.training import MORE
 
-UNSPENT = ("money is left: more training tokens would not help this design, or are not allowed to "
-           "(a limit on days, epochs, tokens per parameter, balance, or the rounding of its weights)")  # fmt: skip
+UNSPENT = "money is left: more training tokens {}"
+BINDING = 1.01  # tokens within this factor of a limit are held back by it
 
 
 def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def explain_point(problem: StudyProblem, point: Mapping[str, Any]) -> dict[str, 
     out["balance"] = {"of": setting.life.balance_of, "ratio": float(point["balance_ratio"]), "max_ratio": setting.life.max_ratio}
     out["slack"] = slack(setting, point)
     left = [row["slack_frac"] for row in out["slack"] if row["constraint"] == "budget"]
-    spare = [UNSPENT] if left and left[0] > 0.005 else []
+    spare = [UNSPENT.format(_token_limit(setting, designs, point))] if left and left[0] > 0.005 else []
     out["notes"] = spare + [
         sentence
         for sentence, mask in notes(setting, designs, point["pretrain_tok"], point["n_eff"], point["c_eq_flop"]).items()
@@ -190,6 +190,28 @@ def slack(setting, point: Mapping[str, Any]) -> list[dict[str, Any]]:
             left = (bound - value) / abs(bound) * (1.0 if op == "<=" else -1.0)
             out.append({"constraint": name, "limit": float(bound), "value": value, "unit": COLUMNS[column].unit, "slack_frac": left})
     return out
+
+
+def _token_limit(setting, designs, point: Mapping[str, Any]) -> str:
+    """What keeps a design from spending its budget on more tokens: the nearest of the limits that `tokens.solve` sets."""
+    life, spent = setting.life, float(point["pretrain_spent_tok"])
+    n_active, n_base, c_quant = base_size(setting, designs)
+    epochs, ratio = quality_validity.MAX_EPOCHS * life.unique_tok, quality_validity.MAX_TOK_PER_PARAM * n_active
+    useful = quality.useful_training_tok(n_base, n_active, np.minimum(epochs, ratio), c_quant, setting.law, life.unique_tok)
+    top = {
+        f"are not allowed: they would be seen more than {quality_validity.MAX_EPOCHS:g} times each (unique_tok)": epochs,
+        f"are not allowed: {quality_validity.MAX_TOK_PER_PARAM:,.0f} processed per active parameter (input embedding apart) is as far "
+        "as the quality law is asked": ratio,
+        "would not help this design: after the rounding of its weights they cost more quality than they bring": useful,
+    }
+    days = [x.bound for x in setting.limits if x.column == "train_s" and x.op == "<="]
+    if days:
+        top["are not allowed: the limit on train_days binds"] = spent * min(days) / float(point["train_s"])
+    if life.max_ratio:
+        top["are not allowed: the limit on the balance binds"] = spent * life.max_ratio / max(float(point["balance_ratio"]), 1e-30)
+    numbers = {text: float(np.ravel(value)[0]) for text, value in top.items()}
+    text = min(numbers, key=numbers.__getitem__)
+    return text if numbers[text] < spent * BINDING else "would not help this design"
 
 
 def notes(setting, designs, tok, n_eff, c_eq_flop) -> dict[str, np.ndarray]:

@@ -20,6 +20,11 @@ def rows(kind: str) -> Rows:
     return KINDS[kind]()
 
 
+def kinds() -> Rows:
+    """What there is to list."""
+    return [{"kind": kind, "about": ABOUT[kind]} for kind in KINDS], ["kind", "about"]
+
+
 def _models() -> Rows:
     from codesign.physics.architecture import census, fill, kv_bytes_per_tok
 
@@ -129,4 +134,11 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "accelerators": _accelerators, "systems": _systems, "engines": _catalog("engines"), "models": _models, "workloads": _catalog("workloads"),
     "memory": _catalog("memory"), "attention": _attention, "samplers": _samplers, "objectives": _objectives, "constraints": _constraints,
     "exports": _exports, "constants": _constants, "claims": _claims,
+}  # fmt: skip
+ABOUT = {
+    "accelerators": "chips: peaks, memory, links, power, price", "systems": "boxes and racks of accelerators",
+    "engines": "serving and training software: constants of kernels, habits", "models": "published models: parameters, cache per token",
+    "workloads": "prompt and answer lengths", "memory": "where caches can wait", "attention": "kinds of attention",
+    "samplers": "search algorithms", "objectives": "columns that a study can optimise", "constraints": "columns and reasons that can bound a study",
+    "exports": "what a design can be written as", "constants": "every constant of the tool, with its source", "claims": "public statements that are tested",
 }  # fmt: skip

@@ -7,7 +7,7 @@ columns of layouts, and which variables a design of a given kind does not read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,22 @@ def explain(name: str) -> dict[str, Any]:
     entries = [entry for kind in CATALOG for entry in catalog.names(kind)]
     near = [*COLUMNS, *ALIASES, *REASONS, *LAYOUT, *known, *(n.rpartition(".")[2] for n in known), *entries]
     raise UserError(f"nothing is called '{name}'", hint=did_you_mean(name, dict.fromkeys(near), "names"))
+
+
+def explain_all(names: Sequence[str]) -> list[dict[str, Any]]:
+    """One answer per name; several words that are one name (`serve memory`) are one.  All unknown names at once."""
+    together = " ".join(names)
+    if together in REASONS or " with " in together:
+        return [explain(together)]
+    out, unknown = [], []
+    for name in names:
+        try:
+            out.append(explain(name))
+        except UserError as error:
+            unknown += error.diagnostics
+    if unknown:
+        raise UserError(unknown)
+    return out
 
 
 CATALOG = {  # kinds in the order in which a name is looked up, and which of an entry's figures tell what it is

@@ -20,7 +20,7 @@ from codesign.physics.layout import Layout
 from codesign.physics.operators import Scene, make_scene
 from codesign.physics.phases import decode, denoise, prefill, train
 from codesign.physics.precision import Precision, compute_bits
-from codesign.point_check import PRECISION, SHARES, TIMED, TRAIN_BITS, checked
+from codesign.point_check import PRECISION, RACK, SHARES, TIMED, TRAIN_BITS, checked
 from codesign.scenario import engine_mixing, make_chip, make_energy, with_network
 from codesign.service import traffic as service
 from codesign.service.traffic import Traffic
@@ -32,7 +32,10 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     """Architecture, and each asked phase, of one model on one layout of one chip.  Keys as in the README's reference.
 
     `detail` adds `operators` (time by cause, bound), `memory` (bytes by class) and `energy` (J per token by cause) to every phase,
-    and `rack`: what a domain of `scale_up_size` devices takes.
+    and `rack`: what a domain of `scale_up_size` devices takes, which a limit of a rack (`rack_power`, ...) adds by itself.
+
+    Prefill and decode of one answer share their devices: decode's `tpot_s`, `usd_per_mtok` and standing energy (idle, host) include the time
+    that the prompts of its own requests take (`interference_s`); adding prefill's counts it twice.  Asked alone, each has its devices to itself.
     """
     s = checked(scenario)
     if s["system"] is None and s["accelerator"] is None:
@@ -65,8 +68,10 @@ def evaluate_point(scenario: Mapping[str, Any], detail: bool = False) -> dict[st
     if detail and not isinstance(s["system"] or s["accelerator"], Chip):
         for phase in {*phases} & {*TIMED}:
             out[phase]["energy"] = _energy(counts, s, layout, bits, phase, out[phase])
-        limits = {k: s[f"rack_{k}"] for k in ("power", "weight", "cables")}
-        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, limits)
+    limits = {k: s[k] for k in RACK}
+    asked = any(v is not None for v in limits.values())
+    if (detail or asked) and not isinstance(s["system"] or s["accelerator"], Chip):
+        out |= point_parts.racked(s["system"] or s["accelerator"], scene.chip, limits, asked)
     return out
 
 

@@ -17,14 +17,15 @@ TIMED = ("prefill", "decode", "train")
 PRECISION = ("weight_bits", "kv_bits", "act_bits")
 SHARES = ("dp_overlap", "ep_overlap", "ep_once", "graphed")  # of the training stack; stated in [0, 1] they replace the engine's habit
 TRAIN_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4, "fp4": 4}
+RACK = ("rack_power", "rack_weight", "rack_cables")  # limits of one rack
 RANGES = (
     ("isl_cv", 0.0, 5.0), ("osl_cv", 0.0, 5.0), ("scale_out_bandwidth", 0.0, np.inf), ("site_bandwidth", 1.0, np.inf),
     *((key, 0.0, 1.0) for key in SHARES), *((key, 0.0, 3600.0) for key in ("site_rtt", "scale_up_jitter", "scale_out_jitter")),
-    *((key, 1.0, np.inf) for key in ("rack_power", "rack_weight", "rack_cables")),
+    *((key, 1.0, np.inf) for key in RACK),
 )  # fmt: skip
 COUNTS = (
     "n_tp", "n_cp", "n_dp", "n_pp", "n_etp", "n_ep", "batch", "isl", "osl", "micro_batch", "global_batch", "seq_len", "n_sites", "sync_every",
-    "n_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather",
+    "n_tok", "n_steps", "guidance", "n_ffn", "n_micro", "n_ffn_x", "n_gather", "scale_up_size",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "model": None, "accelerator": None, "system": None, "engine": "generic", "phase": "prefill,decode",
@@ -62,9 +63,7 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
         found.append(
             Diagnostic(f"accepted = {s['accepted']} tokens per step with n_draft = {s['n_draft']}", hint="between 1 and 1 + n_draft")
         )
-    for key in ("weight_bits", "kv_bits", "act_bits"):
-        if s[key] is not None and s[key] not in (4, 8, 16):
-            found.append(Diagnostic(f"{key} = {s[key]} is not one of 4, 8, 16"))
+    found += bits_problems({key: s[key] for key in PRECISION})
     if s["recompute"] not in train.RECOMPUTE:
         found.append(Diagnostic(f"recompute = {s['recompute']!r} is not one of {', '.join(train.RECOMPUTE)}"))
     if s["offload"] not in train.OFFLOAD:
@@ -82,6 +81,11 @@ def checked(scenario: Mapping[str, Any]) -> dict[str, Any]:
     if found:
         raise UserError(found)
     return s
+
+
+def bits_problems(bits: Mapping[str, Any]) -> list[Diagnostic]:
+    """Widths that no kernel has; None is "as released"."""
+    return [Diagnostic(f"{key} = {v} is not one of 4, 8, 16") for key, v in bits.items() if v is not None and v not in (4, 8, 16)]
 
 
 def _plan_problems(s: Mapping[str, Any]) -> list[Diagnostic]:

@@ -102,11 +102,24 @@ def joules(meter: energy.Meter, parts: Mapping[str, Any], n_devices: float, tok_
     return {"j_per_tok": causes.pop("used"), "by_cause_j_per_tok": causes, "chip_w": chip_w, "tdp_w": tdp_w}
 
 
-def racked(hardware: Any, chip: Chip, limits: Mapping[str, float | None]) -> dict[str, Any]:
-    """`{"rack": ...}`: the bill of the chip's scale-up domain, and the largest that one copper rack holds; switched domains only."""
-    if catalog.hardware(hardware)["scale_up"].get("topology", "switch") != "switch" or not np.isfinite(chip.all_in_w):
+def racked(hardware: Any, chip: Chip, limits: Mapping[str, float | None], is_asked: bool) -> dict[str, Any]:
+    """`{"rack": ...}`: the bill of the chip's scale-up domain, and the largest that one copper rack holds; switched domains only.
+
+    Who asks for a limit is told where there is no such rack, or where it holds not one device.
+    """
+    topology = catalog.hardware(hardware)["scale_up"].get("topology", "switch")
+    if topology != "switch" or not np.isfinite(chip.all_in_w):
+        why = f"joins its devices as a {topology}" if topology != "switch" else "states no power"
+        if is_asked:
+            raise UserError(
+                f"'{hardware}' {why}; racks are modelled for switched domains of known power", hint="leave the rack's limits out"
+            )
         return {}
-    kind = make_rack(hardware, {"power": limits["power"], "weight": limits["weight"], "n_cables": limits["cables"]})
+    kind = make_rack(hardware, {"power": limits["rack_power"], "weight": limits["rack_weight"], "n_cables": limits["rack_cables"]})
+    empty = [name for name, n in rack.device_limits(chip, kind).items() if n < 1]
+    if empty and is_asked:
+        raise UserError([Diagnostic(f"not one device of '{hardware}' fits a rack within its limit of {name}",
+                                    hint=f"raise the limit of {name}: --rack-{name}") for name in empty])  # fmt: skip
     size, ends = rack.largest_copper_domain(chip, kind)
     allowed = {f"{name}_allows": float(n) for name, n in rack.device_limits(chip, kind).items()}
     bill = {k: float(v) for k, v in vars(rack.domain(chip, kind, chip.scale_up_size)).items()}

@@ -20,6 +20,7 @@ from codesign.physics.architecture import census, fill, kv_bytes_per_tok
 from codesign.physics.arrays import stack
 from codesign.physics.operators import make_scene
 from codesign.physics.precision import Precision
+from codesign.point_check import bits_problems
 from codesign.scenario import make_chip, make_tier
 from codesign.service import tiers
 from codesign.service.traffic import Traffic
@@ -37,6 +38,10 @@ REUSE = {"min_1": 60.0, "min_5": 300.0, "h_1": 3600.0, "h_24": 86400.0}
 TIERS = ("host_dram", "nvme", "remote_flash", "hdd")
 FRESH = 0.1  # of a prompt with a cached prefix, the share that is new
 PEAK = 2.0 / 0.8  # capacity paid over mean tokens sold: peak to mean of chat, utilisation at peak; estimates, both overridable
+BATCHES = (
+    *range(1, 8),
+    *(round(2.0 ** (i / 4.0)) for i in range(12, 41)),
+)  # 1 to 1024, four per octave: powers of two miss a speed by up to half
 TROUGH = 1.0 / 0.95  # of work that waits for free machines
 DRAFT, ACCEPTANCE = 1.0, 0.85  # models with an MTP module draft one token (arXiv 2412.19437, section 5.4.3: 85 to 90 % accepted)
 MUCH_TOK_PER_S = 1e9  # demand at which whole replicas and domains no longer show
@@ -66,6 +71,8 @@ class Subject:
     """One model on one system under one engine: the pools that price sheets are read off."""
 
     def __init__(self, model: str, system: str, engine: str = "generic", bits: Mapping[str, float] | None = None) -> None:
+        if wrong := bits_problems(bits or {}):
+            raise UserError(wrong)
         record = catalog.load("models", model)
         if reason := record.get("not_evaluable"):
             raise UserError([Diagnostic(f"model '{record['name']}' cannot be evaluated: {reason}")])
@@ -82,7 +89,7 @@ class Subject:
         self.scene = make_scene(
             self.counts, self.chip, Precision(*(np.float64(self.bits[k]) for k in ("weight_bits", "kv_bits", "act_bits")))
         )
-        self.grid = serving_grid(self.scene.has_moe(), int(max(64, min(float(self.chip.scale_up_size), 128))))
+        self.grid = serving_grid(self.scene.has_moe(), int(max(64, min(float(self.chip.scale_up_size), 128))), {"batch": BATCHES})
         self.drafts = float(np.max(shape["n_mtp_layers"])) > 0
 
     def _traffic(self, isl: float, prefix: float = 0.0) -> Traffic:
@@ -164,7 +171,7 @@ def sheet(model: str, system: str, engine: str = "generic", bits: Mapping[str, f
     lists = _lists(subject.name, standard)
     return _plain({
         "model": subject.name, "system": system, "engine": engine, "precision": subject.bits, "base_context_tok": base,
-        "kv_bytes_per_tok": subject.kv_bytes_per_tok, "capacity_over_mean": peak, "contexts": rows,
+        "kv_bytes_per_tok": subject.kv_bytes_per_tok, "capacity_over_mean": peak, "assumed": _assumed(subject), "contexts": rows,
         "speeds": speeds,
         "caches": _cache_rows(subject, base, standard, peak),
         "batch": _batch_row(subject, base, standard), "lists": lists,
@@ -172,6 +179,12 @@ def sheet(model: str, system: str, engine: str = "generic", bits: Mapping[str, f
                    "input_long_over_short": rows[-1]["input"] / standard["input"]},
         "ratios_beside_lists": _ratios(rows, speeds, lists),
     })  # fmt: skip
+
+
+def _assumed(subject: Subject) -> dict[str, Any]:
+    """What every row of the sheet takes for granted: drafts, how long a cached prefix waits, how fast an output token is."""
+    drafts = {"draft_tok": DRAFT, "draft_acceptance": ACCEPTANCE} if subject.drafts else {"draft_tok": 0.0, "draft_acceptance": None}
+    return drafts | {"cached_for_s": REUSE["min_5"], "fresh_frac": FRESH, "output_tok_per_s": STANDARD}
 
 
 def _plain(value: Any) -> Any:
@@ -294,14 +307,16 @@ def text(sheet_: Mapping[str, Any]) -> str:
     bits = s["precision"]
     head = (f"{s['model']} on {s['system']}, engine {s['engine']}, w{bits['weight_bits']:g} a{bits['act_bits']:g} kv{bits['kv_bits']:g}; "
             f"USD per million tokens, capacity {s['capacity_over_mean']:.3g} x mean load")  # fmt: skip
-    rows = [[f"{r['context_tok']:,}", *(_usd(r[k]) for k in KEYS), r["tier"], r["prefill"], r["decode"]] for r in s["contexts"]]
-    blocks = [head, _table(["context", *KEYS, "cache in", "prefill pool", "decode pool"], rows)]
+    rows = [[f"{r['context_tok']:,}", *(_usd(r[k]) for k in KEYS), r["tier"], r["prefill"], r["decode"] or "none"] for r in s["contexts"]]
+    blocks = [f"{head}\n{_assumed_text(s)}", _table(["context", *KEYS, "cache in", "prefill pool", "decode pool"], rows)]
     rows = [[f"{r['tok_per_s']:g} tok/s", _usd(r["usd_per_mtok"]), _multiple(r["multiple"])] for r in s["speeds"]]
-    blocks.append(_table(["speed of one user", "output", "of standard"], rows))
+    blocks.append(_table(["speed of one user", "output", "of standard"], rows) + _missed(s))
     rows = [[show(r["reuse_s"], "s"), r["tier"], f"{r['usd_per_mtok']:.3g}", _multiple(r["over_input"])] for r in s["caches"]]
     blocks.append(_table(["kept for", "tier", "USD/Mtok", "of input"], rows))
-    b = {k: _usd(v) for k, v in s["batch"].items()}
-    blocks.append(f"batch, within a day: input {b['input']} (x {b['input_multiple']}), output {b['output']} (x {b['output_multiple']})")
+    b = s["batch"]
+    blocks.append(
+        "batch, within a day: " + ", ".join(f"{k} {_usd(b[k])} (of standard {_multiple(b[f'{k}_multiple'])})" for k in ("input", "output"))
+    )
     if s["lists"]:
         rows = [[r["offer"], r["provider"], *(_beside(r, k) for k in KEYS), r["date"]] for r in s["lists"]]
         blocks.append(_table(["public list", "provider", *(f"{k} (computed)" for k in KEYS), "date"], rows))
@@ -309,8 +324,32 @@ def text(sheet_: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, _table(["ratio", "computed", "public lists"], rows)])
 
 
+def _assumed_text(s: Mapping[str, Any]) -> str:
+    a = s["assumed"]
+    drafts = (
+        f"{a['draft_tok']:g} draft token (MTP), {a['draft_acceptance']:.0%} accepted"
+        if a["draft_tok"]
+        else "no drafts (the model has no MTP)"
+    )
+    return (
+        f"assumed: {drafts}; cached = {1 - a['fresh_frac']:.0%} of a prompt, kept for {show(a['cached_for_s'], 's')}; "
+        f"output at {a['output_tok_per_s']:g} tok/s or faster"
+    )
+
+
+def _missed(s: Mapping[str, Any]) -> str:
+    """Why an output has no price."""
+    slow = [f"{r['tok_per_s']:g} tok/s at {s['base_context_tok']:,} tokens" for r in s["speeds"] if r["usd_per_mtok"] is None]
+    slow += [f"{s['assumed']['output_tok_per_s']:g} tok/s at {r['context_tok']:,}" for r in s["contexts"][1:] if r["output"] is None]
+    return f"\nnone: no layout meets the asked speed ({'; '.join(slow)})" if slow else ""
+
+
 def _publicly(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{r['offer']} {r['value']:.3g} ({100 * r['deviation']:+.0f} %)" for r in row["public"]) or row["note"]
+    return ", ".join(f"{r['offer']} {r['value']:.3g}{_deviation(r['deviation'])}" for r in row["public"]) or row["note"]
+
+
+def _deviation(value: float | None) -> str:
+    return "" if value is None else f" ({100 * value:+.0f} %)"
 
 
 def _usd(value: float | None) -> str:
@@ -322,7 +361,7 @@ def _multiple(value: float | None) -> str:
 
 
 def _beside(row: Mapping[str, Any], key: str) -> str:
-    return "-" if not row[key] or row[f"{key}_deviation"] is None else f"{row[key]:.3g} ({100 * row[f'{key}_deviation']:+.0f} %)"
+    return f"{row[key]:.3g}{_deviation(row[f'{key}_deviation'])}" if row[key] else "-"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -177,8 +177,11 @@ def layout_names(grid: Grid) -> list[str]:
 
 
 def layout_text(point: Mapping[str, Any], unit: str) -> str:
-    """`tp1dp64ep64`: degrees of an archived point in the order tp-cp-pp-dp-etp-ep, ones omitted except tp; then its plan."""
+    """`tp1dp64ep64`: degrees of an archived point in the order tp-cp-pp-dp-etp-ep, ones omitted except tp; then its plan or its sites."""
     degrees = "".join(f"{s}{int(point[f'{unit}.{k}'])}" for s, k in LAYOUT_PARTS if s == "tp" or point[f"{unit}.{k}"] != 1)
+    n_sites = point.get(f"{unit}.n_sites") or 1
+    if n_sites > 1:  # NaN where the study has none
+        degrees += f"-sites{int(n_sites)}every{int(point[f'{unit}.sync_every'])}"
     return degrees + plan_text(lambda name: point.get(f"{unit}.{name}"))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Quiet:
@@ -59,3 +61,19 @@ def bar() -> Iterator[Quiet]:
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as progress:
         yield Bar(progress)
+
+
+def each(items: Sequence[T], label: str) -> Iterator[T]:
+    """The items, and on stderr how many are done: a bar in a terminal, one line per tenth elsewhere; nothing for a few."""
+    if len(items) < 5:
+        yield from items
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, label, console=Console(stderr=True), transient=True)
+    else:
+        for i, item in enumerate(items):
+            if 10 * i // len(items) > 10 * (i - 1) // len(items):
+                print(f"{i}/{len(items)} {label}", file=sys.stderr, flush=True)
+            yield item

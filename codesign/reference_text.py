@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codesign.picks import LABELS
-from codesign.screen import design_text, human, label, serving_text
+from codesign.screen import design_text, human, label, layouts_text
 
 
 def place_text(found: Sequence[Mapping[str, Any]], run: Any) -> str:
@@ -20,7 +20,7 @@ def _block(one: Mapping[str, Any], objectives: Mapping[str, str], units: Sequenc
     point = one["point"] or {}
     values = [f"{label(g)} {human(point[g], g)}" for g in objectives if point.get(g) is not None]
     rows = (
-        [("design", "   ".join(t for t in (design_text(point), serving_text(point, units)) if t))]
+        [("design", "   ".join(t for t in (design_text(point), layouts_text(point, units)) if t))]
         if one["kind"] == "model" and point
         else []
     )

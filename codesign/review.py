@@ -70,7 +70,7 @@ def decide(path: str, samples: int | None, seed: int, as_json: bool) -> None:
     result = load_results(path)
     answer = of(tables.study_of(result), result, samples, seed, anew=True)
     lines = {
-        p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.serving_text(q, result.manifest['units'])}"
+        p["id"]: f"{screen.design_text(q := result.point(p['id']))}   {screen.layouts_text(q, result.manifest['units'], result.objectives)}"
         for p in answer["picks"]
     }
     print_json(answer) if as_json else click.echo(decision_text.decide_text(answer, lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -104,13 +105,13 @@ def _short(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def serving_text(point: Mapping[str, Any], units: Sequence[str]) -> str:
-    """`serve tp1dp64ep64 on 64`: layout and devices of one replica, per serving unit."""
-    from codesign.explain import layout_text
+def layouts_text(point: Mapping[str, Any], units: Sequence[str], objectives: Iterable[str] = ()) -> str:
+    """`serve tp1dp64ep64 on 64`: layout and devices of one replica, per serving unit; of training too where it is an objective."""
+    from codesign.problem import layout_text
 
-    parts = []
+    trains, parts = any(name.startswith("train_") for name in objectives), []
     for unit in units:
-        if unit != "train" and _given(point.get(f"{unit}.n_tp")):
+        if (unit != "train" or trains) and _given(point.get(f"{unit}.n_tp")):
             stage = point[f"{unit}.n_tp"] * point[f"{unit}.n_cp"] * point[f"{unit}.n_dp"] + (point.get(f"{unit}.n_ffn") or 0)
             n = int(stage * point[f"{unit}.n_pp"])
             parts.append(f"{unit} {layout_text(point, unit)} on {n}")
@@ -162,7 +163,7 @@ def last_screen(manifest: Mapping[str, Any], picks: Sequence[Mapping[str, Any]],
     lines.append(("report", f"{folder}/report.html"))
     if picks:
         then = "export {} {} --to training-plan" if "train" in manifest["units"] else "show {} {}"
-        lines.append(("next", f"codesign {then.format(folder, picks[0]['id'])}"))
+        lines.append(("next", f"codesign {then.format(shlex.quote(str(folder)), picks[0]['id'])}"))
     return "\n".join(f"{label:<{LABEL}}{text}" for label, text in lines)
 
 
@@ -187,7 +188,13 @@ def _pick_lines(manifest: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
         return f"{label(c)} {doubts.get(int(p['id']), {}).get(c) or human(p[c], c)}"
 
     goals, units = manifest["objectives"], manifest["units"]
-    rows = [[f"#{p['id']}", design_text(p), serving_text(p, units), *(cell(p, c) for c in goals)] for p in points]
+    told = ("architecture.", "precision.", "hardware.", "slo.")  # by the design's own words, or by a goal
+    own = [v for v in manifest["variables"] if not v.startswith(told) and len({str(p.get(v)) for p in points}) > 1]
+    own_text = [[f"{v.rsplit('.', 1)[-1]} {human(p.get(v), v)}" for v in own] for p in points]
+    rows = [
+        [f"#{p['id']}", design_text(p), *mine, layouts_text(p, units, goals), *(cell(p, c) for c in goals)]
+        for p, mine in zip(points, own_text, strict=True)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -259,6 +266,29 @@ def operators_text(operators: Sequence[Mapping[str, Any]]) -> str:
         share = op["time_s"] / total
         lines.append(f"  {op['name']:<24}{show(op['time_s'], 's'):>10}  {share:>4.0%} {'#' * round(share * BAR):<{BAR}}  {op['bound']}")
     return "\n".join(lines)
+
+
+def meaning_text(answer: Mapping[str, Any]) -> str:
+    """`codesign explain` of one name, with its figures where it has some."""
+    lines = [f"{k:<10}{v}" for k, v in answer.items() if v and k != "figures"]
+    return "\n".join([*lines, *(["", figures_text(answer["figures"])] if answer.get("figures") else [])])
+
+
+def rack_text(rack: Mapping[str, float]) -> str:
+    """The bill of a scale-up domain, and what one copper rack holds."""
+    r = {k: f"{v:,.0f}" for k, v in rack.items() if k != "ended_by"}
+    allowed = ", ".join(f"{k.removesuffix('_allows')} {r[k]}" for k in rack if k.endswith("_allows"))
+    bill = (
+        ("racks", f"{r['n_racks']}, the fullest {show(rack['power_w'], 'W')} and {r['weight_kg']} kg"),
+        (
+            "links",
+            f"{r['n_cables']} copper pairs if all in one rack, {r['n_switches']} switches in {r['n_tiers']} tier(s), {r['n_optics']} optics",
+        ),
+        ("beyond one copper rack", f"{show(rack['extra_w'], 'W')} and {rack['extra_usd']:,.0f} USD more per device (not in cost above)"),
+        ("spares", f"{r['n_spare']} devices, the domain is up {rack['availability_frac']:.2%} of the time"),
+        ("one copper rack holds", f"{r['largest_copper']} devices, ended by {rack['ended_by']} ({allowed})"),
+    )
+    return "\n".join([f"rack   a domain of {r['n_devices']} devices", *(f"  {k:<24}{v}" for k, v in bill)])
 
 
 def _memory_lines(detail: Mapping[str, Any]) -> list[str]:

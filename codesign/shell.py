@@ -43,7 +43,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            rows = error.diagnostics  # those that name a file need no second "error:" to be told apart
+            click.echo("\n".join(str(row) if i and row.path else f"error: {row}" for i, row in enumerate(rows)), err=True)
             sys.exit(USER_ERROR)
         except BrokenPipeError:
             sys.exit(0)

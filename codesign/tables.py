@@ -18,7 +18,7 @@ from codesign.meanings import is_read
 from codesign.objectives import canonical
 from codesign.physics.kernels import BOUNDS
 from codesign.results import JOURNAL, Run, load_results
-from codesign.screen import bound_text, busy_text, human, label, operators_text, serving_text, table
+from codesign.screen import bound_text, busy_text, human, label, layouts_text, operators_text, rack_text, table
 from codesign.spec import expressions, yamlio
 from codesign.spec.errors import UserError, did_you_mean
 from codesign.spec.units import in_si, show
@@ -132,7 +132,7 @@ def with_intervals(run: Run, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
     for row in rows:
         like_best = {k: v.get("like_best", False) for k, v in row["uncertainty"].items()}
         cells = front_cells(row["uncertainty"], list(run.objectives), like_best)
-        out.append(without_unread(row) | cells | {"layout": serving_text(row, run.manifest["units"])})
+        out.append(without_unread(row) | cells | {"layout": layouts_text(row, run.manifest["units"], run.objectives)})
     return out
 
 
@@ -336,7 +336,7 @@ def read_scenario(path: str) -> dict[str, Any]:
     return scenario
 
 
-def point_text(answer: dict[str, Any]) -> str:
+def point_text(answer: dict[str, Any], with_rack: bool = False) -> str:
     """`evaluate` for people."""
     arch = answer["architecture"]
     lines = [
@@ -356,6 +356,14 @@ def point_text(answer: dict[str, Any]) -> str:
         lines.append(f"  {'memory':<24}{show(part['memory_bytes'], 'byte')} of {show(part['capacity_bytes'], 'byte')} usable: {verdict}")
         lines += [f"  {what:<24}{bound_text(spent)}", busy_text(part) + operators_text(part["operators"])]
         lines += [energy_text(part["energy"])] if "energy" in part else []
+    if "prefill" in answer and answer.get("decode", {}).get("interference_s"):
+        lines += [
+            "",
+            "note  decode shares its devices with its prompts: its cost and standing energy (idle, host) include their time;",
+            "      adding prefill's counts it twice",
+        ]
+    if with_rack and "rack" in answer:
+        lines += ["", rack_text(answer["rack"])]
     if "service" in answer:
         lines += [
             "",

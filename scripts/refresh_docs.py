@@ -5,7 +5,8 @@ A fenced block that begins with `$ codesign ...` shows that command's output (`|
 run in the order of the page, in a fresh folder with studies/, spaces/ and runs/quickstart.  Where the picks of the quickstart have other
 ids than before, the pages follow.
 
-    .venv/bin/python scripts/refresh_docs.py               needs what scripts/make_picture.py needs; --text leaves the picture out
+    .venv/bin/python scripts/refresh_docs.py [PAGE ...]    needs what scripts/make_picture.py needs; --text leaves the picture out;
+                                                           pages by file name: these alone
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def main() -> None:
         shutil.copytree(ROOT / "spaces", start / "spaces")
         screen = run(shlex.split(QUICKSTART)[1:], start)
         old = picks(PAGES[0].read_text(encoding="utf-8"))
-        for page in PAGES:
+        asked = {name for name in sys.argv[1:] if not name.startswith("--")}
+        for page in (page for page in PAGES if not asked or page.name in asked):
             here = folder / page.stem
             here.mkdir()
             text = followed(page.read_text(encoding="utf-8"), old, picks(screen))

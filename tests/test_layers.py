@@ -16,7 +16,7 @@ ORDER = (
     "point_parts", "point", "problem", "search", "given", "legal", "asked", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "rechoose", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
     "screen", "decision_text", "evidence", "references", "reference_text", "payload", "report", "export", "baseline", "coverage", "run", "progress", "two_fronts", "tables", "listing", "shell",
-    "review", "evidence_cli", "cli", "__init__", "__main__",
+    "evaluate_flags", "review", "evidence_cli", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}
 ONLY_HERE = {"optuna": {"search"}, "pint": {"spec"}, "yaml": {"spec", "catalog"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
@@ -92,6 +93,33 @@ def test_dearer_capacity_scales_every_price(sheets):
 def test_what_cannot_be_priced_says_why(args, words):
     result = CliRunner().invoke(main, ["prices", *args])
     assert result.exit_code == 2 and words in result.output and "Traceback" not in result.output
+
+
+def test_speeds_that_no_layout_reaches_have_no_price_and_say_why():
+    for model, system in (("llama-3.1-405b", "l40s_node"), ("kimi-k2", "a100_40g_sxm"), ("llama-3.1-405b", "tpu_v5p")):
+        shown = CliRunner().invoke(main, ["prices", model, "--system", system])
+        assert shown.exit_code == 0, shown.output
+        assert "none: no layout meets the asked speed (" in shown.output and "50 tok/s at 8,192 tokens" in shown.output
+
+
+def test_widths_are_those_of_evaluate():
+    result = CliRunner().invoke(main, ["prices", "llama-3.1-8b", "--weight-bits", "3", "--kv-bits", "5"])
+    assert result.exit_code == 2 and all(f"{words} is not one of 4, 8, 16" in result.output for words in ("weight_bits = 3", "kv_bits = 5"))
+
+
+def test_batches_are_fine_enough_to_meet_a_speed_closely():
+    """Between two batches an eighth of a step's time changes at most, so the fastest affordable one is near the asked speed."""
+    steps = [b / a for a, b in pairwise(pricesheet.BATCHES)]
+    assert max(steps[3:]) < 1.27 and pricesheet.BATCHES[0] == 1 and pricesheet.BATCHES[-1] == 1024
+    offer = pricesheet.Subject("llama-3.1-405b", "gb200_nvl72").output_usd(8192, 50.0)
+    assert 0.97 / 50 < offer.tpot_s <= 1 / 50
+
+
+def test_the_head_says_what_is_assumed(sheets):
+    v3, llama = (pricesheet.text(sheets[m]).splitlines()[1] for m in ("deepseek-v3", "llama-3.1-70b"))
+    assert "1 draft token (MTP), 85% accepted" in v3 and "no drafts" in llama
+    assert all("kept for 5 min" in head and "50 tok/s or faster" in head for head in (v3, llama))
+    assert sheets["deepseek-v3"]["assumed"]["cached_for_s"] == 300.0
 
 
 def test_command_prints_text_and_json():

@@ -105,7 +105,7 @@ def test_screens_say_who_waits(finished):
     detail = explain.explain_point(study.problem, row)
     text = screen.point_screen(row, detail, result)
     assert "tp1dp40ep32-ffn32m2" in text and "attention devices" in text and "FFN devices" in text
-    assert screen.serving_text(row, ["serve"]) == "serve tp1dp40ep32-ffn32m2 on 72"
+    assert screen.layouts_text(row, ["serve"]) == "serve tp1dp40ep32-ffn32m2 on 72"
     assert any("busy" in bound for bound in detail["bounds"]) and json.dumps(detail)
 
 

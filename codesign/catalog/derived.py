@@ -53,6 +53,12 @@ def scaled(record: dict[str, Any], factors: Mapping[str, float], base: str) -> d
     wrong += [
         Diagnostic(f"{key} = {value:g}: a factor is a number above 0") for key, value in factors.items() if not 0 < value < float("inf")
     ]
+    size = (record.get("scale_up") or {}).get("size")
+    if size and not wrong and "scale_up_size" in factors and not _is_whole(size * factors["scale_up_size"]):
+        left = f"{base} has domains of {size:g} devices, {factors['scale_up_size']:g} of it is no whole number of at least 1"
+        wrong.append(
+            Diagnostic(f"scale_up_size: {left}", hint=f"a factor such as {2 / size:g}, for 2 devices" if size > 2 else "such as 2")
+        )
     if wrong:
         raise SpecError(wrong)
     for key, factor in factors.items():
@@ -69,10 +75,25 @@ def scaled(record: dict[str, Any], factors: Mapping[str, float], base: str) -> d
     return record
 
 
+def _is_whole(value: float) -> bool:
+    return value > 0.5 and abs(value - round(value)) < 1e-6 * value
+
+
+def replaced_memory(record: Mapping[str, Any], own: Mapping[str, Any], name: str, base: str) -> None:
+    """Refuse memory of another type without its figures: those of the base are of the memory that it replaces."""
+    before = str(record.get("memory", {}).get("type", "")).upper()
+    missing = [key for key in ("capacity", "bandwidth") if key not in own]
+    if "type" in own and str(own["type"]).upper() != before and missing:
+        raise SpecError(Diagnostic(
+            f"{name}: hbm has type {own['type']} but no {' and no '.join(missing)}; {base} has {before or 'memory'} with other figures",
+            hint="state both per device: hbm: {type: DDR5, capacity: 1 TB, bandwidth: 614 GB/s}",
+        ))  # fmt: skip
+
+
 def _multiply(record: dict[str, Any], dotted: str, factor: float) -> bool:
     block, _, leaf = dotted.partition(".")
     value = (record.get(block) or {}).get(leaf)
     if not isinstance(value, (int, float)):
         return False
-    record[block][leaf] = round(value * factor) if isinstance(value, int) else value * factor
+    record[block][leaf] = round(value * factor) if isinstance(value, int) or leaf == "size" else value * factor
     return True

@@ -31,6 +31,7 @@ def hardware(name: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         record["accelerator"], record["system"] = record["name"], system.get("name", record["name"])
     if "rent" in system.get("price", {}):
         system["price"].setdefault("kind", "stated by the system")
+    derived.replaced_memory(record, system.get("hbm", {}), record["system"], str(system.get("base", system.get("accelerator"))))
     for key in OVERRIDES:
         if key in system:
             record[key] = {**record.get(key, {}), **system[key]}

@@ -7,7 +7,7 @@ the quantities).  The first rule that is true is the verdict.  Nothing about a c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from codesign.evidence import pins
 from codesign.evidence.reductions import REDUCTIONS
 from codesign.evidence.scenes import EVALUATORS, Scene, Table
 from codesign.spec import expressions, yamlio
@@ -24,6 +25,7 @@ from codesign.spec.units import show
 FOLDER = Path(__file__).parent / "data" / "claims"
 LEVEL_Z = 1.2816  # standard normal quantile of an 80 % interval
 UNSETTLED, REFUTED = "not settled", "does not hold"
+PINNED, MISSING = "cannot say with this pin: ", "no value for "
 
 
 class Part(BaseModel):
@@ -208,10 +210,30 @@ def _check(claim: Claim, path: Path) -> None:
 
 
 def judge(claim: Claim, changes: Mapping[str, Any] | None = None) -> Answer:
-    """Evaluate the scenarios (`changes` over what they give), compute the quantities, apply the rules."""
+    """Evaluate the scenarios (`changes` over what they give), compute the quantities, apply the rules.
+
+    A claim that cannot be judged under `changes` is not settled, and says why; without them its error is the author's.
+    """
     if claim.needs:
         return Answer(claim=claim, verdict="needs", because=claim.needs, evidence="")
-    scenes = {name: scene.changed(changes or {}) for name, scene in claim.scenarios.items()}
+    if not changes:
+        return _judged(claim, {}, set())
+    try:
+        answer = _judged(claim, changes, pins.merged(claim, changes))
+    except UserError as error:
+        cause = "; ".join(d.message for d in error.diagnostics)
+    except (ArithmeticError, LookupError, ValueError) as error:
+        cause = f"its scenarios cannot be evaluated ({type(error).__name__}: {error})"
+    else:
+        if not answer.because.startswith(MISSING):
+            return answer
+        return answer.model_copy(update={"because": f"{PINNED}{pins.reason(claim, changes, answer.because)}"})
+    return Answer(claim=claim, verdict=UNSETTLED, because=f"{PINNED}{pins.reason(claim, changes, cause)}", evidence="")
+
+
+def _judged(claim: Claim, changes: Mapping[str, Any], merged: set[str]) -> Answer:
+    """`merged`: quantities that `changes` have left nothing to compare, so that no verdict may stand on them."""
+    scenes = {name: scene.changed(changes) for name, scene in claim.scenarios.items()}
     tables = _with_summaries(claim, {name: scene.table() for name, scene in scenes.items()})
     middle = _quantities(claim, tables)
     shifts = sorted({shift for scene in scenes.values() for shift in scene.shifts()})
@@ -220,7 +242,8 @@ def judge(claim: Claim, changes: Mapping[str, Any] | None = None) -> Answer:
         new = {name: scene.table(shift) if shift in scene.shifts() else tables[name] for name, scene in scenes.items()}
         moved.append(_quantities(claim, _with_summaries(claim, new)))
     numbers = [_number(q, middle[q.name], [m[q.name] for m in moved]) for q in claim.quantities]
-    verdict, because = _verdict(claim, numbers)
+    numbers = [n.model_copy(update=dict.fromkeys(("value", "low", "high"), np.nan)) if n.name in merged else n for n in numbers]
+    verdict, because = _verdict(claim, numbers, bool(changes))
     evidence = max((scene.evidence() for scene in scenes.values()), key=EVIDENCE.index)
     return Answer(claim=claim, verdict=verdict, because=because, evidence=evidence, numbers=numbers, tables=tables)
 
@@ -256,14 +279,18 @@ def _number(q: Quantity, middle: float, moved: list[float]) -> Number:
     return Number(name=q.name, value=middle, low=float(low), high=float(high), unit=q.unit, meaning=q.meaning, claimed=q.claimed)
 
 
-def _verdict(claim: Claim, numbers: list[Number]) -> tuple[str, str]:
+def _verdict(claim: Claim, numbers: list[Number], is_pinned: bool) -> tuple[str, str]:
     """The first true rule, and what the ends of the intervals do to it.
 
     Where one quantity's interval reaches from `holds` to `holds with a condition`, the weaker of the two is what can be said; where it
-    reaches across `does not hold`, nothing is settled.
+    reaches across `does not hold`, nothing is settled.  Nor is it where a pin leaves a quantity
+    that the verdict reads without a value; a claim's own author may mean that (a crossing that never comes).
     """
     env = {n.name: n.value for n in numbers}
     rule = _rule(claim, env)
+    missing = [n.meaning for n in numbers if is_pinned and n.name in _read(claim, rule) and not np.isfinite(n.value)]
+    if missing:
+        return UNSETTLED, f"{MISSING}{', '.join(repr(meaning) for meaning in missing)}"
     ends = [(n, _rule(claim, env | {n.name: end})) for n in numbers for end in (n.low, n.high)]
     turning = [(n, other) for n, other in ends if (other.then == REFUTED) != (rule.then == REFUTED)]
     if rule.then != REFUTED and not turning:
@@ -281,9 +308,19 @@ def _rule(claim: Claim, env: Mapping[str, float]) -> Rule:
     return next(r for r in claim.verdict if r.when is None or bool(expressions.compile(r.when, env).evaluate(env)))
 
 
-def judge_all(ids: Iterable[str] = (), changes: Mapping[str, Any] | None = None) -> list[Answer]:
-    """Answers of the named claims, all shipped ones without names."""
-    return [judge(load(name), changes) for name in (list(ids) or names())]
+def _read(claim: Claim, rule: Rule) -> set[str]:
+    """Quantities behind a verdict: in its text, and in the conditions up to its own."""
+    passed = claim.verdict[: claim.verdict.index(rule) + 1]
+    return {*re.findall(r"\{(\w+)\}", rule.because), *(name for r in passed if r.when for name in expressions.compile(r.when).names)}
+
+
+def judge_all(
+    ids: Iterable[str] = (), changes: Mapping[str, Any] | None = None, each: Callable[[list[Claim]], Iterable[Claim]] = iter
+) -> list[Answer]:
+    """Answers of the named claims, all shipped ones without names; `each` may tell how far they are."""
+    found = [load(name) for name in (list(ids) or names())]
+    pins.check(found, changes or {})
+    return [judge(claim, changes) for claim in each(found)]
 
 
 def changes_of(texts: Iterable[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -18,17 +19,27 @@ ORDER = ("holds", "holds with a condition", "does not hold", "not settled", "nee
 
 
 def screen(answers: Sequence[Answer]) -> str:
-    """One line per judged claim, then what the others need."""
+    """Two lines per judged claim, the second its condition or reason as far as the terminal is wide, then what the others need."""
     judged = [a for a in answers if a.verdict != "needs"]
     rows = [
-        {"id": a.claim.id, "statement": a.claim.title, "claimed": a.claim.claimed, "computed": a.numbers[0].text, "verdict": a.verdict,
-         "evidence": a.evidence} for a in judged
+        {"id": a.claim.id, "verdict": a.verdict, "statement": a.claim.title, "claimed": a.claim.claimed, "computed": _computed(a)}
+        for a in judged
     ]  # fmt: skip
-    blocks = [table(rows, ["id", "statement", "claimed", "computed", "verdict", "evidence"])] if rows else []
+    blocks = []
+    if rows:
+        head, *lines = table(rows, ["id", "verdict", "statement", "claimed", "computed"]).splitlines()
+        indent = " " * (max(len(a.claim.id) for a in judged) + 2)
+        width = shutil.get_terminal_size((WIDE, 24)).columns
+        reasons = [textwrap.shorten(a.because, max(width - len(indent), 40), placeholder=" ...") for a in judged]
+        blocks.append("\n".join([head, *(f"{line}\n{indent}{said}" for line, said in zip(lines, reasons, strict=True))]))
     waiting = [f"{a.claim.id}  {a.claim.title}: needs {a.because}" for a in answers if a.verdict == "needs"]
     if waiting:
         blocks.append("not computed yet\n" + "\n".join(waiting))
     return "\n\n".join(blocks)
+
+
+def _computed(answer: Answer) -> str:
+    return answer.numbers[0].text if answer.numbers else "none"
 
 
 def summary(answers: Sequence[Answer]) -> str:
@@ -44,6 +55,8 @@ def one(answer: Answer) -> str:
     if answer.verdict == "needs":
         return "\n".join([*head, "", f"not computed yet: needs {answer.because}"])
     verdict = textwrap.fill(f"verdict   {answer.verdict}: {answer.because}", WIDE, subsequent_indent=" " * 10)
+    if not answer.numbers:
+        return "\n".join([*head, verdict])
     blocks = ["\n".join([*head, verdict, f"evidence  {answer.evidence}"])]
     blocks.append(table(quantities(answer), ["quantity", "claimed", "computed", "of"]))
     blocks += [f"{name}\n{table(rows, columns)}" for name, rows, columns in tables(answer)]
@@ -117,7 +130,8 @@ What people say about LLM hardware, serving, training and architecture, and what
 accelerator=mi300x` the same on another chip. A claim is one YAML file in `codesign/evidence/data/claims/`: scenarios for the evaluator,
 expressions over its columns, and rules from numbers to a verdict. Intervals are 80 %: each chip's four kinds of fitted constants
 (arithmetic, memory, network, fixed time) are moved by one standard deviation of the published residuals, and the effects added in
-squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*.
+squares; scenarios with `engine: ideal` are bare physics and have none. A verdict that such an interval would turn is *not settled*, and
+so is one whose figures a pin leaves without a value, as where it leaves one of the chips that a claim compares.
 Evidence: `model` stands on constants fitted to measured kernels, `prior constants` on estimates for chips without measurements.
 
 """
@@ -127,7 +141,7 @@ def page(answers: Sequence[Answer]) -> str:
     """docs/claims.md."""
     judged = [a for a in answers if a.verdict != "needs"]
     lines = [f"{len(judged)} claims: {summary(judged)}.", "", "| id | statement | claimed | computed | verdict |", "|---|---|---|---|---|"]
-    cells = ((f"[{a.claim.id}](#{_anchor(a)})", a.claim.title, a.claim.claimed, a.numbers[0].text, a.verdict) for a in judged)
+    cells = ((f"[{a.claim.id}](#{_anchor(a)})", a.claim.title, a.claim.claimed, _computed(a), a.verdict) for a in judged)
     lines += [f"| {' | '.join(row)} |" for row in cells]
     waiting = [a for a in answers if a.verdict == "needs"]
     if waiting:
@@ -144,7 +158,9 @@ def _section(answer: Answer) -> str:
     claim = answer.claim
     rows = [f"| {q['of']} | {q['claimed']} | {q['computed']} |" for q in quantities(answer)]
     parts = [f"## {claim.id} {claim.title}", f"*{claim.statement}* ({claim.source})"]
-    parts += [f"**{answer.verdict}**: {answer.because}. Evidence: {answer.evidence}."]
+    parts += [f"**{answer.verdict}**: {answer.because}." + (f" Evidence: {answer.evidence}." if answer.evidence else "")]
+    if not answer.numbers:
+        return "\n\n".join(parts) + "\n"
     parts += ["\n".join(["| quantity | claimed | computed |", "|---|---|---|", *rows])]
     parts += [f"```text\n{drawn}\n```"] if (drawn := plot(answer)) else []
     parts += [claim.note] if claim.note else []

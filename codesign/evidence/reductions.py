@@ -49,33 +49,63 @@ def at(x, y, where):
     >>> round(float(at(np.array([1.0, 100.0]), np.array([1.0, 10.0]), 10.0)), 4)
     3.1623
     """
+    if not _column(x).size:
+        return np.nan
     order = np.argsort(_column(x))
     x, y = _column(x)[order], _column(y)[order]
     return np.exp(np.interp(np.log(where), np.log(x), np.log(y), left=np.nan, right=np.nan))
 
 
 def slope(x, y):
-    """Elasticity d ln y / d ln x, least squares over all rows.
+    """Elasticity d ln y / d ln x, least squares over all rows; nan where all rows have one x.
 
     >>> round(float(slope(np.array([1.0, 2.0, 4.0]), np.array([3.0, 12.0, 48.0]))), 6)
     2.0
     """
+    if np.unique(x).size < 2:
+        return np.nan
     return np.polyfit(np.log(_column(x).astype(float)), np.log(_column(y).astype(float)), 1)[0]
 
 
 def rank_correlation(x, y):
-    """Spearman's correlation of ranks, ties at their mean rank.
+    """Spearman's correlation of ranks, ties at their mean rank; nan where either has one value.
 
     >>> round(float(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))), 3)
     0.5
     """
+    if min(np.unique(x).size, np.unique(y).size) < 2:
+        return np.nan
     ranks = [np.searchsorted(np.sort(v), v) + np.searchsorted(np.sort(v), v, side="right") for v in (_column(x), _column(y))]
     return np.corrcoef(*ranks)[0, 1]
 
 
 def argument(choose: Callable[[np.ndarray], Any]) -> Callable[[Any, Any], Any]:
-    """x of the row whose y `choose` points at."""
-    return lambda x, y: _column(x)[choose(_column(y))]
+    """x of the row whose y `choose` points at; nan if every y is missing."""
+    return lambda x, y: np.nan if np.isnan(_column(y)).all() else _column(x)[choose(_column(y))]
+
+
+def known(reduce: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:
+    """`reduce` over the values that are not missing; nan if none is left.
+
+    >>> float(known(np.max)(np.array([1.0, np.nan]))), float(known(np.max)(np.array([])))
+    (1.0, nan)
+    """
+
+    def run(values):
+        column = _column(values)
+        column = column[~np.isnan(column)]
+        return reduce(column) if column.size else np.nan
+
+    return run
+
+
+def row(index: int) -> Callable[[Any], Any]:
+    """The value of the row at `index`; nan if there is no row.
+
+    >>> row(-1)(np.array([3.0, 5.0])).item(), row(0)(np.array([]))
+    (5.0, nan)
+    """
+    return lambda values: _column(values)[index] if _column(values).size else np.nan
 
 
 REDUCTIONS: Mapping[str, tuple[Callable[..., Any], int, float]] = {  # action, least and most arguments
@@ -87,12 +117,12 @@ REDUCTIONS: Mapping[str, tuple[Callable[..., Any], int, float]] = {  # action, l
     "rank_correlation": (rank_correlation, 2, 2),
     "at_lowest": (argument(np.nanargmin), 2, 2),
     "at_highest": (argument(np.nanargmax), 2, 2),
-    "lowest": (lambda v: np.nanmin(_column(v)), 1, 1),
-    "highest": (lambda v: np.nanmax(_column(v)), 1, 1),
-    "mean": (lambda v: np.nanmean(_column(v)), 1, 1),
-    "median": (lambda v: np.nanmedian(_column(v)), 1, 1),
+    "lowest": (known(np.min), 1, 1),
+    "highest": (known(np.max), 1, 1),
+    "mean": (known(np.mean), 1, 1),
+    "median": (known(np.median), 1, 1),
     "total": (lambda v: np.nansum(_column(v)), 1, 1),
     "count": (lambda v: np.count_nonzero(_column(v)), 1, 1),
-    "first": (lambda v: _column(v)[0], 1, 1),
-    "last": (lambda v: _column(v)[-1], 1, 1),
+    "first": (row(0), 1, 1),
+    "last": (row(-1), 1, 1),
 }

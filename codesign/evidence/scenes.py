@@ -59,8 +59,7 @@ class Scene(BaseModel):
 
         Of a sweep over chips derived from others the factors stay.
         """
-        used = {*self.given, *self.sweep, *(k for row in self.rows for k in row)}
-        mine = {k: v for k, v in changes.items() if used & (HARDWARE if k in HARDWARE else {k})}
+        mine = {k: v for k, v in changes.items() if self.used & (HARDWARE if k in HARDWARE else {k})}
         gone = {*mine, *(HARDWARE if HARDWARE & {*mine} else ())}
         keep = lambda part: {k: v for k, v in part.items() if k not in gone}  # noqa: E731
         rows = list(map(keep, self.rows))
@@ -68,7 +67,18 @@ class Scene(BaseModel):
         derived = {key: _derived(mine[key], values) for key, values in self.sweep.items() if key in HARDWARE & {*mine}}
         derived = {key: names for key, names in derived.items() if len(names) > 1}
         given = {k: v for k, v in (keep(self.given) | mine).items() if k not in derived}
-        return self.model_copy(update={"given": given, "rows": rows, "sweep": keep(self.sweep) | derived})
+        return Scene(evaluator=self.evaluator, given=given, rows=rows, sweep=keep(self.sweep) | derived, columns=self.columns)
+
+    @property
+    def used(self) -> set[str]:
+        """Keys that the scenario gives."""
+        return {*self.given, *self.sweep, *(k for row in self.rows for k in row)}
+
+    def values(self, key: str) -> list[str]:
+        """The different values of a key over all cases, as text; of hardware, whichever key names it."""
+        names = HARDWARE & self.used if key in HARDWARE else {key} & self.used
+        found = [str(v) for name in names for v in self.sweep.get(name, [row.get(name, self.given.get(name)) for row in self.rows])]
+        return list(dict.fromkeys(found))
 
     @cached_property
     def cases(self) -> list[Row]:
@@ -220,7 +230,8 @@ def _resource_of(part: Any, name: str) -> str | None:
 def prices(case: Row, shift: Shift | None) -> list[Row]:
     """`codesign prices`: the price sheet of one model on one system.  Its layouts are chosen anew, so no shift applies."""
     bits = {k: case[k] for k in ("weight_bits", "kv_bits", "act_bits") if k in case}
-    return [pricesheet.sheet(case["model"], case["system"], case.get("engine", "generic"), bits, case.get("peak", pricesheet.PEAK))]
+    hardware = case.get("system") or case["accelerator"]
+    return [pricesheet.sheet(case["model"], hardware, case.get("engine", "generic"), bits, case.get("peak", pricesheet.PEAK))]
 
 
 def study(case: Row, shift: Shift | None) -> list[Row]:

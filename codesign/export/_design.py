@@ -10,11 +10,13 @@ import numpy as np
 from codesign import law_inputs
 from codesign.export._recipe import BRANCH_FRAC
 from codesign.export._subject import Z_80, Subject, plain
+from codesign.export._training import ramp_extra_steps
 from codesign.lifecycle import critical_batch, quality
 from codesign.lifecycle.scaling_law import excess_of_compute
 
 GATE_FRACS = (0.10, 0.25, 0.50, 1.00)
 FORMATS = {16: "bf16", 8: "fp8", 4: "nvfp4"}
+RESIDUAL = 0.13  # rms of ln: what the quality law states of its own fit (docs/model.md, Error); nothing is known of drops alone
 LATENT = ("q_lora_rank", "kv_lora_rank", "d_head_nope", "d_head_rope")
 EXPERTS = ("n_experts", "n_active_experts", "d_expert", "n_shared_experts", "d_shared", "n_dense_layers", "moe_every")
 
@@ -64,7 +66,7 @@ def parameters(s: Subject) -> dict[str, Any]:
     parts["embedding_and_head"] = c.n_params - sum(parts.values())
     counts = {
         "n_params": c.n_params, "n_active_params": c.n_active_params, "n_active_params_excl_in": c.n_active_params_excl_in,
-        "n_mtp_params": c.mtp_params,
+        "n_mtp_params": 0.0 if s.n_mtp_left_out else c.mtp_params, "n_mtp_layers_left_out": s.n_mtp_left_out,
     }  # fmt: skip
     by_part = {name: round(float(np.ravel(value)[0])) for name, value in parts.items()}
     return {name: plain(value) for name, value in counts.items()} | {"by_part": {k: v for k, v in by_part.items() if v}}
@@ -117,17 +119,19 @@ def gates(s: Subject) -> dict[str, Any]:
     """Predicted loss on the way, of the model as trained and annealed; absolute values hold for the law's own corpus only."""
     law, batch = s.setting.law, s.number("global_batch_tok")
     spent, train_s = s.number("pretrain_spent_tok"), s.number("train_s")
+    extra = ramp_extra_steps(s)
     rows: list[dict[str, Any]] = []
     before: dict[str, float] = {}
     for frac in GATE_FRACS:
         useful = s.number("pretrain_tok") if frac == 1 else float(critical_batch.useful_tok(frac * spent, batch))
         here = {x.name: assess(s, useful, x, deployed=False)["loss"] for x in (law, s.setting.alternative)}
         drops = [before[name] - here[name] for name in here] if before else []
+        low, high = drop_band(*drops) if drops else (None, None)
         rows.append({
             "tok_frac": frac, "processed_tok": frac * spent, "useful_tok": useful,
-            "step": ceil(frac * spent / batch - 1e-9), "at_s": frac * train_s,
+            "step": ceil(frac * spent / batch - 1e-9) + extra, "at_s": frac * train_s,
             **_interval(s, useful), "drop_nat": drops[0] if drops else None,
-            "drop_low_nat": min(drops) if drops else None, "drop_high_nat": max(drops) if drops else None,
+            "drop_low_nat": low, "drop_high_nat": high,
         })  # fmt: skip
         before = here
     branch_tok = BRANCH_FRAC * spent * sum(GATE_FRACS[:-1])
@@ -138,6 +142,19 @@ def gates(s: Subject) -> dict[str, Any]:
         "branch_extra_s": branch_tok / spent * train_s, "branch_extra_usd": branch_tok / spent * s.number("train_usd"),
         "branches_in_budget": False,
     }  # fmt: skip
+
+
+def drop_band(drop_nat: float, other_nat: float) -> tuple[float, float]:
+    """80 % band around a predicted drop of the loss: lognormal, by how far another law is from it and by the law's own residual.
+
+    >>> low, high = drop_band(0.0160, 0.0230)
+    >>> f"{low:.4f} {high:.4f}"
+    '0.0111 0.0231'
+    >>> drop_band(0.0160, 0.0160)[0] < 0.0160
+    True
+    """
+    width = float(np.exp(Z_80 * np.hypot(np.log(other_nat / drop_nat) / np.sqrt(2.0), RESIDUAL)))
+    return drop_nat / width, drop_nat * width
 
 
 def _interval(s: Subject, useful_tok: float) -> dict[str, float]:

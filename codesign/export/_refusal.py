@@ -10,7 +10,12 @@ ELSEWHERE = "search without it, or export to training-plan, which states every d
 
 
 def refuse(who: str, found: Iterable[tuple[str, str]]) -> None:
-    """A UserError with every (feature, what to use instead); nothing when there is none."""
-    problems = [Diagnostic(f"{who} cannot express {feature}", hint=instead) for feature, instead in found]
+    """A UserError with every (feature, what to use instead), each remedy once; nothing when there is none."""
+    rows = list(found)
+    last = {instead: i for i, (_, instead) in enumerate(rows)}
+    problems = [
+        Diagnostic(f"{who} cannot express {feature}", hint=instead if last[instead] == i else None)
+        for i, (feature, instead) in enumerate(rows)
+    ]
     if problems:
         raise UserError(problems)

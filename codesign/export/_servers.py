@@ -40,7 +40,7 @@ class Server:
     n_per_node: int
     max_seqs_per_rank: int
     max_len_tok: int
-    chunk_tok: int  # of a prefill chunk and rank; 0 in a decode pool
+    chunk_tok: int  # prompt tokens of a step and rank: a chunk, or what arrives in steady state; 0 in a decode pool
     is_chunked: bool  # prefill rides inside decode steps
     prefix_caching: bool
     n_draft_tok: int
@@ -84,6 +84,8 @@ def servers(s: Subject, who: str) -> list[Server]:
 
 def _server(s: Subject, who: str, role: str, fleet: dict[str, Any]) -> Server:
     launch, has_moe = fleet["launch"], s.shape["n_experts"] > 0
+    is_chunked = launch.get("prefill_mixed_with_decode", "chunked") == "chunked"
+    prompt_tok = max(launch.get("prefill_chunk_tok", 0), launch.get("prompt_tok_per_step_and_rank", 0) if is_chunked else 0)
     copies = fleet["n_edp"] if has_moe else fleet["n_dp"]  # independent servers in one replica
     only = "search with layout: {{{}: {{{}: [1]}}}}".format
     refuse(who, [(f"context parallelism in serving ({role}: n_cp)", only(role, "n_cp"))] if fleet["n_cp"] > 1 else [])
@@ -95,8 +97,8 @@ def _server(s: Subject, who: str, role: str, fleet: dict[str, Any]) -> Server:
         role, fleet["n_tp"], fleet["n_dp"] // copies, fleet["n_pp"], fleet["n_etp"], fleet["n_ep"],
         n_servers=fleet["n_replicas"] * copies, n_idle_devices=fleet["n_idle_devices"], n_per_node=fleet["n_devices_per_node"],
         max_seqs_per_rank=launch["max_num_seqs_per_rank"], max_len_tok=launch["max_model_len_tok"],
-        chunk_tok=CHUNK_STEP * ceil(launch.get("prefill_chunk_tok", 0) / CHUNK_STEP),
-        is_chunked=launch.get("prefill_mixed_with_decode", "chunked") == "chunked", prefix_caching=launch.get("prefix_caching", False),
+        chunk_tok=CHUNK_STEP * ceil(prompt_tok / CHUNK_STEP), is_chunked=is_chunked,
+        prefix_caching=launch.get("prefix_caching", False),
         n_draft_tok=_serving.n_draft_tok(s), drafter=MULTI_TOKEN if s.shape["n_mtp_layers"] else HEAD,
         bits=(launch["weight_bits"], launch["act_bits"], launch["kv_bits"]), memory=fleet["memory"], hbm_bytes=float(s.chip(role).hbm_bytes),
     )  # fmt: skip

@@ -47,6 +47,8 @@ def _launch(s: Subject, role: str, degrees: dict[str, int]) -> dict[str, Any]:
         out |= {"prefill_chunk_tok": ceil(float(unit.chunk_of(traffic))), "prefix_caching": bool(traffic.prefix_tok > 0)}
     if role == "serve":
         out["prefill_mixed_with_decode"] = "chunked" if traffic.chunked else "alternating"
+        arriving = per_rank * traffic.accepted_tok / traffic.osl_tok * unit.prompt_of(traffic).new_tok  # as many requests begin as end
+        out["prompt_tok_per_step_and_rank"] = ceil(float(arriving) - 1e-9)
     return out
 
 

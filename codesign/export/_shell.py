@@ -15,12 +15,20 @@ class Variable(str):
     """Name of a variable of the script, and what follows its value in the same word."""
 
 
+class Beside(str):
+    """Name of a file that lies in the folder of the script."""
+
+
 def word(value: Any) -> str:
     """One word of a command.
 
     >>> word("a; rm -rf *"), word(Variable("MODEL")), word(8)
     ("'a; rm -rf *'", '"$MODEL"', '8')
+    >>> print(word(Beside("serve.yaml")))
+    "$(dirname "$0")/serve.yaml"
     """
+    if isinstance(value, Beside):
+        return f'"$(dirname "$0")/{value}"'
     return f'"${value}"' if isinstance(value, Variable) else shlex.quote(str(value))
 
 

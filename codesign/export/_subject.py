@@ -48,8 +48,14 @@ class Subject:
 
     @cached_property
     def shape(self) -> dict[str, Any]:
-        """Filled architecture as plain numbers; whole ones are int."""
-        return {key: plain(value) for key, value in self.designs.shape.items()}
+        """Filled architecture as plain numbers; whole ones are int.  A module of multi-token prediction that nothing drafts with is left out."""
+        filled = {key: plain(value) for key, value in self.designs.shape.items()}
+        return filled | ({"n_mtp_layers": 0} if self.n_mtp_left_out else {})
+
+    @property
+    def n_mtp_left_out(self) -> int:
+        """Modules of multi-token prediction that the base model has and this design does not serve with: the study drafts no tokens."""
+        return 0 if self.setting.traffic.q_tok > 1.0 else int(plain(self.designs.shape["n_mtp_layers"]))
 
     @cached_property
     def census(self):

@@ -59,9 +59,22 @@ def layout(s: Subject) -> dict[str, Any]:
         "tok_per_s": s.number("global_batch_tok") / step_s,
         "tok_per_s_per_device": s.number("global_batch_tok") / step_s / s.count("train.n_devices"),
         "bubble_s": found["bubble_s"], "exposed_exchange_s": found["exchange_s"], "optimizer_s": found["update_s"],
+        **_rest_of_step(s, found, bounds["estimate_s"], plain(train.n_micro(job, s.layout("train")))),
         "micro_batch_s": bounds["estimate_s"], "micro_batch_lower_s": bounds["lower_s"], "micro_batch_upper_s": bounds["upper_s"],
         "bound": bounds["bound"],
     }  # fmt: skip
+
+
+def _rest_of_step(s: Subject, found: dict[str, Any], micro_s: float, n_micro: int) -> dict[str, float]:
+    """What a step takes beside micro-batches, bubble, exchange and update: a fixed part, and exposed offload or exchange of sites."""
+    fixed_s = float(s.chip("train").training.step_s)
+    rest = s.number("train.step_s") - n_micro * micro_s - sum(found[key] for key in ("bubble_s", "exchange_s", "update_s")) - fixed_s
+    return {"fixed_s": fixed_s, "other_exposed_s": max(rest, 0.0) if abs(rest) > 1e-6 * s.number("train.step_s") else 0.0}
+
+
+def ramp_extra_steps(s: Subject) -> int:
+    """Steps that the batch ramp adds before any step of the full batch."""
+    return batch_schedule(s)["n_steps"] - cost(s)["n_steps"]
 
 
 def memory(s: Subject, unit: str) -> dict[str, Any]:
@@ -178,7 +191,7 @@ def learning_rate(s: Subject) -> dict[str, Any]:
     share = s.number("global_batch_tok") / recipe.optimal_batch_tok(c_flop)
     return {
         "schedule": "warmup, constant, cooldown (WSD)", "peak": peak, "warmup_steps": min(recipe.WARMUP_STEPS, max(n_steps // 10, 1)),
-        "cooldown_steps": cooldown, "cooldown_from_step": n_steps - cooldown,
+        "cooldown_steps": cooldown, "cooldown_from_step": n_steps - cooldown + ramp_extra_steps(s),
         "cooldown_from_tok": s.number("pretrain_spent_tok") - cooldown * s.number("global_batch_tok"), "cooldown_shape": "1 - sqrt(progress)", "final": 0.0,
         "peak_if_scaled_to_batch": peak * min(share, 1.0) ** 0.5, "sweep_peaks": [peak * f for f in (0.5, 0.71, 1.0, 1.41)],
         **recipe.ADAM, "optimizer_source": recipe.ADAM_SOURCE, "source": recipe.LEARNING_RATE_SOURCE,

@@ -103,6 +103,14 @@ def features(shape: Shape) -> set[str]:
     return {name for name, (_, test) in FEATURES.items() if test(shape)}
 
 
+def families(shape: Shape) -> set[str]:
+    """Type of the one family that has exactly this design, or nothing."""
+    try:
+        return {_family(features(shape)).model_type}
+    except UserError:
+        return set()
+
+
 def _rotary(shape: Shape) -> int:
     return shape["d_head_rope"] if shape["attention"] == "mla" else shape["d_head"]
 

@@ -22,6 +22,8 @@ SHARDING = {0: [], 1: [("--use-distributed-optimizer",)]} | {
     for stage, strategy in ((2, "optim_grads"), (3, "optim_grads_params"))
 }
 AUX_LOSS = 1e-2  # the start that Megatron-LM's own help recommends for its load-balancing loss
+SIGMOID = {"deepseek_v3", "deepseek_v32", "glm4_moe"}  # families whose router adds a correction bias to sigmoid scores
+SEQUENCE_LOSS = 1e-4  # DeepSeek-V3's complement to the bias, arXiv 2412.19437 section 4.2
 
 
 def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
@@ -33,8 +35,8 @@ def export(study: Study, run: Run, point_id: int) -> dict[str, str]:
                            *_training.unexpressed(s)])  # fmt: skip
     n_nodes, each = nodes_of(job["n_devices"], job["n_devices_per_node"])
     groups = {
-        "architecture": _shape(s, job["n_tp"]), "attention": _attention(s.shape), "experts": _experts(s.shape),
-        "layout": _layout(s.shape, job), "batch": _batch(job, hf.context_of(s)), "precision and memory": _memory(s, job),
+        "architecture": _shape(s, job["n_tp"]), "attention": _attention(s.shape), "experts": _experts(s.shape, _dispatcher(s, job)),
+        "layout": [*_layout(s.shape, job), *_overlap(s, job)], "batch": _batch(job, hf.context_of(s)), "precision and memory": _memory(s, job),
         "schedule": _schedule(s),
         "checkpoints": [
             ("--save", Variable("CHECKPOINTS")), ("--load", Variable("CHECKPOINTS")),
@@ -58,6 +60,7 @@ def _notes(s: Subject, job: dict[str, Any], n_nodes: int) -> list[str]:
         f"n_devices={job['n_devices']} n_nodes={n_nodes} n_micro_batches_per_step={job['n_micro_batches_per_step']} n_dp={job['n_dp']} n_edp={job['n_edp']}",
         f"Memory of the fullest device: {used['total_bytes'] / 1e9:.1f} GB expected, {used['usable_bytes'] / 1e9:.1f} GB usable.",
         f"The batch is constant, as the budget assumes; training-plan.yaml has the ramp.  The tokenizer must have {s.shape['vocab']} entries.",
+        _assumed(s, job),
         f"Learning rate: {_training.learning_rate(s)['source']}",
         *([f"Start it on each of {n_nodes} nodes with NODE_RANK=0..{n_nodes - 1} and HEAD=<host of node 0>."] if n_nodes > 1 else []),
     ]
@@ -111,7 +114,7 @@ def _attention(a: dict[str, Any]) -> Options:
     return options
 
 
-def _experts(a: dict[str, Any]) -> Options:
+def _experts(a: dict[str, Any], dispatcher: Options = ()) -> Options:
     if not a["n_experts"]:
         return []
     shared = a["n_shared_experts"] * a["d_shared"]
@@ -119,8 +122,29 @@ def _experts(a: dict[str, Any]) -> Options:
         ("--num-experts", a["n_experts"]), ("--moe-router-topk", a["n_active_experts"]), ("--moe-ffn-hidden-size", a["d_expert"]),
         *([("--moe-shared-expert-intermediate-size", shared)] if shared else []),
         *([("--moe-layer-freq", pattern(_moe_layers(a)))] if not all(_moe_layers(a)) else []),
-        ("--moe-grouped-gemm",), ("--moe-token-dispatcher-type", "alltoall"), ("--moe-router-dtype", "fp32"),
-        ("--moe-aux-loss-coeff", AUX_LOSS),
+        ("--moe-grouped-gemm",), *dispatcher, ("--moe-router-dtype", "fp32"), *_router(a),
+    ]  # fmt: skip
+
+
+def _dispatcher(s: Subject, job: dict[str, Any]) -> Options:
+    """DeepEP where the step sends a token once to each domain; it needs NVIDIA devices and more than one rank to send to."""
+    if _sends_once(s) and job["n_ep"] * job["n_etp"] > 1:
+        return [("--moe-token-dispatcher-type", "flex"), ("--moe-enable-deepep",)]
+    return [("--moe-token-dispatcher-type", "alltoall")]
+
+
+def _sends_once(s: Subject) -> bool:
+    vendor = str(s.hardware("train").get("vendor") or "NVIDIA").upper()
+    return float(s.train_scene.chip.training.ep_once) > 0 and vendor == "NVIDIA"
+
+
+def _router(a: dict[str, Any]) -> Options:
+    """Scores as the family of `config.json` has them; Megatron-LM takes the bias with sigmoid scores only."""
+    if not hf.families(a) & SIGMOID:
+        return [("--moe-aux-loss-coeff", AUX_LOSS)]
+    return [
+        ("--moe-router-score-function", "sigmoid"), ("--moe-router-enable-expert-bias",),
+        ("--moe-router-load-balancing-type", "seq_aux_loss"), ("--moe-aux-loss-coeff", SEQUENCE_LOSS),
     ]  # fmt: skip
 
 
@@ -158,6 +182,43 @@ def _layout(a: dict[str, Any], job: dict[str, Any]) -> Options:
     elif job["n_interleave"] > 1:
         options += [("--num-virtual-stages-per-pipeline-rank", job["n_interleave"])]
     return options
+
+
+def _overlap(s: Subject, job: dict[str, Any]) -> Options:
+    """What the step hides behind computation; parameters are gathered where the optimizer is sharded."""
+    chip, options = s.train_scene.chip, []
+    if float(chip.dp_overlap) > 0 and job["n_dp"] * job["n_cp"] > 1:
+        options += [("--overlap-grad-reduce",), *([("--overlap-param-gather",)] if job["zero_stage"] else [])]
+    if float(chip.training.tp_overlap) > 0 and job["n_tp"] > 1:
+        options += [("--tp-comm-overlap",)]
+    return options
+
+
+def _assumed(s: Subject, job: dict[str, Any]) -> str:
+    """What the predicted step rests on beside layout and batch, in a line: an option below, or a thing to set up."""
+    chip = s.train_scene.chip
+    fit, hidden = chip.training, float(chip.dp_overlap)
+    found = [
+        f"{hidden:.0%} of the gradient exchange can hide behind computation (--overlap-grad-reduce)"
+        if hidden
+        else "no hidden gradient exchange"
+    ]
+    if job["n_tp"] > 1:
+        found.append(f"{float(fit.tp_overlap):.0%} of tensor-parallel transfers hide (--tp-comm-overlap)")
+    if s.shape["n_experts"] and job["n_ep"] * job["n_etp"] > 1:
+        once = float(fit.ep_once) > 0
+        found.append(
+            "a token is sent once to each scale-up domain (DeepEP)" if once else "a token is sent to every expert's rank (all-to-all)"
+        )
+        if once and not _sends_once(s):
+            found[-1] += ", which alltoall below does not do: install a dispatcher for these devices that does"
+        share = float(fit.ep_overlap) * float(fit.ep_hidden)
+        found.append(f"{share:.0%} of dispatch and combine hide (--overlap-moe-expert-parallel-comm, to be added and tested)" if share
+                     else "dispatch and combine are exposed")  # fmt: skip
+    graphed = float(fit.graphed)
+    found.append(f"CUDA graphs replay {graphed:.0%} of the launches (--cuda-graph-impl and --cuda-graph-scope, to be added and tested)" if graphed
+                 else "no CUDA graphs")  # fmt: skip
+    return f"The predicted step assumes: {'; '.join(found)}; recomputation {job['recompute']}."
 
 
 def stages(n_layers: int, n_chunks: int, n_mtp: int = 0) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from codesign.export import _servers
 from codesign.export._refusal import refuse
 from codesign.export._servers import HEAD, Server, cached, notes, quantised, servers
-from codesign.export._shell import Variable, comment, script
+from codesign.export._shell import Beside, Variable, comment, script
 from codesign.export._subject import subject
 from codesign.results import Run
 from codesign.spec import yamlio
@@ -49,7 +49,7 @@ def _script(server: Server, said: list[str], config: str) -> str:
     return script(
         said,
         {"MODEL": _servers.MODEL},
-        {"everything else is in the YAML": [("--config", config)]},
+        {"everything else is in the YAML": [("--config", Beside(config))]},
         [*where, "trtllm-serve", "serve", Variable("MODEL")],
     )
 

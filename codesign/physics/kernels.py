@@ -60,7 +60,7 @@ class Ledger:
     detail: bool = False
     time_s: np.ndarray | float = 0.0
     fixed_s: np.ndarray | float = 0.0  # of the kernels and collectives, part of time_s
-    slack_s: np.ndarray | float = 0.0  # time in which memory binds and arithmetic units wait: room for somebody else's FLOP
+    slack_s: np.ndarray | float = 0.0  # time in which weights are read and arithmetic units wait: room for the FLOP of mixed-in prompts
     ops: list[Op] = field(default_factory=list)
 
     @property
@@ -68,14 +68,19 @@ class Ledger:
         """Operators of one step, each as one device of the attention finds it in the mean: what energy is counted from."""
         return self.ops
 
-    def kernel(self, name, rate: Rate, n_launches, flop, n_bytes, repeat=1.0) -> None:
-        """Add `repeat` x [n_launches t0 + max(flop / rate, bytes / bandwidth)]; flop and bytes are of all n_launches together."""
+    def kernel(self, name, rate: Rate, n_launches, flop, n_bytes, repeat=1.0, lends=True) -> None:
+        """Add `repeat` x [n_launches t0 + max(flop / rate, bytes / bandwidth)]; flop and bytes are of all n_launches together.
+
+        lends: other tokens may use the weights that it reads, so that its waiting arithmetic is theirs; a kernel without weights
+        (attention over a cache, norms) has nothing to lend, because theirs runs before or after it.
+        """
         compute_s = flop / rate.flop_per_s
         memory_s = n_bytes / rate.bytes_per_s
         fixed_s = n_launches * rate.t0_s
         self.time_s = self.time_s + repeat * (fixed_s + np.maximum(compute_s, memory_s))
         self.fixed_s = self.fixed_s + repeat * fixed_s
-        self.slack_s = self.slack_s + repeat * np.maximum(memory_s - compute_s, 0.0)
+        if lends:
+            self.slack_s = self.slack_s + repeat * np.maximum(memory_s - compute_s, 0.0)
         if self.detail:
             self._keep(name, repeat * compute_s, repeat * memory_s, 0.0, repeat * fixed_s, repeat * flop, repeat * n_bytes)
 

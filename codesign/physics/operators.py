@@ -100,7 +100,7 @@ def decode_attention(ledger: Ledger, scene: Scene, layout: Layout, mixer, cached
         flop = flop + index_pairs * q_tok * mixer.index_flop_per_pair
     n_bytes = n_bytes + 2.0 * n_seq * mixer.state_bytes / tp
     flop = flop + n_seq * q_tok * mixer.state_flop_per_tok / tp
-    ledger.kernel("attention over cache", scene.rates.attention, 1.0, flop, n_bytes, repeat=mixer.n_layers * share)
+    ledger.kernel("attention over cache", scene.rates.attention, 1.0, flop, n_bytes, repeat=mixer.n_layers * share, lends=False)
     if np.any(np.asarray(cp) > 1):  # partial outputs of the context shards are summed, with their softmax weights
         partial = n_seq * q_tok * mixer.n_heads * (mixer.d_v + 1.0) / tp * ACT_BYTES
         n_layers = mixer.n_layers * (mixer.flop_per_pair_decode > 0)  # a recurrence has no cache to split
@@ -213,14 +213,14 @@ def lm_head(ledger: Ledger, scene: Scene, layout: Layout, n_tok, repeat=1.0) -> 
     """Logits of `n_tok` positions of one rank."""
     weights = scene.census.head_params / layout.n_tp
     n_bytes = weights * scene.weight_bytes + n_tok * weights / scene.census.d_model * ACT_BYTES
-    ledger.kernel("LM head", scene.rates.gemm, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=repeat)
+    ledger.kernel("LM head", scene.rates.gemm, 1.0, 2.0 * n_tok * weights, n_bytes, repeat=repeat, lends=False)  # prompts pass it once
 
 
 def elementwise(ledger: Ledger, scene: Scene, n_tok, share=1.0) -> None:
     """Norms, residual additions, activation and quantise kernels that are not fused: each reads and writes the stream."""
     n = scene.chip.elementwise_n
     n_bytes = n * 2.0 * n_tok * scene.census.d_model * ACT_BYTES
-    ledger.kernel("norms and glue", scene.rates.elementwise, n, 0.0, n_bytes, repeat=scene.census.n_layers * share)
+    ledger.kernel("norms and glue", scene.rates.elementwise, n, 0.0, n_bytes, repeat=scene.census.n_layers * share, lends=False)
 
 
 def tensor_reductions(ledger: Ledger, scene: Scene, layout: Layout, n_tok, share=1.0, n_elsewhere=0.0) -> None:

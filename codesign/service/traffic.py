@@ -100,7 +100,7 @@ def interference(n_seq, traffic: Traffic, prefill_s, prefill_fixed_s, slack_s, n
     alternating:  (C / OSL) T_prefill, the prompts stop the decode;
     chunked:      (C / OSL) T_prefill - min(f, 1) (slack + fixed time of one chunk), f = (C / OSL) n_chunks the share of steps that carry a
                   chunk: there it rides in the same kernels, brings no launches of its own and fills the time in which weights
-                  stream and arithmetic waits.
+                  stream and arithmetic waits (attention over a cache has none to lend: each sequence reads its own).
 
     Parameters: n_seq [seq], prefill_s and prefill_fixed_s of one prompt [s], slack_s of one decode step [s], n_chunks [1].  Returns [s].
     """

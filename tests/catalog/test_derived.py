@@ -44,6 +44,16 @@ def test_a_file_replaces_the_memory(tmp_path):
     assert slow / fast == pytest.approx(8000 / 614, rel=0.05)
 
 
+@pytest.mark.parametrize(("own", "words"), [("", "no capacity and no bandwidth"), (", capacity: 1 TB", "has type DDR5 but no bandwidth")])
+def test_memory_of_another_type_needs_its_figures(tmp_path, own, words):
+    path = tmp_path / "b200-ddr.yaml"
+    path.write_text(f"base: b200-sxm\nhbm: {{type: DDR5{own}}}\n")
+    with pytest.raises(UserError, match=words):
+        catalog.hardware(str(path))
+    path.write_text("base: b200-sxm\nhbm: {type: HBM3E, capacity: 288 GB}\n")  # of the same type some figures may stay
+    assert catalog.hardware(str(path))["hbm"]["capacity"] == 288e9
+
+
 def test_a_file_may_stand_on_a_system(tmp_path):
     path = tmp_path / "half-rack.yaml"
     path.write_text("base: gb200_nvl72\nscale: {scale_up_size: 0.5}\n")
@@ -59,6 +69,8 @@ def test_a_file_may_stand_on_a_system(tmp_path):
         ("b200_sxm with ", ["is no factor"]),
         ("b2000 with price=1", ["unknown", "b200"]),
         ("h100_pcie with peak_fp4=2", ["h100_pcie has no peak fp4"]),
+        ("b200_sxm with scale_up_size=0.1", ["domains of 8 devices", "no whole number of at least 1", "0.25"]),
+        ("gb200_nvl72 with scale_up_size=1.1", ["no whole number of at least 1"]),
     ],
 )
 def test_bad_derivations_are_refused(name, words):

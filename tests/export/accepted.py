@@ -27,7 +27,7 @@ def exports(target: str, kinds=tuple(plans.KINDS)) -> Iterator[tuple[dict[str, A
             try:
                 yield run.point(i), export.export(target, study, run, i)
             except UserError as error:
-                assert error.diagnostics[0].hint, "a refusal says what to use instead"
+                assert error.diagnostics[-1].hint, "a refusal says what to use instead"
 
 
 def arguments(text: str) -> list[str]:

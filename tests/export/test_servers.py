@@ -46,7 +46,7 @@ def degrees(engine, files, role):
         dp = o.attn_dp_size or 1
         assert o.tp_size % dp == 0 and o.max_running_requests % dp == 0 and (o.chunked_prefill_size or 0) % dp == 0
         return o.tp_size // dp, dp, o.pp_size, o.ep_size or 1, o.max_running_requests // dp, o.context_length, o
-    assert launched.options(files[f"trtllm-{role}.sh"], launched.TRTLLM).config == f"trtllm-{role}.yaml"
+    assert launched.options(files[f"trtllm-{role}.sh"], launched.TRTLLM).config == f"$(dirname $0)/trtllm-{role}.yaml"
     o = yamlio.parse(files[f"trtllm-{role}.yaml"]).data
     dp = o["tensor_parallel_size"] if o["enable_attention_dp"] else 1
     ep = o.get("moe_expert_parallel_size", 1)
@@ -99,8 +99,19 @@ def allowed_bytes(engine, o, hbm, fixed, weights):
 def test_step_tokens_hold_a_chunk_and_every_sequence():
     for _, _, plan, files in exported("moe", "vllm"):
         o, launch = launched.options(files["vllm-serve.sh"], launched.VLLM), plan["serving"]["serve"]["launch"]
-        assert 0 <= o.max_num_batched_tokens - o.max_num_seqs - launch["prefill_chunk_tok"] < 64
+        prompts = o.max_num_batched_tokens - o.max_num_seqs
+        assert 0 <= prompts - max(launch["prefill_chunk_tok"], launch["prompt_tok_per_step_and_rank"]) < 64
         assert o.enable_chunked_prefill
+
+
+def test_a_step_takes_in_the_prompts_that_come():
+    """As many requests begin as end: each sequence brings isl / osl computed prompt tokens a step, cached ones left out."""
+    study, found = plans.searched("moe")
+    traffic = study.setting.traffic
+    for i in points("moe", 4):
+        launch = yamlio.parse(export.export("training-plan", study, found, i)["training-plan.yaml"]).data["serving"]["serve"]["launch"]
+        steady = launch["max_num_seqs_per_rank"] * float((traffic.isl_tok - traffic.prefix_tok) / traffic.osl_tok)
+        assert 0 <= launch["prompt_tok_per_step_and_rank"] - steady < 1
 
 
 def test_drafts_and_hand_over():

@@ -195,12 +195,12 @@ def test_gates_follow_the_quality_law(exported):
             assert row["at_s"] == pytest.approx(row["tok_frac"] * point["train_s"])
             if before is not None:
                 assert row["drop_nat"] == pytest.approx(before["loss_nat"] - row["loss_nat"])
-                assert row["drop_low_nat"] <= row["drop_nat"] <= row["drop_high_nat"]
+                assert row["drop_low_nat"] < row["drop_nat"] / 1.1 and row["drop_high_nat"] > row["drop_nat"] * 1.1
         s = subject(study, run, int(point["id"]))
         served = _design.assess(s, point["pretrain_tok"], study.setting.law, deployed=True)
         assert served["loss"] == pytest.approx(point["loss"], rel=1e-12)
         assert plan["evaluation_gates"]["loss_deployed_nat"] == point["loss"] >= rows[-1]["loss_nat"] - 1e-12
-        assert rows[-1]["step"] == plan["pretraining"]["n_steps"]
+        assert rows[-1]["step"] == plan["batch_schedule"]["n_steps"]
         assert plan["quality"]["c_eq_low_flop"] < point["c_eq_flop"] < plan["quality"]["c_eq_high_flop"]
 
 
@@ -230,7 +230,7 @@ def test_steps_with_and_without_the_ramp(exported):
         for stage in ramp["stages"]:
             assert stage["n_steps"] == math.ceil((stage["to_tok"] - stage["from_tok"]) / stage["global_batch_tok"] - 1e-9)
         assert ramp["n_steps"] == sum(stage["n_steps"] for stage in ramp["stages"]) >= plan["pretraining"]["n_steps"]
-        assert f"with it there are {ramp['n_steps']:,}" in page
+        assert page.count(f"{ramp['n_steps']:,}") >= 3
         end = rate["cooldown_from_tok"] + rate["cooldown_steps"] * job["global_batch_tok"]
         assert end == pytest.approx(plan["tokens"]["processed_tok"])
         assert rate["cooldown_from_tok"] > ramp["stages"][-1]["from_tok"]
@@ -271,7 +271,7 @@ def test_learning_rate_and_checkpoints(exported):
     for _, _, point, plan, _ in exported:
         rate, kept = plan["learning_rate"], plan["checkpoints"]
         assert rate["peak"] == pytest.approx(0.3118 * point["pretrain_flop"] ** -0.125)
-        assert rate["cooldown_from_step"] + rate["cooldown_steps"] == plan["pretraining"]["n_steps"]
+        assert rate["cooldown_from_step"] + rate["cooldown_steps"] == plan["batch_schedule"]["n_steps"]
         assert kept["checkpoint_bytes"] == 14 * point["n_params"]
         assert kept["checkpoint_interval_s"] == pytest.approx(float(failures.checkpoint_interval_s(point["train.n_devices"])))
         assert kept["n_failures_expected"] == pytest.approx(point["train_s"] / kept["mean_time_between_failures_s"])

@@ -17,13 +17,13 @@ class Clock:
         self.time = self.fixed = self.slack = 0.0
         self.compute = self.memory = self.network = self.overhead = 0.0
 
-    def kernel(self, rate, launches, flop, n_bytes, times=1.0) -> None:
+    def kernel(self, rate, launches, flop, n_bytes, times=1.0, lends=True) -> None:
         if times == 0.0:
             return
         compute, memory, t0 = flop / rate.flop_per_s, n_bytes / rate.bytes_per_s, launches * rate.t0
         self.time += times * (t0 + max(compute, memory))
         self.fixed += times * t0
-        self.slack += times * max(memory - compute, 0.0)
+        self.slack += times * max(memory - compute, 0.0) * lends
         self.compute += times * compute
         self.memory += times * memory
 

@@ -46,10 +46,10 @@ class Scene:
 # --- operators -------------------------------------------------------------------------------------------------------------
 
 
-def _matrix(clock, scene, launches, weights, n_tok, times, narrow=1.0, ends=2.0):
+def _matrix(clock, scene, launches, weights, n_tok, times, narrow=1.0, ends=2.0, lends=True):
     """Weights times tokens: 2 tok W FLOP (x `narrow` for shallow shards), reads W, and activations in and out."""
     n_bytes = weights * scene.weight_bytes + n_tok * ACT * (ends * scene.m.d + weights / scene.m.d)
-    clock.kernel(scene.rate.gemm, launches, 2 * n_tok * weights * narrow, n_bytes, times)
+    clock.kernel(scene.rate.gemm, launches, 2 * n_tok * weights * narrow, n_bytes, times, lends)
 
 
 def _mixer_weights(x, lay):
@@ -100,11 +100,11 @@ def _tensor_reductions(clock, scene, lay, n_tok, times):
 
 def _glue(clock, scene, n_tok, times):
     n = scene.chip.elementwise_n
-    clock.kernel(scene.rate.glue, n, 0.0, n * 2 * n_tok * scene.m.d * ACT, scene.m.n_layers * times)
+    clock.kernel(scene.rate.glue, n, 0.0, n * 2 * n_tok * scene.m.d * ACT, scene.m.n_layers * times, lends=False)
 
 
 def _head(clock, scene, lay, n_tok, times=1.0):
-    _matrix(clock, scene, 1, scene.m.table / lay.n_tp, n_tok, times, ends=0.0)
+    _matrix(clock, scene, 1, scene.m.table / lay.n_tp, n_tok, times, ends=0.0, lends=False)
 
 
 def _hops(clock, scene, lay, n_tok, times):
@@ -154,7 +154,7 @@ def _cache_attention(clock, scene, lay, name, x, n_seq, context, q, times):
     keys, tp, cp = min(context, x.span), lay.n_tp, lay.n_cp
     n_bytes = keys * scene.cached[name] / _kv_ways(x, lay) / cp + context * _key_bytes(x) / cp + 2 * x.state_bytes / tp
     flop = q * (keys * x.pair_decode / tp / cp + context * x.index_pair / cp + x.state_flop / tp)
-    clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers * times)
+    clock.kernel(scene.rate.cache, 1, n_seq * flop, n_seq * n_bytes, x.n_layers * times, lends=False)
     if name != "linear":
         partial = n_seq * q * x.heads / tp * (x.d_v + 1) * ACT
         clock.send(all_reduce(partial, cp, scene.chip, tp), x.n_layers * times)
