@@ -10,6 +10,7 @@ import numpy as np
 
 from codesign import robustness
 from codesign.assumptions import Source
+from codesign.intervals import Intervals, intervals_of
 from codesign.picks import gives_up, neighbours, picks, rule_of
 from codesign.rechoose import rechoose
 from codesign.results import Run
@@ -42,10 +43,11 @@ def decide(study: Study, run: Run, n_samples: int | None = None, seed: int = 0, 
     front = robustness.on_front(sampled.values, sampled.holds)
     regret = robustness.regret(sampled)
     swept = robustness.sweeps(sampled)
+    doubt = intervals_of(study, run)
     chosen = [*picks(run.front, run.objectives), _most_robust(run, front, regret)]
     return {
         "run": str(run.path), "samples": sampled.n, "seed": seed, "points_scored": sampled.values.shape[0] * sampled.values.shape[1],
-        "picks": [_pick(run, sampled, front, regret, swept, pick) for pick in chosen],
+        "picks": [_pick(run, sampled, front, regret, swept, pick, doubt) for pick in chosen],
         "anew": _anew(study, run, sampled, front, seed, chosen) if anew else None,
         "measurements": _measurements(run, sampled, front),
         "points": _points(run, sampled, front, regret),
@@ -78,7 +80,8 @@ def _most_robust(run: Run, front: np.ndarray, regret: np.ndarray) -> dict[str, A
             "gives_up": gives_up(run.front, row, run.objectives)}  # fmt: skip
 
 
-def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any]) -> dict[str, Any]:
+def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swept: list[Sweep], pick: dict[str, Any], doubt: Intervals):
+    """A pick with how sure it is, its neighbours whose gain is more than error, and what would change it."""
     row = int(np.flatnonzero(run.front["id"] == pick["id"])[0])
     rule = rule_of(pick["name"], run.objectives)
     optimism, share = robustness.debias(sampled, front, rule)
@@ -86,9 +89,10 @@ def _pick(run: Run, sampled: Sampled, front: np.ndarray, regret: np.ndarray, swe
     if pick["name"] == "most robust":  # not chosen for its values: they are not flattered, and only a broken limit changes it
         optimism, share = np.zeros_like(optimism), np.full_like(share, np.nan)
         changes = [c for c in changes if c["broken"]]
+    noise = {name: doubt.sigma_of_difference(name, row) for name in run.objectives if name in doubt.values}
     p_front = float(front[:, row].mean())
     return pick | {
-        "neighbours": neighbours(run.front, row, run.objectives), "p_front": p_front, "p_holds": float(sampled.holds[:, row].mean()),
+        "neighbours": neighbours(run.front, row, run.objectives, noise=noise), "p_front": p_front, "p_holds": float(sampled.holds[:, row].mean()),
         "p_chosen": None if np.isnan(share[row]) else float(share[row]), "leaves_front": p_front < HALF,
         "regret": _regret(run, regret[row], sampled), "predicted": {n: float(run.front[n].iloc[row]) for n in run.objectives},
         "debiased": _debiased(run, row, optimism, sampled), "flips": [_flip(run, sampled, f) for f in changes[:MAX_FLIPS]],

@@ -9,6 +9,7 @@ from codesign.screen import human, label, table, unit_of
 from codesign.spec.units import show
 
 NOT_APART = "~"  # cannot be told apart from the best of its column
+OTHER = "*"  # stands on another layout than the design it is set beside
 MARK = "!"  # leaves the front in more than half of the samples
 MAX_MEASUREMENTS = 6
 NEGLIGIBLE = 5e-4  # relative change that is not worth a cell
@@ -103,7 +104,10 @@ def _anew_block(anew: Mapping[str, Any]) -> str:
     headers = {"id": "design", "front": "on the front", "limits": "within limits", "better": "another layout is better", "regret": "regret"}
     head = (f"with layouts chosen again in each of {anew['samples']:,} samples: {anew['layouts']:,} layouts of the {len(rows)} best designs "
             "(as laid out -> laid out again; regret against both)")  # fmt: skip
-    return head + "\n" + table(rows, list(headers), headers)
+    foot = ("Not the shares of the picks above: there one point counts, as laid out, in every sample; here a design counts, by any of its points\n"
+            "on the front (left), or by any layout, against layouts chosen again of these designs and the rest as archived (right).\n"
+            "Which to use: above, if layout and design are fixed together; right, if the design is fixed now and its layout later")  # fmt: skip
+    return head + "\n" + table(rows, list(headers), headers) + "\n" + foot
 
 
 def _changes(before: float, after: float) -> str:
@@ -164,7 +168,8 @@ def sensitivity_text(answer: Mapping[str, Any], line: str) -> str:
     )
     if answer["architecture"]:
         blocks.append(
-            "one step of each searched variable, on its best layout (elasticity: % per %)\n" + _steps(answer["architecture"], goals)
+            "one step of each searched variable, on its best layout (elasticity: % per %)\n"
+            + _steps(answer["architecture"], goals, answer["id"])
         )
     if answer["exchange"]:
         blocks.append("\n".join(_exchange(e, answer) for e in answer["exchange"]))
@@ -200,7 +205,7 @@ def _percent(value: float | None) -> str:
     return "." if abs(value) < NEGLIGIBLE else f"{100 * value:+.1f}%"
 
 
-def _steps(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
+def _steps(rows: Sequence[Mapping[str, Any]], goals: Sequence[str], at: int) -> str:
     out = []
     for row in rows:
         short = row["variable"].startswith(("architecture.", "precision."))
@@ -211,8 +216,14 @@ def _steps(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
             cells[g] = (
                 "infeasible" if row["change"] is None else _percent(change) + (f" ({elasticity:+.2f})" if elasticity is not None else "")
             )
-        out.append(cells | {"note": "" if row["in_space"] else "outside the space"})
-    return table(out, ["variable", "step", *goals, "note"], {g: label(g) for g in goals} | {"note": ""})
+        notes = ["" if row["in_space"] else "outside the space", f"{OTHER} {row['layout']}" if row["layout"] else ""]
+        out.append(cells | {"note": "; ".join(n for n in notes if n)})
+    text = table(out, ["variable", "step", *goals, "note"], {g: label(g) for g in goals} | {"note": ""})
+    return text + (
+        f"\n{OTHER} another layout or batch than that of #{at}, named here: part of the change is its"
+        if any(r["layout"] for r in rows)
+        else ""
+    )
 
 
 def _exchange(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
@@ -234,7 +245,7 @@ def _exchange(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
 def why_not_text(answer: Mapping[str, Any]) -> str:
     """`show --why-not`: what would change, and who pays."""
     changed = ", ".join(f"{k.split('.', 1)[-1]} {v['from']} -> {v['to']}" for k, v in answer["changed"].items())
-    lines = [f"#{answer['id']} with {changed}: {answer['verdict']}"]
+    lines = [f"#{answer['id']} with {changed}: {answer['verdict']}", *answer["notes"]]
     if answer["changes"]:
         rows = []
         for column, change in answer["changes"].items():

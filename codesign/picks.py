@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from codesign.objectives import COLUMNS, COST_COLUMNS
 from codesign.search import pareto
 
 SPEED = ("tpot_s", "ttft_s", "clip_latency_s", "clip_s")
+EQUAL = 1e-3  # ln: a gain that `swap` does not even name
+WITHIN = "  (within the error of their ratio)"
 LABELS = {"c_eq_flop": "quality", "usd_per_mtok": "cost", "tpot_s": "tpot", "ttft_s": "ttft", "train_s": "training time"}
 
 
@@ -55,18 +58,38 @@ def rule_of(name: str, objectives: dict[str, str]) -> int | None:
     return next((i for i, column in enumerate(objectives) if column in wanted), None)
 
 
-def neighbours(front: pd.DataFrame, row: int, objectives: dict[str, str], n: int = 2) -> list[dict[str, Any]]:
-    """The nearest other points of the front and what changing to each would gain and cost, as ratios to the point."""
+def neighbours(
+    front: pd.DataFrame, row: int, objectives: dict[str, str], n: int = 2, noise: Mapping[str, np.ndarray] | None = None
+) -> list[dict[str, Any]]:
+    """The nearest other points of the front and what changing to each would gain and cost, as ratios to the point.
+
+    noise: objective -> standard deviation of ln of every point's ratio to this one (P,).  Points whose every gain lies within it are passed
+    over; where no other is left, the nearest stands with that remark.
+    """
     names, maximise = list(objectives), [d == "maximize" for d in objectives.values()]
     points = front[names].to_numpy(float)
     place = pareto.scaling(points, maximise).apply(points)
-    nearest = [i for i in np.argsort(np.linalg.norm(place - place[row], axis=1)) if i != row][:n]
+    nearest = [i for i in np.argsort(np.linalg.norm(place - place[row], axis=1)) if i != row]
+    real = [i for i in nearest if noise is None or _is_real(points, row, i, names, maximise, noise)]
     out = []
-    for i in nearest:
+    for i in real[:n] or nearest[:1]:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = dict(zip(names, (points[i] / points[row]).tolist(), strict=True))
-        out.append({"id": int(front["id"].iloc[i]), "ratios": ratios, "sentence": swap(ratios, objectives)})
+        out.append({"id": int(front["id"].iloc[i]), "ratios": ratios, "sentence": swap(ratios, objectives) + ("" if real else WITHIN)})
     return out
+
+
+def _is_real(points: np.ndarray, row: int, i: int, names: list[str], maximise: list[bool], noise: Mapping[str, np.ndarray]) -> bool:
+    """Whether point i is better than point `row` in one objective by more than the standard deviation of their ratio."""
+    for j, name in enumerate(names):
+        here, there = points[row, j], points[i, j]
+        if here > 0 and there > 0 and name in noise:
+            gain = np.log(there / here) * (1.0 if maximise[j] else -1.0)
+            if gain > max(float(noise[name][i]), EQUAL):
+                return True
+        elif (there > here) if maximise[j] else (there < here):
+            return True
+    return False
 
 
 def swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
@@ -82,17 +105,19 @@ def swap(ratios: dict[str, float], objectives: dict[str, str]) -> str:
 
 
 def gives_up(front: pd.DataFrame, row: int, objectives: dict[str, str]) -> str:
-    """What the point is worse at than the best of the front, as ratios."""
+    """What the point is worse at than the best of the front: `65% less quality than the best; 2.76 times the tpot of the best`."""
     parts = []
     for name, direction in objectives.items():
         values = front[name].to_numpy(float)
         best = values.max() if direction == "maximize" else values.min()
         here = values[row]
         if best > 0 and here > 0:
-            ratio = best / here if direction == "maximize" else here / best
-            if ratio > 1.005:
-                share = f"1/{ratio:.3g} of" if direction == "maximize" else f"{ratio:.3g} times"
-                parts.append(f"{share} the best {LABELS.get(name, name)}")
+            label, ratio = LABELS.get(name, name), here / best
+            if max(ratio, 1.0 / ratio) > 1.005:
+                change = f"{100 * abs(ratio - 1.0):.2g}"
+                change = f"{100 * abs(ratio - 1.0):.4g}" if ratio < 0.005 else change  # 99.7, not 100
+                more = f"{ratio:.3g} times the {label} of the best" if ratio >= 2 else f"{change}% more {label} than the best"
+                parts.append(f"{change}% less {label} than the best" if ratio < 1 else more)
     return "; ".join(parts) or "nothing: best in every objective"
 
 

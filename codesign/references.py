@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from codesign import catalog
+from codesign import catalog, reference_notes
 from codesign import evaluate as pipeline
 from codesign import study as studies
+from codesign.catalog import loader
 from codesign.constraints import REASONS, in_words
 from codesign.evidence import inference, predict, rows
 from codesign.evidence.case import Skip
@@ -39,6 +40,7 @@ from codesign.units.survivors import cross
 MAX_DESIGNS = 2_048  # hardware and other choices a reference is tried with; evenly thinned beyond
 MAX_POINTS = 16  # of a reference, evenly over its own front
 NEAR = 1e-9
+LEAST = 0.01  # sum of relative excesses over limits that counts as equal; our judgement
 ALIKE = 0.25  # of the lengths of requests, within which a measurement is set against the front; our judgement
 FITS = ("train memory", "serve memory", "structure")
 BUDGET, TARGET = "its whole life", "its quality"  # violations of a model whose tokens are given
@@ -69,6 +71,8 @@ def named(study: Study, run: Run, texts: Sequence[str]) -> list[dict[str, Any]]:
 def _placed(study: Study, run: Run, reference: Reference) -> dict[str, Any]:
     one = _measured(study, reference) if reference.measured else _model(study, reference)
     ranked = one["point"] and one.pop("is_alike", True)
+    if one["kind"] == "model" and one["point"]:
+        one["notes"] += reference_notes.other_bits(study, run, one["point"])
     return one | {"place": place(run, one["point"]) if ranked else None}
 
 
@@ -102,6 +106,7 @@ def _model(study: Study, reference: Reference) -> dict[str, Any]:
         return _unplaced(name, "model", source, why, notes)
     at = _front(setting, columns, broken)
     shape = _shape_columns(setting, values)
+    notes += reference_notes.processed(tok, columns, at[0])
     points = [shape | {k: _plain(v[i]) for k, v in columns.items()} | _tier(setting, columns["tpot_s"][i]) for i in at]
     reasons = [_in_words(k, float(v[at[0]]), study.setting) for k, v in broken.items() if v[at[0]] > 0]
     goals = [g.column for g in study.setting.goals]
@@ -130,8 +135,10 @@ def _alone(study: Study, reference: Reference, record: Mapping[str, Any]):
     where = [text for text in given.where if not _reads(text, gone)]
     base = given.base.model_copy(update={"model": reference.model, "architecture": {}, "precision": dict(reference.precision)})
     file = file.model_copy(update={"base": base, "space": space, "derived": derived, "where": where})
-    said = "as given" if reference.pretrain_tok else "as published" if tok else ""
+    is_file = not loader.known("models", reference.model)
+    said = "as given" if reference.pretrain_tok else "as your file says" if is_file else "as published"
     notes = [f"trained on {show(tok, 'tok')}, {said}" if tok else "trained on as many tokens as the study's rule gives it"]
+    notes += [f"read from {reference.model}"] if is_file else []
     return file, tok, notes + ([str(record["note"])] if record.get("note") else [])
 
 
@@ -165,9 +172,9 @@ def _points(setting: Setting, asked: Setting, values, codes):
     none, the points of all layouts that fit, of which the one that breaks the limits least comes first."""
     found = _laid_out(setting, setting, values, codes)
     if found is None or not np.any(_worst(found[1]) <= 0):
-        loose = replace(
-            setting, limits=(), max_tpot_s=np.inf, max_ttft_s=np.inf, goals=(*setting.goals, Goal("tpot_s", False), Goal("ttft_s", False))
-        )
+        bounded = (Goal(x.column, x.op.startswith(">")) for x in setting.limits)  # what is bounded is a goal now, so that its best is kept
+        goals = (*setting.goals, *bounded, Goal("tpot_s", False), Goal("ttft_s", False))
+        loose = replace(setting, limits=(), max_tpot_s=np.inf, max_ttft_s=np.inf, goals=goals)
         found = _laid_out(loose, setting, values, codes)
     if found is None:
         batch = pipeline.evaluate(setting, values, codes)
@@ -219,7 +226,8 @@ def _worst(violations: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _front(setting: Setting, columns, violations) -> list[int]:
-    """Rows of the model's own front among those that break least, the cheapest first, at most MAX_POINTS evenly."""
+    """Rows of the model's own front among those that break the fewest limits, the cheapest first, at most MAX_POINTS evenly; where every row
+    breaks one, the cheapest of those that break least stands before them."""
     table = np.stack(list(violations.values()))
     n_broken, excess = np.sum(table > 0, axis=0), np.sum(np.maximum(table, 0.0), axis=0)
     rows_ = np.flatnonzero(n_broken == n_broken.min())
@@ -228,7 +236,12 @@ def _front(setting: Setting, columns, violations) -> list[int]:
     rows_ = rows_[pareto.nondominated(goals)] if np.isfinite(goals).all() else rows_[:1]
     cost = next((g.column for g in setting.goals if g.column in COST_COLUMNS), setting.goals[0].column)
     rows_ = rows_[np.lexsort((columns["lifecycle_usd"][rows_], columns[cost][rows_]))]
-    return rows_[np.unique(np.linspace(0, len(rows_) - 1, min(len(rows_), MAX_POINTS)).astype(int))].tolist()
+    found = rows_[np.unique(np.linspace(0, len(rows_) - 1, min(len(rows_), MAX_POINTS)).astype(int))].tolist()
+    if n_broken.min() == 0:
+        return found
+    least = np.flatnonzero((n_broken == n_broken.min()) & (excess <= excess[n_broken == n_broken.min()].min() + LEAST))
+    first = int(least[np.lexsort((columns["lifecycle_usd"][least], columns[cost][least]))[0]])
+    return [first, *(i for i in found if i != first)][:MAX_POINTS]
 
 
 def _shape_columns(setting: Setting, values) -> dict[str, Any]:

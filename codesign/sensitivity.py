@@ -18,7 +18,7 @@ from codesign.evaluate import Batch
 from codesign.objectives import COLUMNS, COST_COLUMNS
 from codesign.physics.arrays import stack
 from codesign.physics.hardware import ByBits, Chip, stretched
-from codesign.problem import StudyProblem
+from codesign.problem import StudyProblem, layout_text
 from codesign.rescore import MEMORY, Points, points_of, score
 from codesign.results import Run
 from codesign.setting import Joules, Pool, Setting
@@ -254,7 +254,8 @@ def _architecture(problem: StudyProblem, row: dict[str, Any]) -> list[dict[str, 
     out = []
     for i, (variable, at, k, _) in enumerate(steps):
         x = variable.choices[at], variable.choices[k]
-        change = nearest_change(problem.setting, batch, i, row)
+        other = nearest_point(problem.setting, batch, i, row)
+        change = None if other is None else _relative({g.column: other[g.column] for g in problem.setting.goals}, row)
         scale = np.log(x[1] / x[0]) if variable.ordered and isinstance(x[0], (int, float)) and min(x) > 0 else 0.0
         elasticity = {g: float(np.log1p(c) / scale) for g, c in change.items() if c is not None and c > -1} if change and scale else None
         out.append(
@@ -265,6 +266,7 @@ def _architecture(problem: StudyProblem, row: dict[str, Any]) -> list[dict[str, 
                 "in_space": bool(valid[i]),
                 "change": change,
                 "elasticity": elasticity,
+                "layout": "" if other is None else _other_layout(problem.setting, row, other),
             }
         )
     return out
@@ -276,13 +278,21 @@ def index_of(problem: StudyProblem, row: dict[str, Any]) -> np.ndarray:
     return np.array([list(v.choices).index(values[v.name].tolist()[0]) for v in problem.space.variables], dtype=np.int64)
 
 
-def nearest_change(setting: Setting, batch: Batch, design: int, base: dict[str, Any]) -> dict[str, float | None] | None:
-    """Relative change of every objective from `base` to the design's comparable point; None where nothing is feasible."""
+def _other_layout(setting: Setting, row: dict[str, Any], other: dict[str, Any]) -> str:
+    """`serve tp8 batch 512`: the serving layouts, and sequences of a replica, that are not those of `row`; '' where all are the same."""
+    if setting.clip:
+        return ""
+    named = {role: [f"{layout_text(p, role)} batch {int(p[f'{role}.batch'])}" for p in (row, other)] for role in setting.roles}
+    return ", ".join(f"{role} {there}" for role, (here, there) in named.items() if here != there)
+
+
+def nearest_point(setting: Setting, batch: Batch, design: int, base: dict[str, Any]) -> dict[str, Any] | None:
+    """The design's point that is comparable with `base`; None where nothing is feasible."""
     here = np.flatnonzero(batch.design == design)
     if not here.size:
         return None
     row = here[comparable(setting, {g.column: batch.points[g.column][here] for g in setting.goals}, base)]
-    return _relative({g.column: batch.points[g.column][row] for g in setting.goals}, base)
+    return {k: v[row] for k, v in batch.points.items()}
 
 
 def comparable(setting: Setting, points: dict[str, np.ndarray], base: dict[str, Any]) -> int:

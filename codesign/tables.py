@@ -203,6 +203,8 @@ def compare_points(path: str, first: str, second: str) -> dict[str, Any]:
 def _apart(told: list[dict[str, Any]], ids: list[int], level: float) -> list[str]:
     """Which differences are larger than what the model may be off by when it compares the two."""
     near = [f"{label(t['name'])} (one sigma of the ratio {math.expm1(t['sigma']):.0%})" for t in told if not t["apart"]]
+    if ids[0] == ids[1]:
+        return [f"#{ids[0]} twice: the same point"]
     if not near:
         return [f"the two are told apart in every objective ({level:.0%})"]
     return [f"#{ids[0]} and #{ids[1]} cannot be told apart ({level:.0%}) in {', '.join(near)}"]
@@ -295,7 +297,10 @@ def compare_text(answer: dict[str, Any]) -> str:
     """`compare` as text: only what differs, then the metrics, then why."""
     names = [f"#{i}" for i in answer["ids"]] if "ids" in answer else ["first", "second"]
     headers = {"a": names[0], "b": names[1]}
-    rows = [{"name": d["name"], "a": human(d["a"], d["name"]), "b": human(d["b"], d["name"])} for d in answer["differs"]]
+    tier = {"slo.tpot": "speed tier"}  # the tier a point falls in, not the study's limit
+    rows = [
+        {"name": tier.get(d["name"], d["name"]), "a": human(d["a"], d["name"]), "b": human(d["b"], d["name"])} for d in answer["differs"]
+    ]
     blocks = [table(rows, ["name", "a", "b"], headers) if rows else "nothing differs in variables and layouts"]
     if any(d["name"].endswith((".n_replicas", ".n_devices")) for d in answer["differs"]):
         blocks[0] += f"\n{POOLS}"

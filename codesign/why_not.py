@@ -14,6 +14,8 @@ import numpy as np
 from codesign import evaluate as pipeline
 from codesign.constraints import WORST, in_words
 from codesign.evaluate import constraint_names
+from codesign.legal import legal_variables
+from codesign.physics import architecture as arch
 from codesign.problem import StudyProblem
 from codesign.results import Run
 from codesign.sensitivity import comparable, index_of
@@ -21,19 +23,27 @@ from codesign.spec.errors import UserError, did_you_mean, nearest
 from codesign.study import Study
 from codesign.units.serve_unit import DEGREES
 
+MOST = 65_536  # experts, heads, layers: tables of one row each are made of them
+WIDEST = 2**24  # every other size of an architecture
+
 
 def why_not(study: Study, run: Run, point_id: int, change: str) -> dict[str, Any]:
     """{changed, in_space, feasible, broken: [sentences], point, changes, beaten_by: [ids], verdict} of a point after `change`."""
     row = run.point(point_id)
     problem = study.problem
     wanted = parse(problem, change)
+    _check(study, wanted)
     values, in_space = _changed(problem, row, wanted)
-    codes = {name: np.zeros(1, dtype=int) for name in values}
-    batch = pipeline.evaluate(problem.setting, values, codes)
     answer: dict[str, Any] = {
         "id": point_id, "changed": {k: {"from": problem.values_of([row])[k].tolist()[0], "to": v} for k, v in wanted.items()},
-        "in_space": in_space, "feasible": bool(batch.design.size), "broken": [], "point": None, "changes": None, "beaten_by": [],
+        "in_space": in_space, "feasible": False, "broken": [], "point": None, "changes": None, "beaten_by": [], "on_front_as": None,
+        "notes": _notes(problem, values, wanted),
     }  # fmt: skip
+    answer["broken"] = _unbuildable(problem, values)
+    if answer["broken"]:
+        return answer | {"verdict": _verdict(answer)}
+    batch = pipeline.evaluate(problem.setting, values, {name: np.zeros(1, dtype=int) for name in values})
+    answer["feasible"] = bool(batch.design.size)
     if not batch.design.size:
         names = constraint_names(problem.setting)
         broken = [(n, float(v)) for n, v in zip(names, batch.violations[0], strict=True) if v > 0 and n != "speed tier"]
@@ -63,6 +73,41 @@ def parse(problem: StudyProblem, text: str) -> dict[str, Any]:
     return wanted
 
 
+def _check(study: Study, wanted: Mapping[str, Any]) -> None:
+    """Refuses what a study file would refuse (the least legal value), and sizes whose tables would not fit this machine's memory."""
+    legal = legal_variables(study.file)
+    for name, value in wanted.items():
+        if isinstance(value, str) or name not in legal:
+            continue
+        leaf, value = name.rpartition(".")[2], float(value)
+        if not np.isfinite(value) or value < legal[name].least:
+            raise UserError(f"{leaf} = {value:g} is not legal: it must be at least {legal[name].least:g}", hint="as in a study file")
+        most = MOST if leaf.startswith("n_") else WIDEST
+        if name.startswith("architecture.") and value > most:
+            raise UserError(f"{leaf} = {value:g} is more than can be tried: at most {most:,}", hint="give a smaller value")
+
+
+def _filled(problem: StudyProblem, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    given = {k.split(".", 1)[1]: v for k, v in (problem.setting.base | values).items() if k.startswith("architecture.")}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return arch.fill(given)
+
+
+def _unbuildable(problem: StudyProblem, values: Mapping[str, np.ndarray]) -> list[str]:
+    """The rules of structure that the changed architecture breaks, in words."""
+    if problem.setting.clip:
+        return []
+    return [rule for rule, broken in arch.problems(_filled(problem, values)).items() if np.any(broken)]
+
+
+def _notes(problem: StudyProblem, values: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> list[str]:
+    """What a change means where the value alone does not say it: no experts is a dense FFN."""
+    if wanted.get("architecture.n_experts") != 0:
+        return []
+    d_ff = _filled(problem, values)["d_ff"]
+    return [f"n_experts = 0: a dense FFN of d_ff {float(np.ravel(d_ff)[0]):g} in every layer; what describes experts is not read"]
+
+
 def _instead(name: str, variables: Mapping[str, Any], leaves: Mapping[str, str]) -> str:
     """What to ask: the nearest variable; how to fix a layout, which is nobody's variable; or the variables, each once."""
     unit, _, degree = name.rpartition(".")
@@ -79,7 +124,7 @@ def _typed(example: Any, text: str, name: str) -> Any:
         number = float(text)
     except ValueError:
         raise UserError(f"{name} = '{text}' is not a number", hint=f"it is one, such as {example}") from None
-    if isinstance(example, (int, np.integer)) and not number.is_integer():
+    if isinstance(example, (int, np.integer)) and not isinstance(example, bool) and not number.is_integer():
         raise UserError(f"{name} = {text} must be a whole number")
     return type(example)(number)
 

@@ -11,6 +11,7 @@ from codesign.catalog.hf_families import ALIASES, FAMILIES, FOREIGN, Config, gue
 from codesign.spec.errors import Diagnostic, SpecError, did_you_mean
 
 MAX_BYTES = 16_000_000
+VAGUE = {"", "tmp", "config", "configs", "model", "models", "checkpoint", "checkpoints", "download", "downloads", "hf"}  # name no model
 
 
 def read_config(path: str | Path) -> dict:
@@ -112,6 +113,8 @@ def _complaint(file: Path, kind: str, config: Config) -> SpecError:
 def _name(raw: dict, file: Path) -> str:
     stated = str(raw.get("_name_or_path") or "").rstrip("/").rpartition("/")[2]
     stem = file.resolve().parent.name if file.name == "config.json" else re.sub(r"[_-]?config$", "", file.stem)
+    if not stated and (stem.lower() in VAGUE or re.fullmatch(r"[0-9a-f]{40}", stem)):
+        stem = str(raw.get("model_type") or stem)
     return (stated or stem or "model").lower()
 
 

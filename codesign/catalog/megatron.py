@@ -103,12 +103,15 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
     Keys as `hf.read_config`; training_tok {value, source} where the file says how long it trains.
     """
     path = Path(path)
-    r = Reader(read(path), path)
+    found = read(path)
+    r = Reader(found, path)
     if not r.given and not r.problems:
         raise SpecError(Diagnostic("holds no Megatron-LM arguments", str(path), hint="such as: --num-layers 32 --hidden-size 4096 ..."))
     architecture = _body(r) | _attention(r) | _ffn(r)
     context = r.count("max-position-embeddings", r.count("seq-length", 4096))
     tok = _training_tok(r)
+    if any(name.replace("_", "-").endswith("parallel-size") for name in found):
+        r.notes.append("its parallel layout is not used: every layout is tried")
     if r.problems:
         raise SpecError(list(dict.fromkeys(r.problems)))
     record = {
