@@ -90,7 +90,8 @@ def megatron_refuses(o: argparse.Namespace, n_devices: int, connections: int) ->
         "experts": ep == 1 or (o.num_experts and o.num_experts % ep == 0),
         "MTP": not o.mtp_num_layers or o.position_embedding_type == "rope",
         "rope": o.rope_type is None or o.multi_latent_attention or o.rope_type == "rope",
-        "gathered parameters": not o.overlap_param_gather or (o.overlap_grad_reduce and (o.use_distributed_optimizer or o.use_megatron_fsdp)),
+        "gathered parameters": not o.overlap_param_gather
+        or (o.overlap_grad_reduce and (o.use_distributed_optimizer or o.use_megatron_fsdp)),
         "overlapped tensor parallelism": not o.tp_comm_overlap or o.sequence_parallel,
         "DeepEP": not o.moe_enable_deepep or o.moe_token_dispatcher_type == "flex",
         "flexible dispatcher": o.moe_token_dispatcher_type != "flex" or ep * (o.expert_tensor_parallel_size or tp) > 1,
