@@ -15,7 +15,8 @@ ORDER = (
     "results", "meanings", "law_inputs", "tokens", "clips", "lifecycle_columns", "evaluate", "cheapest", "optimism", "life_point", "service_point", "point_check",
     "point_parts", "point", "problem", "search", "given", "legal", "asked", "study", "starts", "pricesheet",
     "rescore", "assumptions", "intervals", "robustness", "rechoose", "sensitivity", "why_not", "attribution", "picks", "decision", "explain",
-    "screen", "decision_text", "evidence", "references", "reference_text", "payload", "report", "export", "baseline", "coverage", "run", "progress", "two_fronts", "tables", "listing", "shell",
+    "screen", "decision_text", "evidence", "reference_notes", "references", "reference_text", "payload", "report",
+    "export", "baseline", "coverage", "run", "progress", "two_fronts", "tables", "listing", "shell",
     "evaluate_flags", "review", "evidence_cli", "cli", "__init__", "__main__",
 )  # fmt: skip
 PHYSICS_MAY = {"numpy", "scipy"}

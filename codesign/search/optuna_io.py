@@ -56,6 +56,18 @@ def _json(choice: object) -> Any:
     return choice if choice is None or isinstance(choice, (bool, int, float, str)) else str(choice)
 
 
+def _opened(storage: str | BaseStorage | None, tries: int = 5) -> BaseStorage | None:
+    """The storage; of processes that come to an empty database together one makes its tables, and the others, who collide, come again."""
+    for left in reversed(range(tries)):
+        try:
+            return _storage(storage)
+        except Exception as error:
+            if not left or not re.search("unique|already exists|duplicate", str(error), re.I):
+                raise
+            time.sleep(0.2 * (tries - left))
+    return None
+
+
 def open_study(
     problem: Problem,
     sampler: BaseSampler | None = None,
@@ -76,7 +88,7 @@ def open_study(
         )
     try:
         study = optuna.create_study(
-            storage=_storage(storage),
+            storage=_opened(storage),
             sampler=sampler,
             study_name=name,
             load_if_exists=True,
